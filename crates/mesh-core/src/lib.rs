@@ -1,0 +1,4 @@
+//! The pure heart of blvm-mesh.
+
+pub mod identity;
+pub mod time;
