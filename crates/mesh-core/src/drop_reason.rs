@@ -1,0 +1,171 @@
+//! Every end of a packet, message or proof that is not success has a name.
+//!
+//! One enum is the log field, the metric label, the wire code of an authenticated error, the test assertion and the
+//! row in API.md. A new reason is added here, to the table in PROTOCOL.md, and where it arises; nowhere else.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! drop_reasons {
+    ($( $(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $advice:literal; )*) => {
+        /// Why something was refused or dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $( $(#[$doc])* $variant = $code, )*
+        }
+
+        impl DropReason {
+            /// All reasons, in the order of their codes.
+            pub const ALL: &'static [DropReason] = &[ $( DropReason::$variant, )* ];
+
+            /// The stable name: metric label and log field.
+            pub fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $name, )* }
+            }
+
+            /// What follows from it: what the one who is refused, or the operator, can do.
+            pub fn advice(self) -> &'static str {
+                match self { $( Self::$variant => $advice, )* }
+            }
+
+            /// The stable code: the byte in an authenticated error.
+            pub fn code(self) -> u8 {
+                self as u8
+            }
+
+            /// The reason of a code; `None` for a code of a newer version.
+            pub fn from_code(code: u8) -> Option<Self> {
+                match code { $( $code => Some(Self::$variant), )* _ => None }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The frame is shorter or longer than its own header says, or a field is out of range.
+    Malformed = 1, "malformed", "the sender's software is broken or hostile; its link is closed when it goes on";
+    /// A protocol version this node does not speak.
+    UnknownVersion = 2, "unknown_version", "upgrade the older of the two nodes";
+    /// A kind of frame this node does not know.
+    UnknownKind = 3, "unknown_kind", "upgrade the older of the two nodes";
+    /// Larger than the limit for its kind.
+    Oversize = 4, "oversize", "split the payload: a packet carries at most 256 KiB";
+    /// More messages or bytes than this neighbour may send.
+    RateLimited = 5, "rate_limited", "slow down; the budget refills every second";
+    /// A table or queue of this node is full; the new is refused, nothing old is forgotten.
+    TableFull = 6, "table_full", "try again later or another route";
+    /// The outgoing link's queue is full.
+    QueueFull = 7, "queue_full", "the next hop is slower than the traffic; send slower or take another route";
+    /// No live link to the next hop.
+    NextHopGone = 8, "next_hop_gone", "discover another route; credit at surviving hops is kept";
+    /// The expiry in the message has passed.
+    Expired = 9, "expired", "check both clocks, or give a longer ttl";
+
+    /// No session of that id at this hop.
+    UnknownSession = 20, "unknown_session", "open a session first, or again if this node restarted";
+    /// Came from another neighbour, or in another place, than the session's route says.
+    WrongHop = 21, "wrong_hop", "send over the session's own route";
+    /// The hop's tag does not match: forged or altered header.
+    BadTag = 22, "bad_tag", "somebody on the way alters packets; take another route";
+    /// The sealed payload does not open at the destination: it was altered on the way.
+    PayloadAltered = 23, "payload_altered", "somebody on the way alters payloads; take another route";
+    /// This sequence number was seen before.
+    Duplicate = 24, "duplicate", "nothing to do: the packet counted once already";
+    /// Behind the replay window: it cannot be told whether it was seen before.
+    TooOld = 25, "too_old", "the packet was overtaken by thousands of others; send it again";
+    /// The account at this hop holds less than the packet costs.
+    CreditSpent = 26, "credit_spent", "buy another slice";
+    /// An open under an existing session id that differs from the first.
+    DifferingOpen = 27, "differing_open", "open a new session with a fresh key";
+    /// A sealed box that this node's key does not open.
+    SealBroken = 28, "seal_broken", "ask for a fresh quote; the open was altered or sealed to an old key";
+    /// The session's prepaid allowance for bytes on the way back is used up.
+    BackAllowanceSpent = 29, "back_allowance_spent", "receipts and acks are larger than agreed; buy another slice";
+    /// The route repeats a node, is too long, or does not contain this node where it says.
+    BadRoute = 30, "bad_route", "routes have at most 10 hops, all different";
+    /// The source's signature on the open is not the named source's.
+    BadSourceSignature = 31, "bad_source_signature", "open again without a source name, or with the right key";
+
+    /// No quote of this node under that id: never given, spent, or expired.
+    UnknownQuote = 40, "unknown_quote", "ask for a fresh quote";
+    /// No proof of payment came with the open and the account holds too little.
+    PaymentMissing = 41, "payment_missing", "pay the quoted invoice and show its preimage";
+    /// The proof is not a BOLT11 invoice, or its signature is broken.
+    InvoiceInvalid = 42, "invoice_invalid", "show the invoice exactly as it was quoted";
+    /// The invoice is payable to somebody else.
+    InvoiceNotMine = 43, "invoice_not_mine", "pay the invoice in this node's own quote; others' invoices are nothing to it";
+    /// The invoice belongs to another Bitcoin network.
+    WrongNetwork = 44, "wrong_network", "both nodes must use the same Bitcoin network";
+    /// Shown after redeem-by.
+    ProofExpired = 45, "proof_expired", "redeem a paid invoice within its redeem-by time";
+    /// The preimage does not hash to the invoice's payment hash.
+    WrongPreimage = 46, "wrong_preimage", "pay the invoice: its preimage is learned by paying";
+    /// The payee's wallet does not report the invoice as settled.
+    NotSettled = 47, "not_settled", "wait until the payment settles and open again; a preimage alone is no money";
+    /// Settled with less than was quoted.
+    Underpaid = 48, "underpaid", "pay the full quoted amount";
+    /// The invoice was quoted to another account key.
+    WrongAccountKey = 49, "wrong_account_key", "only the payer whose key the invoice commits to can redeem it";
+    /// This payment was redeemed before.
+    AlreadyRedeemed = 50, "already_redeemed", "each payment buys its credit once";
+    /// The offered share lies below the payee's price or the least payable share.
+    ShareTooSmall = 51, "share_too_small", "buy a larger slice";
+    /// The payee has no wallet that can be paid.
+    PaymentsUnavailable = 52, "payments_unavailable", "choose a route whose nodes can be paid, or configure a wallet there";
+    /// A kind of proof that this node does not accept.
+    ProofKindRefused = 53, "proof_kind_refused", "pay over Lightning";
+    /// The payer's fee limit or auto-pay limits forbid this payment.
+    LimitReached = 54, "limit_reached", "raise max_fee or the auto-pay limits, or pay by hand and show the proofs";
+    /// The wallet could not pay the invoice; nothing was spent.
+    PaymentFailed = 55, "payment_failed", "check the wallet's balance and channels";
+    /// It is not known whether the payment went through; it is never repeated by itself.
+    PaymentUnknown = 56, "payment_unknown", "look the payment up in the wallet; show its proof when it settles";
+
+    /// This node's mode does not carry this class of traffic.
+    ClassRefused = 60, "class_refused", "pay for the traffic, or choose nodes in another mode";
+    /// The payload is not what its free class promises.
+    ContentMismatch = 61, "content_mismatch", "free classes carry only what they are named for; pay for anything else";
+    /// The neighbour's quota of free bytes is used up.
+    FreeQuotaSpent = 62, "free_quota_spent", "wait for the quota to refill, or pay";
+
+    /// A signature in a discovery or quote message is not the named signer's.
+    BadSignature = 70, "bad_signature", "somebody on the way forges messages; take another route";
+    /// An answer nobody here asked for.
+    Unsolicited = 71, "unsolicited", "the sender is broken or hostile";
+    /// A message relayed often enough already.
+    AlreadyRelayed = 72, "already_relayed", "nothing to do: copies of the request are on their way";
+    /// A quote that differs from what was asked: another price, amount, invoice or commitment.
+    QuoteMismatch = 73, "quote_mismatch", "the payee or a relay changed the terms; take another route";
+    /// Nobody answered in time.
+    Timeout = 74, "timeout", "try again, give more time, or another route";
+    /// No path to the destination is known or was found.
+    NoRoute = 75, "no_route", "check that the destination is up and within 10 hops";
+    /// The command names something this node does not have, or in a state that forbids it.
+    BadCommand = 76, "bad_command", "see the command's documentation";
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.as_str(), self.advice())
+    }
+}
+
+impl std::error::Error for DropReason {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn codes_and_names_are_unique_and_come_back() {
+        let names: BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(names.len(), DropReason::ALL.len());
+        for reason in DropReason::ALL {
+            assert_eq!(DropReason::from_code(reason.code()), Some(*reason));
+        }
+        assert_eq!(DropReason::from_code(0), None);
+    }
+}

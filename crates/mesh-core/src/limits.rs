@@ -1,0 +1,116 @@
+//! Every limit of the protocol and of this node's memory, each with its reason.
+
+use std::time::Duration;
+
+/// Longest route, counted in hops: nine routers and the destination. Longer routes cost more in fees and delay than
+/// any payer accepted in the networks studied, and it bounds every list that names a path.
+pub const MAX_HOPS: usize = 10;
+
+/// Largest payload of one packet, in bytes: one Bitcoin transaction of standard size fits with room.
+pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+
+/// Largest frame of a packet, in bytes: the payload, its inner header, ten tags and the header.
+pub const MAX_FRAME_BYTES: usize = MAX_PAYLOAD_BYTES + 512;
+
+/// Largest control message, in bytes: ten hops' attestations and invoices of a kilobyte each fit.
+pub const MAX_CONTROL_BYTES: usize = 32 * 1024;
+
+/// The unit that prices are quoted in: one packet costs one unit per started KiB of sealed payload.
+pub const UNIT_BYTES: usize = 1024;
+
+/// Longest name of a protocol that packets are delivered to, in bytes.
+pub const MAX_PROTOCOL_ID_BYTES: usize = 64;
+
+/// How long a discovery waits for answers unless the caller says otherwise.
+pub const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often an unanswered discovery, quote request or open is repeated: a lost message costs half a second.
+pub const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a discovered route stays usable.
+pub const ROUTE_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Routes kept per destination.
+pub const MAX_ROUTES_PER_DESTINATION: usize = 4;
+
+/// Destinations a node keeps discovered routes for.
+pub const MAX_ROUTE_DESTINATIONS: usize = 4096;
+
+/// Copies of one discovery request that a node relays: one for each of up to four different ways it came, so that
+/// the requester learns of alternatives while a flood stays within four messages per directed link.
+pub const MAX_COPIES_PER_REQUEST: usize = 4;
+
+/// Answers a destination gives to one request: twice the routes kept, since some will overlap.
+pub const MAX_ANSWERS_PER_REQUEST: usize = 8;
+
+/// Discovery and quote requests remembered for relaying answers back. 30 s at the budget of all neighbours fit.
+pub const MAX_PENDING_RELAYS: usize = 65_536;
+
+/// Commands of one's own that may be under way at once.
+pub const MAX_PENDING_COMMANDS: usize = 1024;
+
+/// How long an open may stay unanswered before it is given up; proofs are waited for within it.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a payee waits for its wallet to report an invoice as settled before refusing the open. Long enough for
+/// the last round of commitment signatures, short enough that a flood of unsettled proofs holds no state for long.
+pub const SETTLEMENT_WAIT: Duration = Duration::from_secs(5);
+
+/// How long a quoted invoice may be paid. Short, so that unpaid quotes are forgotten soon.
+pub const PAY_BY: Duration = Duration::from_secs(600);
+
+/// How long after pay-by a settled payment can be redeemed: a payer that was down for a day loses nothing.
+pub const REDEEM_AFTER_PAY_BY: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a single-use hash is remembered at the least. Never shorter than a proof can be shown.
+pub const REPLAY_MEMORY: Duration = Duration::from_secs(24 * 3600);
+
+/// Open quotes a payee holds at once, all payers together.
+pub const MAX_OPEN_QUOTES: usize = 65_536;
+
+/// Open quotes a payee holds for requests that came over one neighbour: a flooding neighbour fills its own share only.
+pub const MAX_OPEN_QUOTES_PER_NEIGHBOUR: usize = 4096;
+
+/// Sessions a node takes part in at once, as router or destination.
+pub const MAX_SESSIONS: usize = 65_536;
+
+/// Free sessions per neighbour: free traffic must not crowd out paid.
+pub const MAX_FREE_SESSIONS_PER_NEIGHBOUR: usize = 256;
+
+/// Prepaid accounts a payee keeps. An account with credit is never evicted.
+pub const MAX_ACCOUNTS: usize = 1_048_576;
+
+/// How long a session lives after it was opened, and how long one without traffic is kept.
+pub const SESSION_LIFETIME: Duration = Duration::from_secs(3600);
+
+/// How much an account may be drawn in memory before the draw is made durable, in msat. After a crash the payer may
+/// spend this much again: it is the crashed hop's greatest loss per account.
+pub const ACCOUNT_LEASE_MSAT: u64 = 10_000;
+
+/// Sequence numbers a replay window covers behind the highest one seen: packets overtaken by fewer others are told
+/// apart exactly, for 256 bytes per session and direction.
+pub const SEQUENCE_WINDOW: u64 = 2048;
+
+/// Bytes that may come back on a session for free, to start with: the ack, errors and first receipts.
+pub const BACK_ALLOWANCE_BASE_BYTES: u64 = 8 * 1024;
+
+/// Bytes that may come back for each unit drawn: a receipt of 250 bytes for every sixteen packets.
+pub const BACK_ALLOWANCE_BYTES_PER_UNIT: u64 = 16;
+
+/// A destination signs a receipt after this many packets…
+pub const RECEIPT_EVERY_PACKETS: u64 = 256;
+
+/// …or when this much time passed with packets not yet receipted.
+pub const RECEIPT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Control messages one neighbour may send per second, sustained.
+pub const CONTROL_MESSAGES_PER_SECOND: u64 = 200;
+
+/// Control messages one neighbour may send at once after being quiet.
+pub const CONTROL_BURST: u64 = 1000;
+
+/// The least share that is worth a Lightning payment, in msat: common nodes refuse smaller HTLCs.
+pub const MIN_SHARE_MSAT: u64 = 1000;
+
+/// How far apart two honest clocks may be: a message from this far in the future is still accepted.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
