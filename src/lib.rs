@@ -1,1 +1,3 @@
 //! blvm-mesh
+
+pub mod wallet;
