@@ -127,3 +127,45 @@ fn an_eloquent_refusal_is_cut_and_still_an_answer() {
         refused
     );
 }
+
+/// The writer is somebody else's program, so the reader must hold every limit by itself.
+#[test]
+fn a_field_one_longer_than_its_limit_is_refused_by_the_reader_alone() {
+    fn refuses<T: Sample>(problem: &str, bytes: bincode::Result<Vec<u8>>) {
+        let refused = decode::<T>(&bytes.unwrap()).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{}: {refused}", T::NAME);
+    }
+    let text = |length: usize| "x".repeat(length);
+    let text_over = |limit: usize| format!("{} bytes of text exceed the limit of {limit}", limit + 1);
+
+    let (names, ids) = (text_over(64), "12 items exceed the limit of 11");
+    refuses::<RegisterProtocolRequest>(&names, bincode::serialize(&(text(65), "")));
+    refuses::<RegisterProtocolRequest>(&names, bincode::serialize(&("", text(65))));
+    refuses::<PollDeliveriesRequest>(&names, bincode::serialize(&Some(text(65))));
+    refuses::<SendPacketRequest>(
+        &names,
+        bincode::serialize(&([0u8; 32], "", None::<u8>, Some(text(65)), None::<u8>)),
+    );
+    refuses::<DiscoverRouteResponse>(ids, bincode::serialize(&Some(12u64)));
+    refuses::<QuoteRouteResponse>(&text_over(1024), bincode::serialize(&(1u32, text(1025))));
+    refuses::<OpenSessionResponse>(&text_over(1024), bincode::serialize(&(1u32, text(1025), 0u64)));
+
+    let split_of = |proof: (u32, String)| (3u32, 1u64, [0u8; 32], proof);
+    refuses::<PaymentProof>(&text_over(7089), bincode::serialize(&(0u32, text(7090))));
+    refuses::<PaymentProof>(&text_over(7089), bincode::serialize(&split_of((0, text(7090)))));
+    refuses::<PaymentProof>(&text_over(128), bincode::serialize(&(1u32, text(129))));
+    refuses::<PaymentProof>(&text_over(128), bincode::serialize(&split_of((1, text(129)))));
+    let covenant = "16385 bytes exceed the limit of 16384";
+    refuses::<PaymentProof>(covenant, bincode::serialize(&(2u32, text(16_385))));
+    refuses::<PaymentProof>(covenant, bincode::serialize(&split_of((2, text(16_385)))));
+    let path = "33 items exceed the limit of 32";
+    refuses::<PaymentProof>(path, bincode::serialize(&(2u32, "", 0u32, 33u64)));
+    refuses::<PaymentProof>(
+        path,
+        bincode::serialize(&(3u32, 1u64, [0u8; 32], 2u32, "", 0u32, 33u64)),
+    );
+    refuses::<PaymentProof>(
+        "11 items exceed the limit of 10",
+        bincode::serialize(&(3u32, 11u64)),
+    );
+}
