@@ -3,7 +3,7 @@
 //! Everything above this module speaks to one trait, [`Wallet`], held as `Arc<dyn Wallet>`. Behind it stands
 //!
 //! * [`NoWallet`](none::NoWallet) for nodes that neither charge nor pay (mode `open`), or
-//! * `DevnetWallet`: real Lightning nodes on a simulated chain, for tests and the demo.
+//! * [`DevnetWallet`](devnet::DevnetWallet): real Lightning nodes on a simulated chain, for tests and the demo.
 //!
 //! The trait asks only for what LND, Core Lightning, LNbits and an embedded LDK node can all answer.
 //!
@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub mod devnet;
 mod error;
 pub mod invoice;
 pub mod none;
@@ -239,6 +240,7 @@ pub struct Balance {
     pub spendable_msat: u64,
     /// What can be received now, in all channels together; `None` if the backend cannot tell.
     pub receivable_msat: Option<u64>,
-    /// Our own money that is on its way: it left `owned_msat` and is neither paid nor returned yet.
+    /// What we have offered to others, own payments and forwarded ones alike: it left `owned_msat` and is neither
+    /// paid nor returned yet.
     pub outgoing_msat: u64,
 }
