@@ -1,0 +1,33 @@
+# The everyday commands. `just` lists them.
+
+# The list below.
+default:
+    @just --list
+
+# Run the mesh: `just run --help`.
+run *args:
+    cargo run --locked -- {{args}}
+
+# Every test; further arguments go to cargo: `just test -p mesh-core`.
+test *args="--workspace":
+    cargo test --locked {{args}}
+
+# Formatting and lints, warnings denied.
+lint:
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# The reference, without the dependencies' pages.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+# Benchmarks; further arguments go to cargo: `just bench --bench NAME`.
+bench *args:
+    cargo bench --locked {{args}}
+
+# Licences, banned crates and sources of the dependencies. Needs cargo-deny.
+deny:
+    cargo deny --locked check bans licenses sources
+
+# What a change must pass.
+ci: lint test docs deny
