@@ -2,7 +2,7 @@
 
 # The list below.
 default:
-    @just --list
+    @"{{just_executable()}}" --list
 
 # Run the mesh: `just run --help`.
 run *args:
