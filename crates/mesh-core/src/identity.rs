@@ -42,8 +42,9 @@ impl FromStr for NodeId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut id = [0; 32];
-        hex::decode_to_slice(text.trim(), &mut id)
-            .map_err(|_| InvalidNodeId { given: text.chars().take(80).collect() })?;
+        hex::decode_to_slice(text.trim(), &mut id).map_err(|_| InvalidNodeId {
+            given: text.chars().take(80).collect(),
+        })?;
         Ok(Self(id))
     }
 }
@@ -121,7 +122,9 @@ pub struct Identity {
 
 /// A secret that is no Ed25519 seed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the identity key is not a valid Ed25519 seed; restore it from a backup or remove it to start as a new node")]
+#[error(
+    "the identity key is not a valid Ed25519 seed; restore it from a backup or remove it to start as a new node"
+)]
 pub struct InvalidIdentity;
 
 impl Identity {
@@ -130,7 +133,11 @@ impl Identity {
         let key = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| InvalidIdentity)?;
         let mut id = [0; 32];
         id.copy_from_slice(key.public_key().as_ref());
-        Ok(Self { id: NodeId(id), seed: Zeroizing::new(seed), key })
+        Ok(Self {
+            id: NodeId(id),
+            seed: Zeroizing::new(seed),
+            key,
+        })
     }
 
     /// The public name of this identity.
@@ -162,7 +169,13 @@ impl fmt::Debug for Identity {
 /// remembers the answer, where a real node has to do the work itself.
 pub trait SignatureVerifier {
     /// Whether `signature` is `signer`'s over `message`, made for `context`.
-    fn verify(&self, signer: &NodeId, context: SignatureContext, message: &[u8], signature: &Signature) -> bool;
+    fn verify(
+        &self,
+        signer: &NodeId,
+        context: SignatureContext,
+        message: &[u8],
+        signature: &Signature,
+    ) -> bool;
 }
 
 /// Checks every signature for real (28 µs each).
@@ -170,8 +183,16 @@ pub trait SignatureVerifier {
 pub struct Ed25519Verifier;
 
 impl SignatureVerifier for Ed25519Verifier {
-    fn verify(&self, signer: &NodeId, context: SignatureContext, message: &[u8], signature: &Signature) -> bool {
-        UnparsedPublicKey::new(&ED25519, signer.0).verify(&context.message(message), &signature.0).is_ok()
+    fn verify(
+        &self,
+        signer: &NodeId,
+        context: SignatureContext,
+        message: &[u8],
+        signature: &Signature,
+    ) -> bool {
+        UnparsedPublicKey::new(&ED25519, signer.0)
+            .verify(&context.message(message), &signature.0)
+            .is_ok()
     }
 }
 
@@ -200,11 +221,16 @@ mod tests {
     fn signature_for_one_purpose_is_worthless_for_another() {
         let signer = identity(1);
         let signature = signer.sign(SignatureContext::Quote, b"message");
-        let verifies = |context, message: &[u8], by: NodeId| Ed25519Verifier.verify(&by, context, message, &signature);
+        let verifies =
+            |context, message: &[u8], by: NodeId| Ed25519Verifier.verify(&by, context, message, &signature);
         assert!(verifies(SignatureContext::Quote, b"message", signer.node_id()));
         assert!(!verifies(SignatureContext::Receipt, b"message", signer.node_id()));
         assert!(!verifies(SignatureContext::Quote, b"massage", signer.node_id()));
-        assert!(!verifies(SignatureContext::Quote, b"message", identity(2).node_id()));
+        assert!(!verifies(
+            SignatureContext::Quote,
+            b"message",
+            identity(2).node_id()
+        ));
     }
 
     #[test]

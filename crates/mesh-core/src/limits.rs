@@ -21,6 +21,9 @@ pub const UNIT_BYTES: usize = 1024;
 /// Longest name of a protocol that packets are delivered to, in bytes.
 pub const MAX_PROTOCOL_ID_BYTES: usize = 64;
 
+/// The inner header before a payload: one byte of length and the protocol's name.
+pub const MAX_INNER_HEADER_BYTES: usize = MAX_PROTOCOL_ID_BYTES + 1;
+
 /// How long a discovery waits for answers unless the caller says otherwise.
 pub const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -111,6 +114,33 @@ pub const CONTROL_BURST: u64 = 1000;
 
 /// The least share that is worth a Lightning payment, in msat: common nodes refuse smaller HTLCs.
 pub const MIN_SHARE_MSAT: u64 = 1000;
+
+/// Neighbours with a link or a session that refers to them.
+pub const MAX_NEIGHBOURS: usize = 16_384;
+
+/// Opens waiting for the wallet's word at once, all neighbours together.
+pub const MAX_PENDING_OPENS: usize = 4096;
+
+/// Quote requests waiting for the wallet's invoice at once.
+pub const MAX_PENDING_INVOICES: usize = 4096;
+
+/// Requests of one neighbour remembered for relaying answers back: a flooder fills its own share only.
+pub const MAX_PENDING_RELAYS_PER_NEIGHBOUR: usize = 8192;
+
+/// How long after the first answer a discovery waits for alternatives before it returns what it has.
+pub const DISCOVERY_GATHER: Duration = Duration::from_millis(100);
+
+/// How often tables are swept for what has expired.
+pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shortest time between two errors of one hop on one session: an error is never an amplifier.
+pub const HOP_ERROR_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Payees a payer keeps unredeemed proofs or credit at.
+pub const MAX_PURSES: usize = 65_536;
+
+/// Sessions of one's own at once.
+pub const MAX_OWN_SESSIONS: usize = 4096;
 
 /// How far apart two honest clocks may be: a message from this far in the future is still accepted.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);

@@ -13,7 +13,10 @@ impl Add<Duration> for Instant {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -42,7 +45,10 @@ impl Add<Duration> for UnixMillis {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 }
 
@@ -68,6 +74,9 @@ impl Add<Duration> for Now {
     type Output = Self;
 
     fn add(self, span: Duration) -> Self {
-        Self { instant: self.instant + span, unix: self.unix + span }
+        Self {
+            instant: self.instant + span,
+            unix: self.unix + span,
+        }
     }
 }

@@ -1,0 +1,219 @@
+//! Prepaid accounts: the credit of payers at this node, in msat.
+//!
+//! An account belongs to an account key, not to a route or a session: when a route breaks, what is left here serves the
+//! next. Draws happen in memory; an account is written down whenever it was drawn by a lease since the last time, so a
+//! crash forgets at most one lease of draws. Forgotten draws are this node's loss: the payer can spend them again.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+use serde::{Deserialize, Serialize};
+
+use crate::drop_reason::DropReason;
+use crate::limits::{ACCOUNT_LEASE_MSAT, MAX_ACCOUNTS};
+
+/// An account as it is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountRecord {
+    /// The payer's account key.
+    pub key: [u8; 32],
+    /// What it holds, in msat.
+    pub balance_msat: u64,
+}
+
+/// Where an account is kept; valid as long as the process lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountSlot(usize);
+
+struct Account {
+    key: [u8; 32],
+    balance_msat: u64,
+    durable_msat: u64,
+}
+
+/// All payers' accounts at this node.
+pub struct Accounts {
+    slots: Vec<Account>,
+    by_key: HashMap<[u8; 32], usize, FixedState>,
+    total_msat: u64,
+    drawn_msat: u64,
+}
+
+impl Accounts {
+    /// No accounts yet. `hash_seed` keeps strangers from choosing keys that collide.
+    pub fn new(hash_seed: u64) -> Self {
+        Self {
+            slots: Vec::new(),
+            by_key: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            total_msat: 0,
+            drawn_msat: 0,
+        }
+    }
+
+    /// Takes an account from the store.
+    pub fn restore(&mut self, record: AccountRecord) -> Result<(), DropReason> {
+        let AccountSlot(slot) = self.slot(&record.key)?;
+        let account = &mut self.slots[slot];
+        self.total_msat = self.total_msat - account.balance_msat + record.balance_msat;
+        account.balance_msat = record.balance_msat;
+        account.durable_msat = record.balance_msat;
+        Ok(())
+    }
+
+    /// The account of a key, opened empty if there is none.
+    pub fn slot(&mut self, key: &[u8; 32]) -> Result<AccountSlot, DropReason> {
+        if let Some(slot) = self.by_key.get(key) {
+            return Ok(AccountSlot(*slot));
+        }
+        if self.slots.len() >= MAX_ACCOUNTS {
+            return Err(DropReason::TableFull);
+        }
+        self.slots.push(Account {
+            key: *key,
+            balance_msat: 0,
+            durable_msat: 0,
+        });
+        self.by_key.insert(*key, self.slots.len() - 1);
+        Ok(AccountSlot(self.slots.len() - 1))
+    }
+
+    /// What an account holds, in msat.
+    pub fn balance_msat(&self, slot: AccountSlot) -> u64 {
+        self.slots[slot.0].balance_msat
+    }
+
+    /// What the account of a key holds, in msat; 0 if there is none.
+    pub fn balance_of(&self, key: &[u8; 32]) -> u64 {
+        self.by_key
+            .get(key)
+            .map_or(0, |slot| self.slots[*slot].balance_msat)
+    }
+
+    /// Adds a verified payment. The returned record is made durable together with the payment's redemption, else a
+    /// crash between the two would lose the payer's money or let it be redeemed twice.
+    pub fn credit(&mut self, slot: AccountSlot, msat: u64) -> Result<AccountRecord, DropReason> {
+        // All money there is fits u64 (2.1e18 msat); an overflow means a wallet that reports nonsense.
+        let total = self
+            .total_msat
+            .checked_add(msat)
+            .ok_or(DropReason::LimitReached)?;
+        let account = &mut self.slots[slot.0];
+        account.balance_msat += msat;
+        account.durable_msat = account.balance_msat;
+        self.total_msat = total;
+        Ok(AccountRecord {
+            key: account.key,
+            balance_msat: account.balance_msat,
+        })
+    }
+
+    /// Takes `msat` for one packet. A record comes back when a lease is used up and the draw is to be written down.
+    pub fn draw(&mut self, slot: AccountSlot, msat: u64) -> Result<Option<AccountRecord>, DropReason> {
+        let account = &mut self.slots[slot.0];
+        account.balance_msat = account
+            .balance_msat
+            .checked_sub(msat)
+            .ok_or(DropReason::CreditSpent)?;
+        self.total_msat -= msat;
+        self.drawn_msat = self.drawn_msat.saturating_add(msat);
+        if account.durable_msat - account.balance_msat < ACCOUNT_LEASE_MSAT {
+            return Ok(None);
+        }
+        account.durable_msat = account.balance_msat;
+        Ok(Some(AccountRecord {
+            key: account.key,
+            balance_msat: account.balance_msat,
+        }))
+    }
+
+    /// The record of an account whose draws are not all written down, for an orderly stop or the end of a session.
+    pub fn settle(&mut self, slot: AccountSlot) -> Option<AccountRecord> {
+        let account = &mut self.slots[slot.0];
+        if account.durable_msat == account.balance_msat {
+            return None;
+        }
+        account.durable_msat = account.balance_msat;
+        Some(AccountRecord {
+            key: account.key,
+            balance_msat: account.balance_msat,
+        })
+    }
+
+    /// What all payers hold here, in msat.
+    pub fn total_msat(&self) -> u64 {
+        self.total_msat
+    }
+
+    /// What packets drew since the process started, in msat.
+    pub fn drawn_msat(&self) -> u64 {
+        self.drawn_msat
+    }
+
+    /// All accounts, oldest first.
+    pub fn slots(&self) -> impl Iterator<Item = AccountSlot> + use<> {
+        (0..self.slots.len()).map(AccountSlot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn more_than_the_credit_is_refused_and_draws_nothing() {
+        let mut accounts = Accounts::new(1);
+        let slot = accounts.slot(&[1; 32]).unwrap();
+        accounts.credit(slot, 100).unwrap();
+        assert_eq!(accounts.draw(slot, 101), Err(DropReason::CreditSpent));
+        assert_eq!(accounts.balance_msat(slot), 100);
+        accounts.draw(slot, 100).unwrap();
+        assert_eq!(accounts.draw(slot, 1), Err(DropReason::CreditSpent));
+    }
+
+    #[test]
+    fn a_crash_gives_back_at_most_one_lease() {
+        let mut accounts = Accounts::new(1);
+        let slot = accounts.slot(&[1; 32]).unwrap();
+        let mut durable = accounts.credit(slot, 1_000_000).unwrap();
+        for _ in 0..777 {
+            if let Some(record) = accounts.draw(slot, 999).unwrap() {
+                durable = record;
+            }
+            assert!(durable.balance_msat - accounts.balance_msat(slot) < ACCOUNT_LEASE_MSAT);
+        }
+        let mut restarted = Accounts::new(2);
+        restarted.restore(durable).unwrap();
+        assert!(
+            restarted.balance_of(&[1; 32]) >= accounts.balance_msat(slot),
+            "the payer never loses by it"
+        );
+    }
+
+    #[test]
+    fn absurd_credit_is_refused_instead_of_overflowing() {
+        let mut accounts = Accounts::new(1);
+        let slot = accounts.slot(&[1; 32]).unwrap();
+        accounts.credit(slot, u64::MAX).unwrap();
+        assert_eq!(accounts.credit(slot, 1), Err(DropReason::LimitReached));
+    }
+
+    proptest! {
+        #[test]
+        fn money_is_conserved(moves in proptest::collection::vec((0u8..4, any::<bool>(), 0u64..50_000), 1..200)) {
+            let mut accounts = Accounts::new(1);
+            let (mut paid_in, mut drawn) = (0u64, 0u64);
+            for (who, pays, msat) in moves {
+                let slot = accounts.slot(&[who; 32]).unwrap();
+                if pays {
+                    accounts.credit(slot, msat).unwrap();
+                    paid_in += msat;
+                } else if accounts.draw(slot, msat).is_ok() {
+                    drawn += msat;
+                }
+                prop_assert_eq!(accounts.total_msat() + drawn, paid_in);
+                prop_assert_eq!(accounts.drawn_msat(), drawn);
+            }
+        }
+    }
+}

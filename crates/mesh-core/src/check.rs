@@ -1,0 +1,123 @@
+//! What workers do before the core: parse control messages and check every signature in them.
+//!
+//! The core takes only a [`Checked`] message, and only this file can make one, so nothing unchecked gets in by mistake.
+
+use crate::drop_reason::DropReason;
+use crate::identity::{NodeId, SignatureContext, SignatureVerifier};
+use crate::limits::MAX_HOPS;
+use crate::message::{ControlMessage, QuoteAnswer, check_path};
+use crate::verifier::{InvoiceFacts, read_invoice};
+
+/// A control message that was found in order: well-formed, bounded, and with every signature that concerns this node.
+#[derive(Debug)]
+pub struct Checked {
+    message: ControlMessage,
+    invoice: Option<InvoiceFacts>,
+}
+
+impl Checked {
+    /// The message, and the facts of the invoice in it when it is a quote for this node.
+    pub fn into_parts(self) -> (ControlMessage, Option<InvoiceFacts>) {
+        (self.message, self.invoice)
+    }
+}
+
+/// Parses a control frame and checks it for the node `me`. Relays do not check answers that are for others: the
+/// requester does, and one forged answer costs it a few signature checks.
+pub fn check(frame: &[u8], me: &NodeId, verifier: &dyn SignatureVerifier) -> Result<Checked, DropReason> {
+    let message = ControlMessage::decode(frame)?;
+    let mut invoice = None;
+    match &message {
+        ControlMessage::DiscoveryRequest(request) => {
+            if request.path.is_empty() || request.path.len() > MAX_HOPS || request.max_hops == 0 {
+                return Err(DropReason::BadRoute);
+            }
+        }
+        ControlMessage::DiscoveryResponse(certificate) => {
+            check_path(&certificate.path)?;
+            if certificate.requester() == Some(me) {
+                certificate.verify(verifier)?;
+            }
+        }
+        ControlMessage::QuoteRequest(request) => request.certificate.verify(verifier)?,
+        ControlMessage::QuoteResponse(response) if response.requester == *me => {
+            if let QuoteAnswer::Quote(quote) = &response.answer {
+                if !quote.verify(verifier) {
+                    return Err(DropReason::BadSignature);
+                }
+                invoice = quote.invoice.as_deref().map(read_invoice).transpose()?;
+            }
+        }
+        ControlMessage::QuoteResponse(_) | ControlMessage::Refused => {}
+    }
+    Ok(Checked { message, invoice })
+}
+
+/// Whether `payee` refused the request with this digest for this reason.
+pub fn refusal_signed(
+    digest: &[u8; 32],
+    payee: &NodeId,
+    reason: DropReason,
+    signature: &crate::identity::Signature,
+    verifier: &dyn SignatureVerifier,
+) -> bool {
+    let message = crate::message::refusal_bytes(digest, reason);
+    verifier.verify(payee, SignatureContext::Quote, &message, signature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Ed25519Verifier, Identity, Signature};
+    use crate::message::{Price, Quote, QuoteResponse, RouteCertificate};
+    use crate::time::UnixMillis;
+
+    fn identity(byte: u8) -> Identity {
+        Identity::from_seed([byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn forged_quote_never_reaches_the_core_of_its_requester() {
+        let me = identity(1).node_id();
+        let quote = Quote {
+            request_digest: [1; 32],
+            payee: identity(2).node_id(),
+            key: [3; 32],
+            price_msat: 0,
+            amount_msat: 0,
+            invoice: None,
+            nonce: [4; 16],
+            pay_by: UnixMillis(1),
+            redeem_by: UnixMillis(2),
+            signature: Signature([0; 64]),
+        };
+        let frame = |quote: Quote| {
+            let response = QuoteResponse {
+                request: [1; 16],
+                requester: me,
+                answer: QuoteAnswer::Quote(quote),
+            };
+            ControlMessage::QuoteResponse(response).encode().unwrap()
+        };
+        assert!(check(&frame(quote.clone().sign(&identity(2))), &me, &Ed25519Verifier).is_ok());
+        let by_a_relay = quote.sign(&identity(3));
+        assert_eq!(
+            check(&frame(by_a_relay), &me, &Ed25519Verifier).unwrap_err(),
+            DropReason::BadSignature
+        );
+    }
+
+    #[test]
+    fn forged_route_is_refused_by_its_requester_only() {
+        let path = vec![identity(1).node_id(), identity(2).node_id()];
+        let price = Price {
+            msat_per_unit: 1,
+            payable: true,
+        };
+        let forged = RouteCertificate::sign([0; 16], path, price, UnixMillis(1), &identity(9));
+        let frame = ControlMessage::DiscoveryResponse(forged).encode().unwrap();
+        let reason = check(&frame, &identity(1).node_id(), &Ed25519Verifier).unwrap_err();
+        assert_eq!(reason, DropReason::BadSignature);
+        assert!(check(&frame, &identity(5).node_id(), &Ed25519Verifier).is_ok());
+    }
+}

@@ -1,0 +1,491 @@
+//! The state machine of one mesh node.
+//!
+//! # Contract
+//!
+//! Feed one [`Input`] with the moment it happened ([`Core::handle`]), drain all [`Output`]s ([`Core::poll_output`]), feed
+//! the next. The core never blocks, waits, reads a clock, touches a file or a socket, or makes up randomness: given the
+//! same configuration, seed and inputs it makes the same outputs, byte for byte.
+//!
+//! Outputs are obeyed in their order. What stands before an [`Output::Persist`] may become visible at any time; what stands
+//! after it only when the record is durable: a hop that forwarded an open before it wrote the redemption down could be
+//! killed in between and honour the same payment twice.
+//!
+//! Every question to the wallet is answered exactly once, every command gets exactly one answer. When nothing happens,
+//! feed [`Input::Timeout`] at [`Core::next_timeout`].
+//!
+//! # One packet's way
+//!
+//! Header checked once → session (index, neighbours, class fixed when it opened) → window, read only → this hop's tag →
+//! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
+
+mod answers;
+mod discover;
+mod open_session;
+mod pay;
+mod payee;
+mod relay;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::account::Accounts;
+use crate::discovery::RouteDiscovery;
+use crate::drop_reason::DropReason;
+use crate::entropy::Entropy;
+use crate::event::{
+    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Status, Ticket,
+};
+use crate::identity::{Identity, NodeId, SignatureVerifier};
+use crate::keys::{DhSecret, SessionId};
+use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
+use crate::message::{ControlMessage, Price, RequestId};
+use crate::neighbours::{Neighbour, Neighbours};
+use crate::packet::{FrameKind, Preamble};
+use crate::payer::Payer;
+use crate::quotes::QuoteBook;
+use crate::relays::Relays;
+use crate::replay::ReplayPrevention;
+use crate::routing::RoutingTable;
+use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
+use crate::session::Sessions;
+use crate::time::{Instant, Now};
+use crate::verifier::{BitcoinNetwork, PaymentVerifier};
+
+/// What distinguishes one node from another.
+pub struct CoreConfig {
+    /// What this node carries.
+    pub mode: MeshMode,
+    /// What it charges per unit (a started KiB of payload), in msat; 0 carries for free.
+    pub price_msat_per_unit: u64,
+    /// The network of its wallet.
+    pub network: BitcoinNetwork,
+    /// Where its wallet receives; none when it cannot be paid.
+    pub lightning_key: Option<[u8; 33]>,
+    /// Its operator's key, if it names one.
+    pub operator: Option<NodeId>,
+    /// Free bytes that each neighbour may send per second; 0 refuses all free packets.
+    pub free_bytes_per_second: u64,
+    /// The secret that this node's account keys at payees derive from. It outlives restarts: credit is bound to it.
+    pub account_secret: [u8; 32],
+    /// Fresh secret randomness, different at every start.
+    pub seed: [u8; 32],
+}
+
+/// Everything that waits for a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Housekeeping,
+    SessionEnds(SessionId),
+    ReceiptDue(SessionId),
+    DiscoveryRetry(CommandId),
+    DiscoveryGathered(CommandId),
+    DiscoveryEnds(CommandId),
+    QuoteRetry(RequestId),
+    QuoteEnds(RequestId),
+    QuoteSetExpires(RequestId),
+    OpenRetry(SessionId),
+    OpenEnds(SessionId),
+    OwnSessionEnds(SessionId),
+}
+
+/// Why a question was put to the wallet.
+enum Asked {
+    InvoiceFor(Box<payee::PendingQuote>),
+    ProofOf(SessionId),
+    Payment { quotes: RequestId, place: usize },
+}
+
+/// One mesh node, without hands.
+pub struct Core {
+    identity: Identity,
+    mode: MeshMode,
+    price: Price,
+    operator: Option<NodeId>,
+    account_secret: [u8; 32],
+    policy: RoutingPolicyEngine,
+    verifier: PaymentVerifier,
+    signatures: Arc<dyn SignatureVerifier + Send + Sync>,
+    entropy: Entropy,
+
+    neighbours: Neighbours,
+    sessions: Sessions,
+    accounts: Accounts,
+    quotes: QuoteBook,
+    replay: ReplayPrevention,
+    pending_opens: BTreeMap<SessionId, payee::PendingOpen>,
+    quote_relays: Relays<RequestId, payee::QuoteRelay>,
+    earned_msat: u64,
+    treasury_owed_msat: u64,
+
+    routes: RoutingTable,
+    discovery: RouteDiscovery,
+    payer: Payer,
+
+    asked: BTreeMap<Ticket, Asked>,
+    next_ticket: u64,
+    timers: BTreeSet<(Instant, Timer)>,
+    outputs: VecDeque<Output>,
+    dropped: BTreeMap<DropReason, u64>,
+}
+
+impl Core {
+    /// A node that remembers nothing.
+    pub fn new(
+        config: CoreConfig,
+        identity: Identity,
+        signatures: Arc<dyn SignatureVerifier + Send + Sync>,
+        now: Now,
+    ) -> Self {
+        let mut entropy = Entropy::new(config.seed);
+        let payable = config.lightning_key.is_some();
+        let price_msat = if config.mode == MeshMode::PaymentGated {
+            config.price_msat_per_unit
+        } else {
+            0
+        };
+        let mut core = Self {
+            identity,
+            mode: config.mode,
+            price: Price {
+                msat_per_unit: price_msat,
+                payable,
+            },
+            operator: config.operator,
+            account_secret: config.account_secret,
+            policy: RoutingPolicyEngine::new(config.mode),
+            verifier: PaymentVerifier::new(config.network, config.lightning_key),
+            signatures,
+            neighbours: Neighbours::new(entropy.u64(), config.free_bytes_per_second),
+            sessions: Sessions::new(entropy.u64()),
+            accounts: Accounts::new(entropy.u64()),
+            quotes: QuoteBook::default(),
+            replay: ReplayPrevention::new(&entropy.bytes32(), MAX_ACCOUNTS),
+            pending_opens: BTreeMap::new(),
+            quote_relays: Relays::default(),
+            earned_msat: 0,
+            treasury_owed_msat: 0,
+            routes: RoutingTable::default(),
+            discovery: RouteDiscovery::default(),
+            payer: Payer::default(),
+            asked: BTreeMap::new(),
+            next_ticket: 0,
+            timers: BTreeSet::new(),
+            outputs: VecDeque::new(),
+            dropped: BTreeMap::new(),
+            entropy,
+        };
+        core.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+        core
+    }
+
+    /// Takes up what an earlier life wrote down, in the order it was written.
+    pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Now) -> Result<(), DropReason> {
+        for record in records {
+            match record {
+                Record::QuoteKey(key) => self.quotes.insert_key(key)?,
+                Record::QuoteKeyErased(id) => {
+                    self.quotes.erase_key(&id);
+                }
+                Record::Invoice(invoice) => self.quotes.insert_invoice(invoice),
+                Record::InvoiceClosed {
+                    payment_hash,
+                    redeemed_until,
+                } => {
+                    self.quotes.close_invoice(&payment_hash);
+                    if let Some(until) = redeemed_until {
+                        self.replay.redeem(&payment_hash, until, now.unix)?;
+                    }
+                }
+                Record::Account(account) => self.accounts.restore(account)?,
+                Record::TreasuryOwed(msat) => self.treasury_owed_msat = msat,
+                Record::Proof(proof) => {
+                    let purse = self.payer.purses.at(&proof.payee)?;
+                    purse.proofs.insert(proof.payment_hash, proof);
+                }
+                Record::ProofRedeemed { payment_hash } => self.payer.purses.forget_proof(&payment_hash),
+                Record::Credit { payee, msat } => {
+                    let purse = self.payer.purses.at(&payee)?;
+                    (purse.credit_msat, purse.durable_msat) = (msat, msat);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.identity.node_id()
+    }
+
+    /// Takes one input. Drain the outputs before the next.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Frame { link, frame } => self.on_frame(now, link, frame),
+            Input::Message { link, message } => self.on_message(now, link, *message),
+            Input::Command { id, command } => self.on_command(now, id, command),
+            Input::Wallet { ticket, answer } => self.on_wallet(now, ticket, answer),
+            Input::Timeout => self.on_timeout(now),
+            Input::Rejected { link, reason } => self.drop_from(link, reason),
+            Input::LinkUp { link, peer } => {
+                if let Err(reason) = self.neighbours.link_up(link, peer, now.instant) {
+                    self.drop_from(link, reason);
+                }
+            }
+            Input::LinkDown { link } => {
+                if let Some((_, peer)) = self.neighbours.link_down(link) {
+                    self.routes.forget_via(&peer);
+                }
+            }
+        }
+    }
+
+    /// The next thing to do; `None` when everything that followed from the last input is out.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to feed [`Input::Timeout`] if nothing else happens.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Writes down what leases still cover, for an orderly stop: nobody loses anything by it.
+    pub fn flush(&mut self) {
+        for slot in self.accounts.slots() {
+            if let Some(record) = self.accounts.settle(slot) {
+                self.persist(Record::Account(record));
+            }
+        }
+        for record in self.payer.purses.settle() {
+            self.persist(record);
+        }
+    }
+
+    fn on_frame(&mut self, now: Now, link: LinkId, frame: Bytes) {
+        let outcome = match Preamble::parse(&frame) {
+            Ok(preamble) => match preamble.kind {
+                FrameKind::Data => self.on_data(now, link, frame),
+                FrameKind::Back => self.on_back(now, link, frame),
+                FrameKind::HopError => self.on_hop_error(now, link, frame),
+                FrameKind::Open => self.on_open(now, link, frame),
+                FrameKind::Control => Err(DropReason::UnknownKind),
+            },
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = outcome {
+            self.drop_from(link, reason);
+        }
+    }
+
+    fn on_message(&mut self, now: Now, link: LinkId, message: crate::check::Checked) {
+        let outcome = self.charge_control(now, link).and_then(|from| {
+            let (message, invoice) = message.into_parts();
+            match message {
+                ControlMessage::DiscoveryRequest(request) => self.on_discovery_request(now, from, request),
+                ControlMessage::DiscoveryResponse(certificate) => {
+                    self.on_discovery_response(now, from, certificate)
+                }
+                ControlMessage::QuoteRequest(request) => self.on_quote_request(now, from, *request),
+                ControlMessage::QuoteResponse(response) => {
+                    self.on_quote_response(now, from, response, invoice)
+                }
+                ControlMessage::Refused => Ok(()),
+            }
+        });
+        if let Err(reason) = outcome {
+            self.drop_from(link, reason);
+        }
+    }
+
+    fn on_command(&mut self, now: Now, id: CommandId, command: Command) {
+        let outcome = match command {
+            Command::Discover {
+                destination,
+                max_hops,
+                timeout,
+                refresh,
+            } => self.start_discovery(now, id, destination, max_hops, timeout, refresh),
+            Command::Quote {
+                path,
+                class,
+                units,
+                buying,
+                timeout,
+            } => self.start_quotes(now, id, &path, class, units, buying, timeout),
+            Command::Open {
+                quotes,
+                funding,
+                sign_as_source,
+            } => self.start_opening(now, id, quotes, funding, sign_as_source),
+            Command::Send {
+                session,
+                protocol_id,
+                payload,
+                ttl,
+            } => self
+                .send(now, &session, &protocol_id, &payload, ttl)
+                .map(Some)
+                .map_err(Refusal::own),
+            Command::Close { session } => self.close_own(&session).map(Some).map_err(Refusal::own),
+            Command::Status => Ok(Some(Answer::Status(Box::new(self.status())))),
+            Command::Routes => Ok(Some(Answer::Routes(
+                self.routes.all(now.unix).map(|route| route.info()).collect(),
+            ))),
+        };
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(answer)) => self.answer(id, Ok(answer)),
+            Err(refusal) => self.answer(id, Err(refusal)),
+        }
+    }
+
+    fn on_timeout(&mut self, now: Now) {
+        while let Some((at, timer)) = self.timers.first().copied() {
+            if at > now.instant {
+                return;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Housekeeping => self.housekeeping(now),
+                Timer::SessionEnds(session) => self.end_session(&session),
+                Timer::ReceiptDue(session) => self.receipt_due(now, &session),
+                Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
+                Timer::DiscoveryGathered(command) | Timer::DiscoveryEnds(command) => {
+                    self.end_discovery(now, command)
+                }
+                Timer::QuoteRetry(quotes) => self.retry_quotes(now, quotes),
+                Timer::QuoteEnds(quotes) => self.quotes_timed_out(quotes),
+                Timer::QuoteSetExpires(quotes) => {
+                    self.payer.quote_sets.remove(&quotes);
+                }
+                Timer::OpenRetry(session) => self.retry_open(now, &session),
+                Timer::OpenEnds(session) => self.open_timed_out(&session),
+                Timer::OwnSessionEnds(session) => {
+                    let _ = self.close_own(&session);
+                }
+            }
+        }
+    }
+
+    fn housekeeping(&mut self, now: Now) {
+        self.discovery.expire(now.instant);
+        self.quote_relays.expire(now.instant);
+        self.routes.expire(now.unix);
+        self.replay.expire(now.unix);
+        for id in self.quotes.expire_keys(now.unix) {
+            self.persist(Record::QuoteKeyErased(id));
+        }
+        for payment_hash in self.quotes.expire_invoices(now.unix) {
+            self.persist(Record::InvoiceClosed {
+                payment_hash,
+                redeemed_until: None,
+            });
+        }
+        self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+    }
+
+    fn status(&self) -> Status {
+        let neighbours: Vec<_> = self.neighbours.live().collect();
+        Status {
+            node_id: self.node_id(),
+            mode: self.mode,
+            routes: self.routes.cached_routes(),
+            neighbours,
+            sessions: self.sessions.len(),
+            own_sessions: self.payer.sessions.len(),
+            payers_credit_msat: self.accounts.total_msat(),
+            own_credit_msat: self.payer.purses.total_credit_msat(),
+            earned_msat: self.earned_msat,
+            treasury_owed_msat: self.treasury_owed_msat,
+            redeemed: self.replay.stats(self.sessions.len()).active_hashes,
+            dropped: self
+                .dropped
+                .iter()
+                .map(|(reason, count)| (*reason, *count))
+                .collect(),
+        }
+    }
+}
+
+/// The small tools that every part of the core uses.
+impl Core {
+    fn transmit(&mut self, link: LinkId, channel: Channel, frame: Bytes) {
+        self.outputs.push_back(Output::Transmit { link, channel, frame });
+    }
+
+    fn send_message(&mut self, to: &NodeId, message: &ControlMessage) -> Result<(), DropReason> {
+        let link = self.neighbours.link_to(to).ok_or(DropReason::NextHopGone)?;
+        let frame = message.encode()?;
+        self.transmit(link, Channel::Control, frame);
+        Ok(())
+    }
+
+    fn answer(&mut self, id: CommandId, answer: Result<Answer, Box<Refusal>>) {
+        if let Err(refusal) = &answer {
+            self.count(refusal.reason);
+            self.outputs.push_back(Output::Dropped {
+                reason: refusal.reason,
+                link: None,
+            });
+        }
+        self.outputs.push_back(Output::Answer { id, answer });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(Box::new(event)));
+    }
+
+    fn persist(&mut self, record: Record) {
+        self.outputs.push_back(Output::Persist(Box::new(record)));
+    }
+
+    fn drop_from(&mut self, link: LinkId, reason: DropReason) {
+        self.count(reason);
+        self.outputs.push_back(Output::Dropped {
+            reason,
+            link: Some(link),
+        });
+    }
+
+    fn count(&mut self, reason: DropReason) {
+        *self.dropped.entry(reason).or_default() += 1;
+    }
+
+    fn set_timer(&mut self, at: Instant, timer: Timer) {
+        self.timers.insert((at, timer));
+    }
+
+    fn ask_wallet(&mut self, asked: Asked, question: crate::event::WalletQuestion) {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.asked.insert(ticket, asked);
+        self.outputs.push_back(Output::AskWallet { ticket, question });
+    }
+
+    fn charge_control(&mut self, now: Now, link: LinkId) -> Result<Neighbour, DropReason> {
+        let neighbour = self.neighbours.on_link(link).ok_or(DropReason::Unsolicited)?;
+        let state = self
+            .neighbours
+            .get_mut(neighbour)
+            .ok_or(DropReason::Unsolicited)?;
+        if state.control.take(1, now.instant) {
+            Ok(neighbour)
+        } else {
+            Err(DropReason::RateLimited)
+        }
+    }
+
+    fn id_of(&self, neighbour: Neighbour) -> Result<NodeId, DropReason> {
+        self.neighbours
+            .get(neighbour)
+            .map(|state| state.id)
+            .ok_or(DropReason::Unsolicited)
+    }
+
+    /// This node's account key at a payee: a different one at each, so that payees cannot compare payers.
+    fn account_key(&self, payee: &NodeId) -> Result<DhSecret, DropReason> {
+        DhSecret::new(*blake3::keyed_hash(&self.account_secret, &payee.0).as_bytes())
+    }
+}

@@ -1,0 +1,336 @@
+//! As source: opening sessions, sending over them, and what comes back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::drop_reason::DropReason;
+use crate::event::{Answer, Channel, Event, OpenedSession, Record, Refusal};
+use crate::identity::NodeId;
+use crate::keys::{DhSecret, SessionId};
+use crate::limits::{
+    ACCOUNT_LEASE_MSAT, MAX_INNER_HEADER_BYTES, MAX_OWN_SESSIONS, OPEN_TIMEOUT, RETRY_INTERVAL,
+    SESSION_LIFETIME,
+};
+use crate::neighbours::Neighbour;
+use crate::open::{BackMessage, HopErrorView, HopPlan, OpenPlan};
+use crate::packet::{PacketView, units_of};
+use crate::payer::{Opening, OwnSession};
+use crate::payment_proof::PaymentProof;
+use crate::time::Now;
+
+use super::{Core, Timer};
+
+/// Opening.
+impl Core {
+    pub(super) fn open_session(&mut self, now: Now, opening: Opening) -> Result<(), Box<Refusal>> {
+        self.try_open(now, opening).map_err(Refusal::own)
+    }
+
+    fn try_open(&mut self, now: Now, opening: Opening) -> Result<(), DropReason> {
+        if self.payer.sessions.len() >= MAX_OWN_SESSIONS {
+            return Err(DropReason::TableFull);
+        }
+        let ephemeral = DhSecret::new(self.entropy.bytes32())?;
+        // Quotes open one session: whatever comes of this one, the next needs fresh ones.
+        let set = self
+            .payer
+            .quote_sets
+            .remove(&opening.quotes)
+            .ok_or(DropReason::UnknownQuote)?;
+        let accepted = set.quotes.iter().flatten();
+        let hops: Vec<HopPlan> = accepted
+            .clone()
+            .zip(&set.accounts)
+            .zip(&opening.proofs)
+            .map(|((accepted, account), proof)| HopPlan {
+                node: accepted.quote.payee,
+                quote_id: accepted.quote.id(),
+                quote_key: accepted.quote.key,
+                account: account.clone(),
+                proof: proof.clone(),
+            })
+            .collect();
+        let expires = now.unix + SESSION_LIFETIME;
+        let source = opening.sign_as_source.then_some(&self.identity);
+        let (frame, source) = OpenPlan {
+            hops: &hops,
+            class: set.request.class,
+            expires,
+            ephemeral,
+            source,
+        }
+        .build()?;
+        let id = source.id();
+        let session = OwnSession {
+            id,
+            source,
+            path: set.request.certificate.path.clone(),
+            prices_msat: accepted.map(|accepted| accepted.quote.price_msat).collect(),
+            shown: opening
+                .proofs
+                .iter()
+                .map(|proof| self.hash_of_shown(proof.as_ref()))
+                .collect(),
+            expires,
+            opening: Some((opening.command, frame)),
+            paid: opening.paid,
+            receipt: None,
+        };
+        self.payer.sessions.insert(id, session);
+        self.set_timer(now.instant + OPEN_TIMEOUT, Timer::OpenEnds(id));
+        self.retry_open(now, &id);
+        Ok(())
+    }
+
+    fn hash_of_shown(&self, proof: Option<&PaymentProof>) -> Option<[u8; 32]> {
+        match proof {
+            Some(PaymentProof::Lightning { preimage, .. }) => {
+                Some(<sha2::Sha256 as sha2::Digest>::digest(preimage).into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Sends the open, or sends it again: hops that know it credit nothing and pass it on.
+    pub(super) fn retry_open(&mut self, now: Now, id: &SessionId) {
+        let Some(session) = self.payer.sessions.get(id) else {
+            return;
+        };
+        let Some((_, frame)) = &session.opening else {
+            return;
+        };
+        let (frame, first) = (frame.clone(), session.path.get(1).copied());
+        match first.and_then(|first| self.neighbours.link_to(&first)) {
+            Some(link) => self.transmit(link, Channel::Control, frame),
+            None => self.count(DropReason::NextHopGone),
+        }
+        self.set_timer(now.instant + RETRY_INTERVAL, Timer::OpenRetry(*id));
+    }
+
+    pub(super) fn open_timed_out(&mut self, id: &SessionId) {
+        let waiting = self
+            .payer
+            .sessions
+            .get(id)
+            .is_some_and(|session| session.opening.is_some());
+        if !waiting {
+            return;
+        }
+        let Some(session) = self.payer.sessions.remove(id) else {
+            return;
+        };
+        self.routes.forget(&session.path);
+        if let Some((command, _)) = session.opening {
+            self.answer(command, Err(Refusal::own(DropReason::Timeout)));
+        }
+    }
+
+    /// The first `accepted` hops of a session let the open pass, so what they were shown is redeemed.
+    fn note_redeemed(&mut self, path: &[NodeId], shown: &[Option<[u8; 32]>], accepted: usize) {
+        for (payee, payment_hash) in path.iter().skip(1).zip(shown).take(accepted) {
+            let Some(payment_hash) = payment_hash else {
+                continue;
+            };
+            if self.payer.purses.redeemed(payee, payment_hash) {
+                self.persist_credit(payee);
+                self.persist(Record::ProofRedeemed {
+                    payment_hash: *payment_hash,
+                });
+            }
+        }
+    }
+
+    fn persist_credit(&mut self, payee: &NodeId) {
+        let Ok(purse) = self.payer.purses.at(payee) else {
+            return;
+        };
+        purse.durable_msat = purse.credit_msat;
+        let msat = purse.credit_msat;
+        self.persist(Record::Credit { payee: *payee, msat });
+    }
+}
+
+/// Sending.
+impl Core {
+    pub(super) fn send(
+        &mut self,
+        now: Now,
+        id: &SessionId,
+        protocol_id: &str,
+        payload: &Bytes,
+        ttl: Duration,
+    ) -> Result<Answer, DropReason> {
+        let session = self
+            .payer
+            .sessions
+            .get_mut(id)
+            .ok_or(DropReason::UnknownSession)?;
+        if session.opening.is_some() {
+            return Err(DropReason::BadCommand);
+        }
+        if session.expires < now.unix {
+            return Err(DropReason::Expired);
+        }
+        if payload.len() > crate::limits::MAX_PAYLOAD_BYTES {
+            return Err(DropReason::Oversize);
+        }
+        let first = session.path.get(1).ok_or(DropReason::BadRoute)?;
+        let link = self.neighbours.link_to(first).ok_or(DropReason::NextHopGone)?;
+        let units = units_of(payload.len() + MAX_INNER_HEADER_BYTES);
+        let costs: Vec<u64> = session
+            .prices_msat
+            .iter()
+            .map(|price| price.saturating_mul(units))
+            .collect();
+        let payees = session.path.get(1..).unwrap_or_default();
+        for (payee, cost) in payees.iter().zip(&costs) {
+            if self.payer.purses.at(payee)?.credit_msat < *cost {
+                return Err(DropReason::CreditSpent);
+            }
+        }
+        let expiry = (now.unix + ttl).min(session.expires);
+        let sequence = session.source.packets();
+        let (frame, packet_id) = session.source.packet(protocol_id, payload, expiry)?;
+        for (payee, cost) in payees.iter().zip(&costs) {
+            let purse = self.payer.purses.at(payee)?;
+            purse.credit_msat -= cost;
+            // Written down behind the draw: after a crash the payer may believe to hold a lease more than it does,
+            // and is told better by the first refusal.
+            if purse.durable_msat.saturating_sub(purse.credit_msat) >= ACCOUNT_LEASE_MSAT {
+                purse.durable_msat = purse.credit_msat;
+                let record = Record::Credit {
+                    payee: *payee,
+                    msat: purse.credit_msat,
+                };
+                self.outputs
+                    .push_back(crate::event::Output::Persist(Box::new(record)));
+            }
+        }
+        self.transmit(link, Channel::Data, frame);
+        Ok(Answer::Sent { packet_id, sequence })
+    }
+
+    pub(super) fn close_own(&mut self, id: &SessionId) -> Result<Answer, DropReason> {
+        let session = self.payer.sessions.remove(id).ok_or(DropReason::UnknownSession)?;
+        if let Some((command, _)) = session.opening {
+            self.answer(command, Err(Refusal::own(DropReason::BadCommand)));
+        }
+        for payee in session.path.iter().skip(1) {
+            if self
+                .payer
+                .purses
+                .at(payee)
+                .is_ok_and(|purse| purse.credit_msat != purse.durable_msat)
+            {
+                self.persist_credit(payee);
+            }
+        }
+        self.event(Event::SessionClosed { session: *id });
+        Ok(Answer::Done)
+    }
+}
+
+/// What comes back.
+impl Core {
+    pub(super) fn on_own_back(
+        &mut self,
+        now: Now,
+        from: Neighbour,
+        view: &PacketView<'_>,
+    ) -> Result<(), DropReason> {
+        let from = self.id_of(from)?;
+        let session = self
+            .payer
+            .sessions
+            .get_mut(&view.session)
+            .ok_or(DropReason::UnknownSession)?;
+        if session.path.get(1) != Some(&from) {
+            return Err(DropReason::WrongHop);
+        }
+        match session.source.open_back(view)? {
+            BackMessage::OpenAck => {
+                let Some((command, _)) = session.opening.take() else {
+                    return Ok(());
+                };
+                let opened = OpenedSession {
+                    session: session.id,
+                    path: session.path.clone(),
+                    paid: std::mem::take(&mut session.paid),
+                    expires: session.expires,
+                };
+                let (path, shown) = (session.path.clone(), session.shown.clone());
+                self.set_timer(
+                    now.instant + (opened.expires - now.unix),
+                    Timer::OwnSessionEnds(opened.session),
+                );
+                self.note_redeemed(&path, &shown, shown.len());
+                self.answer(command, Ok(Answer::Opened(Box::new(opened))));
+                Ok(())
+            }
+            BackMessage::Receipt(receipt) => {
+                let destination = session.path.last().ok_or(DropReason::BadRoute)?;
+                if receipt.session != session.id || !receipt.verify(destination, self.signatures.as_ref()) {
+                    return Err(DropReason::BadSignature);
+                }
+                // Cumulative and monotonic: an older receipt that was overtaken says nothing new.
+                if session
+                    .receipt
+                    .as_ref()
+                    .is_some_and(|known| known.packets >= receipt.packets)
+                {
+                    return Err(DropReason::Duplicate);
+                }
+                session.receipt = Some(receipt.clone());
+                self.event(Event::Receipt(receipt));
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn on_own_error(
+        &mut self,
+        _now: Now,
+        from: Neighbour,
+        view: &HopErrorView<'_>,
+    ) -> Result<(), DropReason> {
+        let from = self.id_of(from)?;
+        let session = self
+            .payer
+            .sessions
+            .get(&view.session)
+            .ok_or(DropReason::UnknownSession)?;
+        if session.path.get(1) != Some(&from) {
+            return Err(DropReason::WrongHop);
+        }
+        let refusal = session.source.open_error(view)?;
+        let place = usize::from(view.hop);
+        let hop = *session.path.get(place + 1).ok_or(DropReason::BadRoute)?;
+        let (path, shown, id) = (session.path.clone(), session.shown.clone(), session.id);
+        let was_opening = session.opening.is_some();
+        self.event(Event::HopRefused {
+            session: id,
+            hop,
+            refusal,
+        });
+        if refusal.reason == DropReason::CreditSpent {
+            // The hop knows best what is left there.
+            let purse = self.payer.purses.at(&hop)?;
+            purse.credit_msat = purse.credit_msat.min(refusal.credit_msat);
+        }
+        if was_opening {
+            let redeemed_before = usize::from(refusal.reason == DropReason::AlreadyRedeemed);
+            self.note_redeemed(&path, &shown, place + redeemed_before);
+            self.routes.forget(&path);
+            if let Some((command, _)) = self
+                .payer
+                .sessions
+                .remove(&id)
+                .and_then(|session| session.opening)
+            {
+                self.answer(command, Err(Refusal::by(refusal.reason, hop)));
+            }
+        }
+        Ok(())
+    }
+}

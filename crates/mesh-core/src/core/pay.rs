@@ -1,0 +1,402 @@
+//! As payer: quotes along a route, and the payments that follow.
+
+use std::time::Duration;
+
+use crate::check::refusal_signed;
+use crate::drop_reason::DropReason;
+use crate::event::{
+    Answer, Buying, CommandId, Funding, Payment, QuotedPayee, QuotedSlice, Record, Refusal, WalletQuestion,
+};
+use crate::identity::NodeId;
+use crate::limits::{DISCOVERY_TIMEOUT, MAX_PENDING_COMMANDS, PAY_BY, RETRY_INTERVAL};
+use crate::message::{ControlMessage, QuoteAnswer, QuoteRequest, QuoteResponse, RequestId};
+use crate::neighbours::Neighbour;
+use crate::payer::{Opening, PurchasedProof, QuoteSet};
+use crate::payment_proof::PaymentProof;
+use crate::routing_policy::TrafficClass;
+use crate::time::Now;
+use crate::verifier::InvoiceFacts;
+
+use super::{Asked, Core, Timer};
+
+/// How long the wallet may try to pay one share.
+const PAYMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Quotes.
+impl Core {
+    #[allow(clippy::too_many_arguments)] // they are the command's own fields
+    pub(super) fn start_quotes(
+        &mut self,
+        now: Now,
+        command: CommandId,
+        path: &[NodeId],
+        class: TrafficClass,
+        units: u64,
+        buying: Buying,
+        timeout: Duration,
+    ) -> Result<Option<Answer>, Box<Refusal>> {
+        let outcome = self.ask_for_quotes(now, command, path, class, units, buying, timeout);
+        outcome.map(|()| None).map_err(Refusal::own)
+    }
+
+    #[allow(clippy::too_many_arguments)] // they are the command's own fields
+    fn ask_for_quotes(
+        &mut self,
+        now: Now,
+        command: CommandId,
+        path: &[NodeId],
+        class: TrafficClass,
+        units: u64,
+        buying: Buying,
+        timeout: Duration,
+    ) -> Result<(), DropReason> {
+        if self.payer.quote_sets.len() >= MAX_PENDING_COMMANDS {
+            return Err(DropReason::TableFull);
+        }
+        if units == 0 {
+            return Err(DropReason::BadCommand);
+        }
+        let certificate = self
+            .routes
+            .get(path, now.unix)
+            .ok_or(DropReason::NoRoute)?
+            .certificate
+            .clone();
+        let payees = path.get(1..).ok_or(DropReason::BadRoute)?;
+        let accounts = payees
+            .iter()
+            .map(|payee| self.account_key(payee))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut request = QuoteRequest {
+            id: self.entropy.bytes16(),
+            total_msat: QuoteRequest::least_total(&certificate, units)?,
+            certificate,
+            class,
+            units,
+            accounts: accounts.iter().map(|account| account.public()).collect(),
+            buying: vec![true; payees.len()],
+        };
+        for (place, payee) in payees.iter().enumerate() {
+            let needed = request.terms(place + 1)?.price_msat.saturating_mul(units);
+            let buy = match buying {
+                Buying::Everywhere => true,
+                Buying::Nowhere => false,
+                Buying::WhereNeeded => self.payer.purses.worth_msat(payee) < needed,
+            };
+            if let Some(slot) = request.buying.get_mut(place) {
+                *slot = buy;
+            }
+        }
+        let id = request.id;
+        let set = QuoteSet {
+            command: Some(command),
+            digest: request.digest(),
+            quotes: vec![None; payees.len()],
+            accounts,
+            request,
+        };
+        self.payer.quote_sets.insert(id, set);
+        self.set_timer(now.instant + timeout.min(DISCOVERY_TIMEOUT), Timer::QuoteEnds(id));
+        self.set_timer(now.instant + PAY_BY, Timer::QuoteSetExpires(id));
+        self.retry_quotes(now, id);
+        Ok(())
+    }
+
+    /// Sends the request, or sends it again: payees answer a repetition with the same quote.
+    pub(super) fn retry_quotes(&mut self, now: Now, id: RequestId) {
+        let Some(set) = self.payer.quote_sets.get(&id).filter(|set| set.command.is_some()) else {
+            return;
+        };
+        let Some(first) = set.payees().first().copied() else {
+            return;
+        };
+        let message = ControlMessage::QuoteRequest(Box::new(set.request.clone()));
+        if let Err(reason) = self.send_message(&first, &message) {
+            self.count(reason);
+        }
+        self.set_timer(now.instant + RETRY_INTERVAL, Timer::QuoteRetry(id));
+    }
+
+    pub(super) fn quotes_timed_out(&mut self, id: RequestId) {
+        let Some(set) = self.payer.quote_sets.get_mut(&id) else {
+            return;
+        };
+        let Some(command) = set.command.take() else { return };
+        let silent = set
+            .payees()
+            .iter()
+            .zip(&set.quotes)
+            .find(|(_, quote)| quote.is_none());
+        let missing = silent.map(|(payee, _)| *payee);
+        let path = set.request.certificate.path.clone();
+        self.payer.quote_sets.remove(&id);
+        self.routes.forget(&path);
+        let refusal = Refusal {
+            reason: DropReason::Timeout,
+            by: None,
+            missing: missing.into_iter().collect(),
+        };
+        self.answer(command, Err(Box::new(refusal)));
+    }
+
+    /// A payee's answer; a quote's signature was checked.
+    pub(super) fn on_quote_response(
+        &mut self,
+        now: Now,
+        from: Neighbour,
+        response: QuoteResponse,
+        invoice: Option<InvoiceFacts>,
+    ) -> Result<(), DropReason> {
+        if response.requester != self.node_id() {
+            return self.relay_quote(from, response);
+        }
+        let network = self.verifier.network();
+        let set = self
+            .payer
+            .quote_sets
+            .get_mut(&response.request)
+            .ok_or(DropReason::Unsolicited)?;
+        if set.command.is_none() {
+            return Err(DropReason::AlreadyRelayed);
+        }
+        match response.answer {
+            QuoteAnswer::Quote(quote) => {
+                set.accept(quote, invoice, network, now.unix)?;
+                if set.is_complete()
+                    && let Some(command) = set.command.take()
+                {
+                    let slice = quoted_slice(set);
+                    self.answer(command, Ok(Answer::Quoted(Box::new(slice))));
+                }
+                Ok(())
+            }
+            QuoteAnswer::Refusal {
+                payee,
+                reason,
+                signature,
+            } => {
+                let concerns_us = set.payees().contains(&payee)
+                    && refusal_signed(&set.digest, &payee, reason, &signature, self.signatures.as_ref());
+                if !concerns_us {
+                    return Err(DropReason::BadSignature);
+                }
+                let command = set.command.take();
+                let path = set.request.certificate.path.clone();
+                self.payer.quote_sets.remove(&response.request);
+                self.routes.forget(&path);
+                if let Some(command) = command {
+                    self.answer(command, Err(Refusal::by(reason, payee)));
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn quoted_slice(set: &QuoteSet) -> QuotedSlice {
+    let payees = set.quotes.iter().flatten().map(|accepted| QuotedPayee {
+        payee: accepted.quote.payee,
+        amount_msat: accepted.quote.amount_msat,
+        treasury_msat: accepted.terms.treasury_msat,
+        price_msat: accepted.quote.price_msat,
+        invoice: accepted.quote.invoice.clone(),
+        pay_by: accepted.quote.pay_by,
+        redeem_by: accepted.quote.redeem_by,
+    });
+    QuotedSlice {
+        id: set.request.id,
+        path: set.request.certificate.path.clone(),
+        class: set.request.class,
+        units: set.request.units,
+        total_msat: set.request.total_msat,
+        payees: payees.collect(),
+    }
+}
+
+/// Payments.
+impl Core {
+    pub(super) fn start_opening(
+        &mut self,
+        now: Now,
+        command: CommandId,
+        quotes: RequestId,
+        funding: Funding,
+        sign_as_source: bool,
+    ) -> Result<Option<Answer>, Box<Refusal>> {
+        let set = self.payer.quote_sets.get(&quotes).filter(|set| set.is_complete());
+        let Some(set) = set else {
+            return Err(Refusal::own(DropReason::UnknownQuote));
+        };
+        if self.payer.openings.contains_key(&quotes) {
+            return Err(Refusal::own(DropReason::BadCommand));
+        }
+        let mut opening = Opening {
+            command,
+            quotes,
+            sign_as_source,
+            proofs: vec![None; set.quotes.len()],
+            unpaid: 0,
+            paid: Vec::new(),
+            failure: None,
+        };
+        match funding {
+            Funding::Proofs(proofs) => {
+                for (slot, payee) in opening.proofs.iter_mut().zip(set.payees()) {
+                    *slot = proofs
+                        .iter()
+                        .find(|(paid, _)| paid == payee)
+                        .map(|(_, proof)| proof.clone());
+                }
+                self.open_session(now, opening)?;
+            }
+            Funding::Wallet {
+                max_total_msat,
+                max_fee_msat,
+            } => {
+                let bills = self.bills(now, quotes, &mut opening);
+                let total = bills
+                    .iter()
+                    .fold(0u64, |sum, (_, amount, _)| sum.saturating_add(*amount));
+                if total > max_total_msat {
+                    let missing = self.unpaid_payees(quotes, &bills);
+                    return Err(Box::new(Refusal {
+                        reason: DropReason::LimitReached,
+                        by: None,
+                        missing,
+                    }));
+                }
+                opening.unpaid = bills.len();
+                if bills.is_empty() {
+                    self.open_session(now, opening)?;
+                } else {
+                    self.payer.openings.insert(quotes, opening);
+                    for (place, _, invoice) in bills {
+                        let question = WalletQuestion::Pay {
+                            invoice,
+                            max_fee_msat,
+                            timeout: PAYMENT_TIMEOUT,
+                        };
+                        self.ask_wallet(Asked::Payment { quotes, place }, question);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What has to be paid: place, amount and invoice. Payments made earlier and not yet redeemed are shown first.
+    fn bills(&self, now: Now, quotes: RequestId, opening: &mut Opening) -> Vec<(usize, u64, String)> {
+        let Some(set) = self.payer.quote_sets.get(&quotes) else {
+            return Vec::new();
+        };
+        let mut bills = Vec::new();
+        for (place, accepted) in set.quotes.iter().enumerate() {
+            let Some(accepted) = accepted else { continue };
+            let unredeemed = self.payer.purses.unredeemed(&accepted.quote.payee, now.unix);
+            match (&accepted.quote.invoice, unredeemed) {
+                (None, Some(proof)) => {
+                    if let Some(slot) = opening.proofs.get_mut(place) {
+                        *slot = Some(proof.proof.clone());
+                    }
+                }
+                (Some(invoice), _) => bills.push((place, accepted.quote.amount_msat, invoice.clone())),
+                (None, None) => {}
+            }
+        }
+        bills
+    }
+
+    fn unpaid_payees(&self, quotes: RequestId, bills: &[(usize, u64, String)]) -> Vec<NodeId> {
+        let Some(set) = self.payer.quote_sets.get(&quotes) else {
+            return Vec::new();
+        };
+        bills
+            .iter()
+            .filter_map(|(place, ..)| set.payees().get(*place).copied())
+            .collect()
+    }
+
+    pub(super) fn on_payment(
+        &mut self,
+        now: Now,
+        quotes: RequestId,
+        place: usize,
+        paid: Result<Payment, DropReason>,
+    ) {
+        let Some(set) = self.payer.quote_sets.get(&quotes) else {
+            return;
+        };
+        let Some(Some(accepted)) = set.quotes.get(place).cloned() else {
+            return;
+        };
+        let payee = accepted.quote.payee;
+        let Some(opening) = self.payer.openings.get_mut(&quotes) else {
+            return;
+        };
+        opening.unpaid = opening.unpaid.saturating_sub(1);
+        let done = opening.unpaid == 0;
+        match paid {
+            Ok(payment) => {
+                opening.paid.push((payee, payment.amount_msat, payment.fee_msat));
+                let proof = PaymentProof::Lightning {
+                    invoice: accepted.quote.invoice.clone().unwrap_or_default(),
+                    preimage: payment.preimage,
+                    amount_msats: payment.amount_msat,
+                    timestamp: now.unix.seconds(),
+                    expires_at: accepted.quote.redeem_by.seconds(),
+                };
+                if let Some(slot) = opening.proofs.get_mut(place) {
+                    *slot = Some(proof.clone());
+                }
+                if let Some(payment_hash) = accepted.payment_hash {
+                    self.keep_proof(PurchasedProof {
+                        payee,
+                        payment_hash,
+                        proof,
+                        credit_msat: accepted.terms.credit_msat,
+                        redeem_by: accepted.quote.redeem_by,
+                    });
+                }
+            }
+            Err(reason) => {
+                opening.failure.get_or_insert((payee, reason));
+            }
+        }
+        if done {
+            self.payments_done(now, quotes);
+        }
+    }
+
+    /// What was paid is written down before it is shown to anybody: it is money until it is redeemed.
+    fn keep_proof(&mut self, proof: PurchasedProof) {
+        match self.payer.purses.at(&proof.payee) {
+            Ok(purse) => {
+                purse.proofs.insert(proof.payment_hash, proof.clone());
+            }
+            Err(reason) => self.count(reason),
+        }
+        self.persist(Record::Proof(proof));
+    }
+
+    fn payments_done(&mut self, now: Now, quotes: RequestId) {
+        let Some(opening) = self.payer.openings.remove(&quotes) else {
+            return;
+        };
+        let command = opening.command;
+        if let Some((payee, reason)) = opening.failure {
+            // The shares that were paid stay in their purses and open the next session over those payees.
+            let missing = vec![payee];
+            return self.answer(
+                command,
+                Err(Box::new(Refusal {
+                    reason,
+                    by: None,
+                    missing,
+                })),
+            );
+        }
+        if let Err(refusal) = self.open_session(now, opening) {
+            self.answer(command, Err(refusal));
+        }
+    }
+}

@@ -1,0 +1,663 @@
+//! As payee: quotes asked of this node, and sessions opened through or to it.
+
+use bytes::Bytes;
+
+use crate::account::AccountSlot;
+use crate::drop_reason::DropReason;
+use crate::event::{Channel, Event, LinkId, Record, WalletQuestion};
+use crate::identity::{NodeId, Signature, SignatureContext};
+use crate::keys::{HopSecret, PayloadSeal, TagKey};
+use crate::limits::{
+    MAX_FREE_SESSIONS_PER_NEIGHBOUR, MAX_PENDING_INVOICES, MAX_PENDING_OPENS, PAY_BY, REDEEM_AFTER_PAY_BY,
+    SESSION_LIFETIME, SETTLEMENT_WAIT,
+};
+use crate::message::{
+    ControlMessage, PayeeTerms, Quote, QuoteAnswer, QuoteId, QuoteRequest, QuoteResponse, RequestId,
+    refusal_bytes,
+};
+use crate::neighbours::Neighbour;
+use crate::open::{
+    BackMessage, DestinationBox, HopBox, HopRefusal, OpenView, Transcript, advance, build_hop_error,
+};
+use crate::payment_proof::PaymentProof;
+use crate::quotes::{InvoiceRecord, QuoteKeyRecord};
+use crate::replay::SequenceWindow;
+use crate::routing_policy::TrafficClass;
+use crate::session::{DestinationEnd, HopSession};
+use crate::time::{Now, UnixMillis};
+use crate::verifier::{Commitment, InvoiceFacts, Settlement, ShownProof};
+
+use super::{Asked, Core, Timer};
+
+/// A quote that waits for the wallet's invoice.
+pub(super) struct PendingQuote {
+    request: RequestId,
+    requester: NodeId,
+    digest: [u8; 32],
+    account: [u8; 32],
+    terms: PayeeTerms,
+    class: TrafficClass,
+    previous: NodeId,
+    next: Option<NodeId>,
+    nonce: [u8; 16],
+    pay_by: UnixMillis,
+    redeem_by: UnixMillis,
+}
+
+/// A quote request that passed by.
+pub(super) struct QuoteRelay {
+    digest: [u8; 32],
+    previous: NodeId,
+    next: Option<NodeId>,
+    mine: Option<Bytes>,
+}
+
+/// An open whose proof is being checked.
+pub(super) struct PendingOpen {
+    frame: Bytes,
+    from: Neighbour,
+    index: u8,
+    hops: u8,
+    transcript: Transcript,
+    hop_box: HopBox,
+    secret: HopSecret,
+    quote: QuoteId,
+}
+
+/// Quotes.
+impl Core {
+    /// A quote request whose route's signatures were checked.
+    pub(super) fn on_quote_request(
+        &mut self,
+        now: Now,
+        from: Neighbour,
+        request: QuoteRequest,
+    ) -> Result<(), DropReason> {
+        let previous = self.id_of(from)?;
+        let path = &request.certificate.path;
+        let me = self.node_id();
+        let place = path
+            .iter()
+            .position(|node| *node == me)
+            .ok_or(DropReason::WrongHop)?;
+        if place == 0 || path.get(place - 1) != Some(&previous) {
+            return Err(DropReason::WrongHop);
+        }
+        let next = path.get(place + 1).copied();
+        let (id, digest) = (request.id, request.digest());
+        let known = self
+            .quote_relays
+            .get_mut(&id)
+            .map(|relay| (relay.digest, relay.mine.clone()));
+        if let Some((first_digest, mine)) = known {
+            if first_digest != digest {
+                return Err(DropReason::AlreadyRelayed);
+            }
+            self.pass_on(next, request);
+            return match (mine, self.neighbours.link_of(from)) {
+                (Some(frame), Some(link)) => {
+                    self.transmit(link, Channel::Control, frame);
+                    Ok(())
+                }
+                _ => Ok(()),
+            };
+        }
+        self.quote_relays.insert(
+            id,
+            QuoteRelay {
+                digest,
+                previous,
+                next,
+                mine: None,
+            },
+            previous,
+            now.instant,
+        )?;
+        let offered = self.offer(now, &request, digest, place, previous, next);
+        let requester = *path.first().ok_or(DropReason::BadRoute)?;
+        self.pass_on(next, request);
+        match offered {
+            Ok(()) => Ok(()),
+            Err(reason) => {
+                self.refuse_quote(id, requester, &digest, reason);
+                Err(reason)
+            }
+        }
+    }
+
+    fn pass_on(&mut self, next: Option<NodeId>, request: QuoteRequest) {
+        if let Some(next) = next
+            && let Err(reason) = self.send_message(&next, &ControlMessage::QuoteRequest(Box::new(request)))
+        {
+            self.count(reason);
+        }
+    }
+
+    fn offer(
+        &mut self,
+        now: Now,
+        request: &QuoteRequest,
+        digest: [u8; 32],
+        place: usize,
+        previous: NodeId,
+        next: Option<NodeId>,
+    ) -> Result<(), DropReason> {
+        self.policy.admit(request.class)?;
+        if request.certificate.valid_until() < now.unix {
+            return Err(DropReason::Expired);
+        }
+        if next.is_some_and(|next| self.neighbours.link_to(&next).is_none()) {
+            return Err(DropReason::NextHopGone);
+        }
+        self.quotes.check_room(&previous)?;
+        let terms = request.terms(place)?;
+        let pay_by = now.unix + PAY_BY;
+        let pending = PendingQuote {
+            request: request.id,
+            requester: *request.certificate.requester().ok_or(DropReason::BadRoute)?,
+            digest,
+            account: *request.accounts.get(place - 1).ok_or(DropReason::BadRoute)?,
+            terms,
+            class: request.class,
+            previous,
+            next,
+            nonce: self.entropy.bytes16(),
+            pay_by,
+            redeem_by: pay_by + REDEEM_AFTER_PAY_BY,
+        };
+        if terms.amount_msat() == 0 {
+            return self.give_quote(pending, None);
+        }
+        if !self.verifier.payable() {
+            return Err(DropReason::PaymentsUnavailable);
+        }
+        if self.asked.len() >= MAX_PENDING_INVOICES {
+            return Err(DropReason::TableFull);
+        }
+        let commitment = Commitment {
+            payee: &self.node_id(),
+            account: &pending.account,
+            amount_msat: terms.amount_msat(),
+            terms: &digest,
+            pay_by,
+            redeem_by: pending.redeem_by,
+            nonce: &pending.nonce,
+        };
+        let question = WalletQuestion::CreateInvoice {
+            amount_msat: terms.amount_msat(),
+            description_hash: commitment.description_hash(),
+            expiry: PAY_BY,
+        };
+        self.ask_wallet(Asked::InvoiceFor(Box::new(pending)), question);
+        Ok(())
+    }
+
+    pub(super) fn on_invoice(
+        &mut self,
+        pending: PendingQuote,
+        invoice: Result<(String, [u8; 32]), DropReason>,
+    ) {
+        let (request, requester, digest) = (pending.request, pending.requester, pending.digest);
+        let given = invoice.and_then(|invoice| self.give_quote(pending, Some(invoice)));
+        if let Err(reason) = given {
+            self.count(reason);
+            self.refuse_quote(request, requester, &digest, reason);
+        }
+    }
+
+    fn give_quote(
+        &mut self,
+        pending: PendingQuote,
+        invoice: Option<(String, [u8; 32])>,
+    ) -> Result<(), DropReason> {
+        let secret = self.entropy.bytes32();
+        let (invoice, payment_hash) = match invoice {
+            Some((text, hash)) => (Some(text), Some(hash)),
+            None => (None, None),
+        };
+        let quote = Quote {
+            request_digest: pending.digest,
+            payee: self.node_id(),
+            key: crate::keys::DhSecret::new(secret)?.public(),
+            price_msat: pending.terms.price_msat,
+            amount_msat: pending.terms.amount_msat(),
+            invoice,
+            nonce: pending.nonce,
+            pay_by: pending.pay_by,
+            redeem_by: pending.redeem_by,
+            signature: Signature([0; 64]),
+        }
+        .sign(&self.identity);
+        let key = QuoteKeyRecord {
+            id: quote.id(),
+            secret,
+            account: pending.account,
+            previous: pending.previous,
+            next: pending.next,
+            class: pending.class,
+            price_msat: pending.terms.price_msat,
+            // A payment takes until pay-by; the open must still find its key then.
+            expires: pending.pay_by + PAY_BY,
+        };
+        self.quotes.insert_key(key.clone())?;
+        self.persist(Record::QuoteKey(key));
+        if let Some(payment_hash) = payment_hash {
+            let invoice = InvoiceRecord {
+                payment_hash,
+                account: pending.account,
+                credit_msat: pending.terms.credit_msat,
+                treasury_msat: pending.terms.treasury_msat,
+                redeem_by: pending.redeem_by,
+            };
+            self.quotes.insert_invoice(invoice);
+            self.persist(Record::Invoice(invoice));
+        }
+        self.respond(pending.request, pending.requester, QuoteAnswer::Quote(quote));
+        Ok(())
+    }
+
+    fn refuse_quote(&mut self, request: RequestId, requester: NodeId, digest: &[u8; 32], reason: DropReason) {
+        let signature = self
+            .identity
+            .sign(SignatureContext::Quote, &refusal_bytes(digest, reason));
+        self.respond(
+            request,
+            requester,
+            QuoteAnswer::Refusal {
+                payee: self.node_id(),
+                reason,
+                signature,
+            },
+        );
+    }
+
+    fn respond(&mut self, request: RequestId, requester: NodeId, answer: QuoteAnswer) {
+        let response = ControlMessage::QuoteResponse(QuoteResponse {
+            request,
+            requester,
+            answer,
+        });
+        let Ok(frame) = response.encode() else {
+            return self.count(DropReason::Oversize);
+        };
+        let Some(relay) = self.quote_relays.get_mut(&request) else {
+            return;
+        };
+        relay.mine = Some(frame.clone());
+        let previous = relay.previous;
+        match self.neighbours.link_to(&previous) {
+            Some(link) => self.transmit(link, Channel::Control, frame),
+            None => self.count(DropReason::NextHopGone),
+        }
+    }
+
+    /// Another payee's answer, on its way back to the requester.
+    pub(super) fn relay_quote(&mut self, from: Neighbour, response: QuoteResponse) -> Result<(), DropReason> {
+        let from = self.id_of(from)?;
+        let relay = self
+            .quote_relays
+            .get_mut(&response.request)
+            .ok_or(DropReason::Unsolicited)?;
+        if relay.next != Some(from) {
+            return Err(DropReason::Unsolicited);
+        }
+        let previous = relay.previous;
+        self.send_message(&previous, &ControlMessage::QuoteResponse(response))
+    }
+}
+
+/// Opens.
+impl Core {
+    pub(super) fn on_open(&mut self, now: Now, link: LinkId, frame: Bytes) -> Result<(), DropReason> {
+        let from = self.charge_control(now, link)?;
+        let view = OpenView::parse(&frame)?;
+        let id = view.session();
+        if let Some(session) = self.sessions.get_mut(&id) {
+            if session.transcript != view.transcript || session.previous != from {
+                return Err(DropReason::DifferingOpen);
+            }
+            return self.repeat_open(now, &view, &frame);
+        }
+        if self.pending_opens.contains_key(&id) {
+            return Err(DropReason::AlreadyRelayed);
+        }
+        let opened = self.unseal(now, from, &view);
+        let (hop_box, secret) = match opened {
+            Ok(opened) => opened,
+            Err(reason) => {
+                // Nobody is authenticated yet: the neighbour learns that it failed, nothing more.
+                if let Ok(frame) = ControlMessage::Refused.encode() {
+                    self.transmit(link, Channel::Control, frame);
+                }
+                return Err(reason);
+            }
+        };
+        let pending = PendingOpen {
+            from,
+            index: view.index,
+            hops: view.hops,
+            transcript: view.transcript,
+            hop_box,
+            secret,
+            quote: view.quote_id(),
+            frame: frame.clone(),
+        };
+        let outcome = self.admit(now, id, pending);
+        outcome.map_err(|(pending, reason)| self.refuse_open(&pending, reason))
+    }
+
+    /// The ack or the open of a later hop was lost: nothing is credited again, the open goes on its way again.
+    fn repeat_open(&mut self, now: Now, view: &OpenView<'_>, frame: &Bytes) -> Result<(), DropReason> {
+        if view.is_destination() {
+            self.send_back(now, &view.session(), &BackMessage::OpenAck);
+            return Ok(());
+        }
+        let next = self
+            .sessions
+            .get_mut(&view.session())
+            .and_then(|session| session.next);
+        let link = next
+            .and_then(|next| self.neighbours.link_of(next))
+            .ok_or(DropReason::NextHopGone)?;
+        self.transmit(link, Channel::Control, advance(frame));
+        Ok(())
+    }
+
+    fn unseal(
+        &self,
+        now: Now,
+        from: Neighbour,
+        view: &OpenView<'_>,
+    ) -> Result<(HopBox, HopSecret), DropReason> {
+        let quote = self
+            .quotes
+            .key(&view.quote_id())
+            .ok_or(DropReason::UnknownQuote)?;
+        if quote.record.expires < now.unix {
+            return Err(DropReason::UnknownQuote);
+        }
+        if quote.record.previous != self.id_of(from)? {
+            return Err(DropReason::WrongHop);
+        }
+        if quote.opened.is_some_and(|opened| opened != view.transcript) {
+            return Err(DropReason::DifferingOpen);
+        }
+        view.unseal(&self.node_id(), &quote.key, &quote.record.account)
+    }
+
+    #[allow(clippy::result_large_err)] // the error is the open itself, handed back to be refused
+    fn admit(
+        &mut self,
+        now: Now,
+        id: crate::keys::SessionId,
+        pending: PendingOpen,
+    ) -> Result<(), (PendingOpen, DropReason)> {
+        if let Err(reason) = self.check_box(now, &pending) {
+            return Err((pending, reason));
+        }
+        match &pending.hop_box.proof {
+            None => self.finish_open(now, pending),
+            Some(PaymentProof::Lightning { .. }) if self.pending_opens.len() >= MAX_PENDING_OPENS => {
+                Err((pending, DropReason::TableFull))
+            }
+            Some(PaymentProof::Lightning { invoice, .. }) => {
+                let question = WalletQuestion::CheckProof {
+                    invoice: invoice.clone(),
+                    wait: SETTLEMENT_WAIT,
+                };
+                self.pending_opens.insert(id, pending);
+                self.ask_wallet(Asked::ProofOf(id), question);
+                Ok(())
+            }
+            Some(_) => Err((pending, DropReason::ProofKindRefused)),
+        }
+    }
+
+    fn check_box(&self, now: Now, pending: &PendingOpen) -> Result<(), DropReason> {
+        let quote = self.quotes.key(&pending.quote).ok_or(DropReason::UnknownQuote)?;
+        let hop_box = &pending.hop_box;
+        if hop_box.class != quote.record.class || hop_box.next != quote.record.next {
+            return Err(DropReason::QuoteMismatch);
+        }
+        self.policy.admit(hop_box.class)?;
+        if hop_box.expires <= now.unix
+            || hop_box.expires > now.unix + SESSION_LIFETIME + crate::limits::CLOCK_SKEW
+        {
+            return Err(DropReason::Expired);
+        }
+        if let Some(DestinationBox {
+            source: Some((source, signature)),
+            back_secrets,
+        }) = &hop_box.destination
+        {
+            let view = OpenView::parse(&pending.frame)?;
+            if !view.source_signed(&self.node_id(), source, signature, self.signatures.as_ref()) {
+                return Err(DropReason::BadSourceSignature);
+            }
+            if back_secrets.len() + 1 != usize::from(pending.hops) {
+                return Err(DropReason::BadRoute);
+            }
+        }
+        if let Some(next) = &hop_box.next
+            && self.neighbours.link_to(next).is_none()
+        {
+            return Err(DropReason::NextHopGone);
+        }
+        self.sessions.check_room()
+    }
+
+    /// The worker's and the wallet's word on the proof in an open.
+    pub(super) fn on_proof(
+        &mut self,
+        now: Now,
+        id: &crate::keys::SessionId,
+        found: Result<(InvoiceFacts, Settlement), DropReason>,
+    ) {
+        let Some(pending) = self.pending_opens.remove(id) else {
+            return;
+        };
+        let redeemed = found.and_then(|(facts, settlement)| self.redeem(now, &pending, &facts, settlement));
+        let outcome = match redeemed {
+            Ok(()) => self.finish_open(now, pending),
+            Err(reason) => Err((pending, reason)),
+        };
+        if let Err((pending, reason)) = outcome {
+            let reason = self.refuse_open(&pending, reason);
+            self.count(reason);
+            self.outputs
+                .push_back(crate::event::Output::Dropped { reason, link: None });
+        }
+    }
+
+    fn redeem(
+        &mut self,
+        now: Now,
+        pending: &PendingOpen,
+        facts: &InvoiceFacts,
+        settlement: Settlement,
+    ) -> Result<(), DropReason> {
+        let Some(PaymentProof::Lightning { preimage, .. }) = &pending.hop_box.proof else {
+            return Err(DropReason::ProofKindRefused);
+        };
+        let quote = self.quotes.key(&pending.quote).ok_or(DropReason::UnknownQuote)?;
+        let account = quote.record.account;
+        let invoice = self.quotes.invoice(&facts.payment_hash).copied();
+        let quoted = invoice.as_ref().map(InvoiceRecord::quoted);
+        let shown = ShownProof {
+            facts,
+            preimage,
+            account: &account,
+            quoted: quoted.as_ref(),
+            redeemed: self.replay.is_redeemed(&facts.payment_hash),
+            settlement,
+        };
+        self.verifier.judge(&shown, now.unix)?;
+        let invoice = invoice.ok_or(DropReason::InvoiceNotMine)?;
+        let slot = self.accounts.slot(&account)?;
+        let treasury_owed = self
+            .treasury_owed_msat
+            .checked_add(invoice.treasury_msat)
+            .ok_or(DropReason::LimitReached)?;
+        self.replay
+            .redeem(&facts.payment_hash, invoice.redeem_by, now.unix)?;
+        let record = self.accounts.credit(slot, invoice.credit_msat)?;
+        self.quotes.close_invoice(&facts.payment_hash);
+        self.treasury_owed_msat = treasury_owed;
+        self.earned_msat = self.earned_msat.saturating_add(invoice.credit_msat);
+        self.persist(Record::Account(record));
+        self.persist(Record::TreasuryOwed(treasury_owed));
+        self.persist(Record::InvoiceClosed {
+            payment_hash: facts.payment_hash,
+            redeemed_until: Some(invoice.redeem_by),
+        });
+        self.event(Event::PaymentVerified {
+            payment_hash: facts.payment_hash,
+            credit_msat: invoice.credit_msat,
+            treasury_msat: invoice.treasury_msat,
+        });
+        Ok(())
+    }
+
+    /// All is paid: makes the session and hands the open on, or acknowledges it.
+    #[allow(clippy::result_large_err)] // the error is the open itself, handed back to be refused
+    fn finish_open(&mut self, now: Now, pending: PendingOpen) -> Result<(), (PendingOpen, DropReason)> {
+        match self.prepare(&pending) {
+            Ok((account, price_msat, next)) => {
+                self.establish(now, pending, account, price_msat, next);
+                Ok(())
+            }
+            Err(reason) => Err((pending, reason)),
+        }
+    }
+
+    fn prepare(
+        &mut self,
+        pending: &PendingOpen,
+    ) -> Result<(Option<AccountSlot>, u64, Option<Neighbour>), DropReason> {
+        let quote = self.quotes.key(&pending.quote).ok_or(DropReason::UnknownQuote)?;
+        let (price_msat, key) = (quote.record.price_msat, quote.record.account);
+        let next = match &pending.hop_box.next {
+            Some(next) => Some(self.neighbours.by_id(next).ok_or(DropReason::NextHopGone)?),
+            None => None,
+        };
+        self.sessions.check_room()?;
+        if price_msat > 0 {
+            let slot = self.accounts.slot(&key)?;
+            if self.accounts.balance_msat(slot) < price_msat {
+                return Err(DropReason::PaymentMissing);
+            }
+            return Ok((Some(slot), price_msat, next));
+        }
+        let state = self
+            .neighbours
+            .get_mut(pending.from)
+            .ok_or(DropReason::WrongHop)?;
+        if state.free_sessions >= MAX_FREE_SESSIONS_PER_NEIGHBOUR {
+            return Err(DropReason::TableFull);
+        }
+        state.free_sessions += 1;
+        Ok((None, 0, next))
+    }
+
+    fn establish(
+        &mut self,
+        now: Now,
+        pending: PendingOpen,
+        account: Option<AccountSlot>,
+        price_msat: u64,
+        next: Option<Neighbour>,
+    ) {
+        let PendingOpen {
+            frame,
+            from,
+            index,
+            hops,
+            transcript,
+            hop_box,
+            secret,
+            quote,
+        } = pending;
+        let mut id = crate::keys::SessionId([0; 16]);
+        id.0.copy_from_slice(&transcript[..16]);
+        let end = hop_box.destination.map(|destination| {
+            Box::new(DestinationEnd {
+                source: destination.source.map(|(source, _)| source),
+                payload: PayloadSeal::new(&secret.data_key(&id), hop_box.class.is_in_clear()),
+                back: PayloadSeal::Sealed(secret.back_cipher(&id)),
+                back_tag_keys: destination
+                    .back_secrets
+                    .iter()
+                    .map(|s| TagKey::of_back_secret(s, &id))
+                    .collect(),
+                back_sequence: 0,
+                packets: 0,
+                bytes: 0,
+                units: 0,
+                highest_sequence: 0,
+                receipted: 0,
+                receipt_due: false,
+            })
+        });
+        let is_destination = end.is_some();
+        let session = HopSession {
+            index,
+            hops,
+            previous: from,
+            next,
+            class: hop_box.class,
+            price_msat,
+            account,
+            transcript,
+            tag_key: secret.tag_key(&id),
+            back_tag_key: TagKey::of_back_secret(&secret.back_secret(), &id),
+            errors: secret.error_cipher(&id),
+            window: SequenceWindow::new(),
+            back_window: SequenceWindow::new(),
+            expires: hop_box.expires,
+            back_allowance: HopSession::FIRST_BACK_ALLOWANCE,
+            last_error: None,
+            end,
+        };
+        self.neighbours.retain(from);
+        if let Some(next) = next {
+            self.neighbours.retain(next);
+        }
+        self.sessions.insert(id, session);
+        self.set_timer(now.instant + (hop_box.expires - now.unix), Timer::SessionEnds(id));
+        // The key is erased from the store before the open is seen elsewhere: after a crash nobody can open the same
+        // session again and have its old packets count a second time.
+        self.quotes.mark_opened(&quote, transcript);
+        self.persist(Record::QuoteKeyErased(quote));
+        self.event(Event::SessionOpened {
+            session: id,
+            is_destination,
+        });
+        if is_destination {
+            self.send_back(now, &id, &BackMessage::OpenAck);
+        } else if let Some(link) = next.and_then(|next| self.neighbours.link_of(next)) {
+            self.transmit(link, Channel::Control, advance(&frame));
+        }
+    }
+
+    /// Tells the source why this hop does not open its session: it has proved to hold the account key.
+    fn refuse_open(&mut self, pending: &PendingOpen, reason: DropReason) -> DropReason {
+        let mut id = crate::keys::SessionId([0; 16]);
+        id.0.copy_from_slice(&pending.transcript[..16]);
+        let account = self.quotes.key(&pending.quote).map(|quote| quote.record.account);
+        let credit_msat = account.map_or(0, |account| self.accounts.balance_of(&account));
+        let refusal = HopRefusal { reason, credit_msat };
+        // The counter must differ from any used before under this key, also for a repetition of this open.
+        let counter = self.entropy.u64();
+        let frame = build_hop_error(
+            &id,
+            pending.index,
+            &pending.secret.error_cipher(&id),
+            counter,
+            &refusal,
+        );
+        if let Some(link) = self.neighbours.link_of(pending.from) {
+            self.transmit(link, Channel::Control, frame);
+        }
+        reason
+    }
+}

@@ -1,0 +1,540 @@
+//! The core's language: what goes in, what comes out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::account::AccountRecord;
+use crate::check::Checked;
+use crate::drop_reason::DropReason;
+use crate::identity::NodeId;
+use crate::keys::SessionId;
+use crate::message::{Price, QuoteId, RequestId};
+use crate::open::{HopRefusal, Receipt};
+use crate::packet::PacketId;
+use crate::payer::PurchasedProof;
+use crate::payment_proof::PaymentProof;
+use crate::quotes::{InvoiceRecord, QuoteKeyRecord};
+use crate::routing_policy::{MeshMode, TrafficClass};
+use crate::time::UnixMillis;
+use crate::verifier::{InvoiceFacts, Settlement};
+
+/// One live link to a neighbour; never reused within a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Ties an answer to the command it answers; chosen by the hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// Ties a wallet's answer to the core's question; chosen by the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Which of a link's two connections a frame takes, so that a large packet never delays a control message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// Packets.
+    Data,
+    /// Opens, errors, discovery, quotes.
+    Control,
+}
+
+/// What the core is fed. Every input comes with the moment it happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A neighbour proved its id and can be sent to.
+    LinkUp {
+        /// The new link.
+        link: LinkId,
+        /// Who is on the other side.
+        peer: NodeId,
+    },
+    /// A link is gone.
+    LinkDown {
+        /// The link.
+        link: LinkId,
+    },
+    /// A packet, open or hop error as it was received.
+    Frame {
+        /// Whence.
+        link: LinkId,
+        /// The frame, starting with the preamble.
+        frame: Bytes,
+    },
+    /// A control message whose signatures a worker has checked.
+    Message {
+        /// Whence.
+        link: LinkId,
+        /// The message.
+        message: Box<Checked>,
+    },
+    /// A worker refused a frame.
+    Rejected {
+        /// Whence.
+        link: LinkId,
+        /// Why.
+        reason: DropReason,
+    },
+    /// Somebody on this machine wants something.
+    Command {
+        /// Comes back with the answer.
+        id: CommandId,
+        /// What is wanted.
+        command: Command,
+    },
+    /// The wallet's answer.
+    Wallet {
+        /// The question's.
+        ticket: Ticket,
+        /// What it says.
+        answer: WalletAnswer,
+    },
+    /// The moment that [`crate::core::Core::next_timeout`] named has come.
+    Timeout,
+}
+
+/// What the core asks to be done. Outputs are carried out in their order; a [`Output::Persist`] is durable before
+/// anything after it becomes visible to others.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a frame to a neighbour.
+    Transmit {
+        /// Whither.
+        link: LinkId,
+        /// Over which of its connections.
+        channel: Channel,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// A payload for this node arrived; each is delivered once.
+    Deliver(Box<Delivery>),
+    /// Ask the wallet.
+    AskWallet {
+        /// Comes back with the answer.
+        ticket: Ticket,
+        /// The question.
+        question: WalletQuestion,
+    },
+    /// The answer to a command; each command gets exactly one.
+    Answer {
+        /// The command's.
+        id: CommandId,
+        /// What came of it.
+        answer: Result<Answer, Box<Refusal>>,
+    },
+    /// Something happened that others may want to know.
+    Event(Box<Event>),
+    /// Make this durable.
+    Persist(Box<Record>),
+    /// Something was dropped or refused.
+    Dropped {
+        /// Why.
+        reason: DropReason,
+        /// Whose it was; none for commands.
+        link: Option<LinkId>,
+    },
+}
+
+/// What somebody on this machine wants.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Find routes to a node.
+    Discover {
+        /// The node.
+        destination: NodeId,
+        /// Longest route wanted, 1 to 10 hops.
+        max_hops: u8,
+        /// How long to wait for answers.
+        timeout: Duration,
+        /// Ask the network even if routes are known.
+        refresh: bool,
+    },
+    /// Get quotes from every payee of a known route.
+    Quote {
+        /// The route: all nodes from this one to the destination, as [`Command::Discover`] returned it.
+        path: Vec<NodeId>,
+        /// What is to be carried.
+        class: TrafficClass,
+        /// Units the slice shall pay for (a unit is a started KiB of payload).
+        units: u64,
+        /// Where to buy credit.
+        buying: Buying,
+        /// How long to wait for all quotes.
+        timeout: Duration,
+    },
+    /// Open a session over quoted hops.
+    Open {
+        /// The quotes, as [`Command::Quote`] returned them.
+        quotes: RequestId,
+        /// Where the money comes from.
+        funding: Funding,
+        /// Whether to sign as source.
+        sign_as_source: bool,
+    },
+    /// Send one packet over an open session.
+    Send {
+        /// The session.
+        session: SessionId,
+        /// The name of the protocol it is for; may be empty.
+        protocol_id: String,
+        /// The payload, at most 256 KiB.
+        payload: Bytes,
+        /// How long it may take.
+        ttl: Duration,
+    },
+    /// Forget a session of one's own. Credit at its hops is kept.
+    Close {
+        /// The session.
+        session: SessionId,
+    },
+    /// What this node knows of itself.
+    Status,
+    /// The routes this node knows.
+    Routes,
+}
+
+/// Where a quote asks to buy credit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buying {
+    /// Where the known credit does not cover the units.
+    WhereNeeded,
+    /// At every payee.
+    Everywhere,
+    /// Nowhere: spend what is there.
+    Nowhere,
+}
+
+/// Where the money for a session comes from.
+#[derive(Debug, Clone)]
+pub enum Funding {
+    /// This node's wallet pays the quoted invoices within these limits.
+    Wallet {
+        /// The most that all shares together may cost, in msat.
+        max_total_msat: u64,
+        /// The most that Lightning fees may cost per payment, in msat.
+        max_fee_msat: u64,
+    },
+    /// The caller paid and shows the proofs, each for its payee.
+    Proofs(Vec<(NodeId, PaymentProof)>),
+}
+
+/// What came of a command.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// Routes, cheapest first; at least one.
+    Routes(Vec<RouteInfo>),
+    /// All quotes of a route.
+    Quoted(Box<QuotedSlice>),
+    /// The session is open.
+    Opened(Box<OpenedSession>),
+    /// The packet is on its way.
+    Sent {
+        /// Its name on the wire.
+        packet_id: PacketId,
+        /// Its place in the session.
+        sequence: u64,
+    },
+    /// Done.
+    Done,
+    /// What this node knows of itself.
+    Status(Box<Status>),
+}
+
+/// Why a command was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}{}", .by.map(|node| format!(" (said node {})", node.short())).unwrap_or_default())]
+pub struct Refusal {
+    /// Why.
+    pub reason: DropReason,
+    /// Which node refused; none when it was this one.
+    pub by: Option<NodeId>,
+    /// The payees that are not yet paid.
+    pub missing: Vec<NodeId>,
+}
+
+impl Refusal {
+    /// A refusal by this node.
+    pub fn own(reason: DropReason) -> Box<Self> {
+        Box::new(Self {
+            reason,
+            by: None,
+            missing: Vec::new(),
+        })
+    }
+
+    /// A refusal by another node.
+    pub fn by(reason: DropReason, node: NodeId) -> Box<Self> {
+        Box::new(Self {
+            reason,
+            by: Some(node),
+            missing: Vec::new(),
+        })
+    }
+}
+
+/// A route as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// All nodes, this one first, the destination last.
+    pub path: Vec<NodeId>,
+    /// What each payee charges per unit, first router first.
+    pub prices: Vec<Price>,
+    /// The least fee for one unit over this route, in msat, before the rounding of small slices.
+    pub msat_per_unit: u64,
+    /// Until when it is kept.
+    pub expires: UnixMillis,
+}
+
+/// The quotes of all payees for one slice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotedSlice {
+    /// Names them in [`Command::Open`].
+    pub id: RequestId,
+    /// All nodes, this one first.
+    pub path: Vec<NodeId>,
+    /// What is to be carried.
+    pub class: TrafficClass,
+    /// Units the slice pays for.
+    pub units: u64,
+    /// The fee, in msat: the sum of all shares when everybody is to be paid.
+    pub total_msat: u64,
+    /// The payees, first router first, destination last.
+    pub payees: Vec<QuotedPayee>,
+}
+
+/// One payee's quote as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotedPayee {
+    /// Who is to be paid.
+    pub payee: NodeId,
+    /// What the invoice is for, in msat; 0 when nothing is bought.
+    pub amount_msat: u64,
+    /// The part of it that the payee passes on to the treasury, in msat.
+    pub treasury_msat: u64,
+    /// What the session draws per unit, in msat.
+    pub price_msat: u64,
+    /// The invoice to pay.
+    pub invoice: Option<String>,
+    /// Until when it may be paid.
+    pub pay_by: UnixMillis,
+    /// Until when it is redeemed.
+    pub redeem_by: UnixMillis,
+}
+
+/// A session that was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedSession {
+    /// Names it in [`Command::Send`].
+    pub session: SessionId,
+    /// All nodes, this one first.
+    pub path: Vec<NodeId>,
+    /// What was paid by this node's wallet, with the Lightning fee, each in msat.
+    pub paid: Vec<(NodeId, u64, u64)>,
+    /// When it ends.
+    pub expires: UnixMillis,
+}
+
+/// A payload that arrived here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Who sent it, if it proved so.
+    pub source: Option<NodeId>,
+    /// The session it came in.
+    pub session: SessionId,
+    /// Its place in the session.
+    pub sequence: u64,
+    /// Its name on the wire.
+    pub packet_id: PacketId,
+    /// The protocol it is for; may be empty.
+    pub protocol_id: String,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// A question to the wallet; the hands answer each exactly once.
+#[derive(Clone, PartialEq, Eq)]
+pub enum WalletQuestion {
+    /// Make an invoice.
+    CreateInvoice {
+        /// Its amount, in msat.
+        amount_msat: u64,
+        /// What its description hash commits to.
+        description_hash: [u8; 32],
+        /// How long it may be paid.
+        expiry: Duration,
+    },
+    /// Read an invoice shown as proof and wait boundedly until the wallet reports it settled.
+    CheckProof {
+        /// The invoice.
+        invoice: String,
+        /// How long to wait at the most.
+        wait: Duration,
+    },
+    /// Pay an invoice; paying the same one twice pays once.
+    Pay {
+        /// The invoice.
+        invoice: String,
+        /// The most it may cost in Lightning fees, in msat.
+        max_fee_msat: u64,
+        /// How long to try.
+        timeout: Duration,
+    },
+}
+
+impl std::fmt::Debug for WalletQuestion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::CreateInvoice { amount_msat, .. } => write!(f, "CreateInvoice({amount_msat} msat)"),
+            Self::CheckProof { .. } => f.write_str("CheckProof"),
+            Self::Pay { max_fee_msat, .. } => write!(f, "Pay(fee at most {max_fee_msat} msat)"),
+        }
+    }
+}
+
+/// What the wallet says.
+#[derive(Debug, Clone)]
+pub enum WalletAnswer {
+    /// The invoice and its payment hash, or why there is none.
+    Invoice(Result<(String, [u8; 32]), DropReason>),
+    /// What the shown invoice says, and what the wallet says of it.
+    Proof(Result<(InvoiceFacts, Settlement), DropReason>),
+    /// The payment, or why there is none.
+    Paid(Result<Payment, DropReason>),
+}
+
+/// A payment that went through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Payment {
+    /// What paying revealed.
+    pub preimage: [u8; 32],
+    /// What arrived, in msat.
+    pub amount_msat: u64,
+    /// What Lightning nodes took on the way, in msat.
+    pub fee_msat: u64,
+}
+
+impl std::fmt::Debug for Payment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Payment({} msat, fee {} msat)",
+            self.amount_msat, self.fee_msat
+        )
+    }
+}
+
+/// Something that others may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A route was found.
+    RouteDiscovered {
+        /// All nodes, this one first.
+        path: Vec<NodeId>,
+    },
+    /// No route was found.
+    RouteFailed {
+        /// To whom.
+        destination: NodeId,
+        /// Why.
+        reason: DropReason,
+    },
+    /// A payment was verified and credited here.
+    PaymentVerified {
+        /// Its payment hash.
+        payment_hash: [u8; 32],
+        /// This node's share, credited to the payer's account, in msat.
+        credit_msat: u64,
+        /// The treasury's part, booked as owed, in msat.
+        treasury_msat: u64,
+    },
+    /// A session was opened through or to this node.
+    SessionOpened {
+        /// The session.
+        session: SessionId,
+        /// Whether this node is its destination.
+        is_destination: bool,
+    },
+    /// A session ended; what its account still holds stays the payer's.
+    SessionClosed {
+        /// The session.
+        session: SessionId,
+    },
+    /// The destination signed what arrived.
+    Receipt(Receipt),
+    /// A hop of one's own session refused something.
+    HopRefused {
+        /// The session.
+        session: SessionId,
+        /// Which hop.
+        hop: NodeId,
+        /// What it said.
+        refusal: HopRefusal,
+    },
+}
+
+/// What has to survive a kill -9. Applied in order by [`crate::core::Core::restore`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Record {
+    /// A quote's key and terms.
+    QuoteKey(QuoteKeyRecord),
+    /// A quote's key was used or has expired and is erased.
+    QuoteKeyErased(QuoteId),
+    /// An invoice was quoted.
+    Invoice(InvoiceRecord),
+    /// A payment was redeemed, or its invoice can no longer be.
+    InvoiceClosed {
+        /// The payment hash.
+        payment_hash: [u8; 32],
+        /// Until when it is remembered as redeemed; none if it never was.
+        redeemed_until: Option<UnixMillis>,
+    },
+    /// What an account of a payer at this node holds.
+    Account(AccountRecord),
+    /// What this node owes the treasury in all, in msat.
+    TreasuryOwed(u64),
+    /// A payment of this node's own that is not yet redeemed.
+    Proof(PurchasedProof),
+    /// A payment of this node's own was redeemed.
+    ProofRedeemed {
+        /// Its payment hash.
+        payment_hash: [u8; 32],
+    },
+    /// This node's credit at a payee, in msat: never more than it is.
+    Credit {
+        /// The payee.
+        payee: NodeId,
+        /// The credit.
+        msat: u64,
+    },
+}
+
+/// What this node knows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its id.
+    pub node_id: NodeId,
+    /// What it carries.
+    pub mode: MeshMode,
+    /// Live links with the neighbour on each.
+    pub neighbours: Vec<(LinkId, NodeId)>,
+    /// Routes known, direct ones included.
+    pub routes: usize,
+    /// Sessions through or to this node.
+    pub sessions: usize,
+    /// Sessions of this node's own.
+    pub own_sessions: usize,
+    /// What payers hold in accounts at this node, in msat.
+    pub payers_credit_msat: u64,
+    /// What this node holds in accounts at others, in msat.
+    pub own_credit_msat: u64,
+    /// What this node earned by shares, in msat.
+    pub earned_msat: u64,
+    /// What this node owes the treasury, in msat.
+    pub treasury_owed_msat: u64,
+    /// Redeemed payments remembered.
+    pub redeemed: usize,
+    /// Drops and refusals by reason, only those that happened.
+    pub dropped: Vec<(DropReason, u64)>,
+}

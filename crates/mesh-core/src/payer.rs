@@ -1,0 +1,273 @@
+//! What a payer keeps: quotes it asked for, sessions it opened, and its money at others.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::drop_reason::DropReason;
+use crate::event::CommandId;
+use crate::identity::{NodeId, Signature};
+use crate::keys::{DhSecret, SessionId};
+use crate::limits::MAX_PURSES;
+use crate::message::{PayeeTerms, Quote, QuoteRequest, RequestId};
+use crate::open::{Receipt, SourceSession};
+use crate::payment_proof::PaymentProof;
+use crate::time::UnixMillis;
+use crate::verifier::{Commitment, InvoiceFacts};
+
+/// A payment that was made and is not yet known to be redeemed. It belongs to the payee and the account key, so any
+/// later session over that payee can redeem it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurchasedProof {
+    /// Who was paid.
+    pub payee: NodeId,
+    /// The payment hash.
+    pub payment_hash: [u8; 32],
+    /// What to show.
+    pub proof: PaymentProof,
+    /// The credit it buys, in msat.
+    pub credit_msat: u64,
+    /// Until when it is redeemed.
+    pub redeem_by: UnixMillis,
+}
+
+/// This node's money at one payee.
+#[derive(Debug, Default)]
+pub struct Purse {
+    /// Credit there, in msat: never more than it is, since packets lost on the way are counted as drawn.
+    pub credit_msat: u64,
+    /// What of it is written down.
+    pub durable_msat: u64,
+    /// Payments not yet redeemed, by payment hash.
+    pub proofs: BTreeMap<[u8; 32], PurchasedProof>,
+}
+
+/// This node's money at all payees.
+#[derive(Default)]
+pub struct Purses {
+    by_payee: BTreeMap<NodeId, Purse>,
+}
+
+impl Purses {
+    /// The purse at a payee, made empty if there is none.
+    pub fn at(&mut self, payee: &NodeId) -> Result<&mut Purse, DropReason> {
+        if !self.by_payee.contains_key(payee) && self.by_payee.len() >= MAX_PURSES {
+            return Err(DropReason::TableFull);
+        }
+        Ok(self.by_payee.entry(*payee).or_default())
+    }
+
+    /// Credit and unredeemed payments at a payee, in msat.
+    pub fn worth_msat(&self, payee: &NodeId) -> u64 {
+        self.by_payee.get(payee).map_or(0, |purse| {
+            let unredeemed = purse.proofs.values().map(|proof| proof.credit_msat);
+            unredeemed.fold(purse.credit_msat, u64::saturating_add)
+        })
+    }
+
+    /// An unredeemed payment to a payee: the one that expires first.
+    pub fn unredeemed(&self, payee: &NodeId, now: UnixMillis) -> Option<&PurchasedProof> {
+        let proofs = self.by_payee.get(payee)?.proofs.values();
+        proofs
+            .filter(|proof| proof.redeem_by > now)
+            .min_by_key(|proof| (proof.redeem_by, proof.payment_hash))
+    }
+
+    /// A payment turned out to be redeemed: its credit counts from now on. Whether there was such a payment.
+    pub fn redeemed(&mut self, payee: &NodeId, payment_hash: &[u8; 32]) -> bool {
+        let Some(purse) = self.by_payee.get_mut(payee) else {
+            return false;
+        };
+        let Some(proof) = purse.proofs.remove(payment_hash) else {
+            return false;
+        };
+        purse.credit_msat = purse.credit_msat.saturating_add(proof.credit_msat);
+        true
+    }
+
+    /// A payment was redeemed, whoever's it was.
+    pub fn forget_proof(&mut self, payment_hash: &[u8; 32]) {
+        for purse in self.by_payee.values_mut() {
+            purse.proofs.remove(payment_hash);
+        }
+    }
+
+    /// Records of all credit that is not written down as it is.
+    pub fn settle(&mut self) -> Vec<crate::event::Record> {
+        let unsettled = self
+            .by_payee
+            .iter_mut()
+            .filter(|(_, purse)| purse.durable_msat != purse.credit_msat);
+        let settle = |(payee, purse): (&NodeId, &mut Purse)| {
+            purse.durable_msat = purse.credit_msat;
+            crate::event::Record::Credit {
+                payee: *payee,
+                msat: purse.credit_msat,
+            }
+        };
+        unsettled.map(settle).collect()
+    }
+
+    /// Credit known at all payees, in msat.
+    pub fn total_credit_msat(&self) -> u64 {
+        self.by_payee
+            .values()
+            .fold(0, |sum, purse| sum.saturating_add(purse.credit_msat))
+    }
+}
+
+/// One payee's quote, checked against what was asked.
+#[derive(Debug, Clone)]
+pub struct AcceptedQuote {
+    /// The quote.
+    pub quote: Quote,
+    /// What it was checked against.
+    pub terms: PayeeTerms,
+    /// The payment hash of its invoice.
+    pub payment_hash: Option<[u8; 32]>,
+}
+
+/// Quotes that this node asked for along one route.
+pub struct QuoteSet {
+    /// Who waits for it; none once answered.
+    pub command: Option<CommandId>,
+    /// What was asked.
+    pub request: QuoteRequest,
+    /// Its digest.
+    pub digest: [u8; 32],
+    /// The payer's account at each payee.
+    pub accounts: Vec<DhSecret>,
+    /// What came in, in route order.
+    pub quotes: Vec<Option<AcceptedQuote>>,
+}
+
+impl QuoteSet {
+    /// Whether every payee has quoted.
+    pub fn is_complete(&self) -> bool {
+        self.quotes.iter().all(Option::is_some)
+    }
+
+    /// The payees in route order.
+    pub fn payees(&self) -> &[NodeId] {
+        self.request.certificate.path.get(1..).unwrap_or_default()
+    }
+
+    /// Checks a signed quote against what was asked and keeps it. A payee or a relay that changed the price, the
+    /// amount, the invoice or what the invoice commits to is caught here, before anything is paid.
+    pub fn accept(
+        &mut self,
+        quote: Quote,
+        invoice: Option<InvoiceFacts>,
+        network: crate::verifier::BitcoinNetwork,
+        now: UnixMillis,
+    ) -> Result<(), DropReason> {
+        let place = self
+            .payees()
+            .iter()
+            .position(|payee| *payee == quote.payee)
+            .ok_or(DropReason::QuoteMismatch)?;
+        let terms = self.request.terms(place + 1)?;
+        let account = self.accounts.get(place).ok_or(DropReason::QuoteMismatch)?;
+        let as_asked = quote.request_digest == self.digest
+            && quote.price_msat <= terms.price_msat
+            && quote.amount_msat == terms.amount_msat()
+            && quote.pay_by > now
+            && quote.redeem_by >= quote.pay_by
+            && quote.invoice.is_some() == (quote.amount_msat > 0);
+        if !as_asked {
+            return Err(DropReason::QuoteMismatch);
+        }
+        if let Some(facts) = &invoice {
+            let commitment = Commitment {
+                payee: &quote.payee,
+                account: &account.public(),
+                amount_msat: quote.amount_msat,
+                terms: &self.digest,
+                pay_by: quote.pay_by,
+                redeem_by: quote.redeem_by,
+                nonce: &quote.nonce,
+            };
+            if facts.network != network {
+                return Err(DropReason::WrongNetwork);
+            }
+            if facts.amount_msat != Some(quote.amount_msat)
+                || facts.description_hash != Some(commitment.description_hash())
+            {
+                return Err(DropReason::QuoteMismatch);
+            }
+        }
+        let slot = self.quotes.get_mut(place).ok_or(DropReason::QuoteMismatch)?;
+        if slot.is_none() {
+            *slot = Some(AcceptedQuote {
+                quote,
+                terms,
+                payment_hash: invoice.map(|facts| facts.payment_hash),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A payee's signed refusal to quote.
+#[derive(Debug, Clone, Copy)]
+pub struct QuoteRefusal {
+    /// Who refuses.
+    pub payee: NodeId,
+    /// Why.
+    pub reason: DropReason,
+    /// Its signature.
+    pub signature: Signature,
+}
+
+/// A purchase under way: quotes are complete, payments and the open come next.
+pub struct Opening {
+    /// Who waits for it.
+    pub command: CommandId,
+    /// The quotes.
+    pub quotes: RequestId,
+    /// Whether to sign as source.
+    pub sign_as_source: bool,
+    /// The proof for each payee, in route order.
+    pub proofs: Vec<Option<PaymentProof>>,
+    /// Payments the wallet has not answered yet.
+    pub unpaid: usize,
+    /// What was paid: payee, amount and Lightning fee, in msat.
+    pub paid: Vec<(NodeId, u64, u64)>,
+    /// The first payment that failed.
+    pub failure: Option<(NodeId, DropReason)>,
+}
+
+/// A session of this node's own.
+pub struct OwnSession {
+    /// The keys.
+    pub source: SourceSession,
+    /// Its id.
+    pub id: SessionId,
+    /// All nodes, this one first.
+    pub path: Vec<NodeId>,
+    /// What each payee draws per unit, in msat.
+    pub prices_msat: Vec<u64>,
+    /// The payment shown to each payee in the open.
+    pub shown: Vec<Option<[u8; 32]>>,
+    /// When it ends.
+    pub expires: UnixMillis,
+    /// While the ack is awaited: who waits, and the open to repeat.
+    pub opening: Option<(CommandId, bytes::Bytes)>,
+    /// What was paid for it.
+    pub paid: Vec<(NodeId, u64, u64)>,
+    /// The newest receipt.
+    pub receipt: Option<Receipt>,
+}
+
+/// Everything of this node's own, as payer.
+#[derive(Default)]
+pub struct Payer {
+    /// Quotes asked for.
+    pub quote_sets: BTreeMap<RequestId, QuoteSet>,
+    /// Purchases under way, by their quotes.
+    pub openings: BTreeMap<RequestId, Opening>,
+    /// Sessions, opening and open.
+    pub sessions: BTreeMap<SessionId, OwnSession>,
+    /// Money at others.
+    pub purses: Purses,
+}

@@ -1,0 +1,149 @@
+//! Sessions at a hop: what was fixed when a session opened, so that a packet is decided by one look-up.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use crate::account::AccountSlot;
+use crate::drop_reason::DropReason;
+use crate::identity::NodeId;
+use crate::keys::{Cipher, PayloadSeal, SessionId, TagKey};
+use crate::limits::{BACK_ALLOWANCE_BASE_BYTES, BACK_ALLOWANCE_BYTES_PER_UNIT, MAX_SESSIONS};
+use crate::neighbours::Neighbour;
+use crate::open::Transcript;
+use crate::replay::SequenceWindow;
+use crate::routing_policy::TrafficClass;
+use crate::time::{Instant, UnixMillis};
+
+/// One session at this hop.
+pub struct HopSession {
+    /// This hop's place: 0 for the first router.
+    pub index: u8,
+    /// Number of hops.
+    pub hops: u8,
+    /// Whence packets must come.
+    pub previous: Neighbour,
+    /// Whither they go; none at the destination.
+    pub next: Option<Neighbour>,
+    /// What the session carries.
+    pub class: TrafficClass,
+    /// What a unit costs, in msat.
+    pub price_msat: u64,
+    /// The account that pays; none when nothing costs.
+    pub account: Option<AccountSlot>,
+    /// The open that made it.
+    pub transcript: Transcript,
+    /// Checks this hop's forward tags.
+    pub tag_key: TagKey,
+    /// Checks this hop's reverse tags.
+    pub back_tag_key: TagKey,
+    /// Seals errors for the source.
+    pub errors: Cipher,
+    /// Sequence numbers seen on the way there.
+    pub window: SequenceWindow,
+    /// Sequence numbers seen on the way back.
+    pub back_window: SequenceWindow,
+    /// When it ends.
+    pub expires: UnixMillis,
+    /// Bytes that may still come back.
+    pub back_allowance: u64,
+    /// When this hop last sent an error to the source; errors are at most ten per second.
+    pub last_error: Option<Instant>,
+    /// What only the destination has.
+    pub end: Option<Box<DestinationEnd>>,
+}
+
+impl HopSession {
+    /// The allowance a session starts with.
+    pub const FIRST_BACK_ALLOWANCE: u64 = BACK_ALLOWANCE_BASE_BYTES;
+
+    /// Counts `units` drawn: each buys some bytes on the way back.
+    pub fn grant_back(&mut self, units: u64) {
+        self.back_allowance = self
+            .back_allowance
+            .saturating_add(units.saturating_mul(BACK_ALLOWANCE_BYTES_PER_UNIT));
+    }
+
+    /// Takes `bytes` from the allowance.
+    pub fn spend_back(&mut self, bytes: usize) -> Result<(), DropReason> {
+        self.back_allowance = self
+            .back_allowance
+            .checked_sub(bytes as u64)
+            .ok_or(DropReason::BackAllowanceSpent)?;
+        Ok(())
+    }
+}
+
+/// What the destination of a session has beside what every hop has.
+pub struct DestinationEnd {
+    /// The source, if it proved its name.
+    pub source: Option<NodeId>,
+    /// Opens payloads.
+    pub payload: PayloadSeal,
+    /// Seals what goes back.
+    pub back: PayloadSeal,
+    /// The routers' reverse tag keys.
+    pub back_tag_keys: Vec<TagKey>,
+    /// The next sequence number on the way back.
+    pub back_sequence: u64,
+    /// Packets that arrived and counted.
+    pub packets: u64,
+    /// Payload bytes in them.
+    pub bytes: u64,
+    /// Units drawn.
+    pub units: u64,
+    /// The highest sequence number that arrived.
+    pub highest_sequence: u64,
+    /// How many of the packets the last receipt covered.
+    pub receipted: u64,
+    /// Whether a timer for the next receipt is running.
+    pub receipt_due: bool,
+}
+
+/// All sessions through or to this node.
+pub struct Sessions {
+    by_id: HashMap<SessionId, HopSession, FixedState>,
+}
+
+impl Sessions {
+    /// None yet. `hash_seed` keeps strangers from choosing ids that collide.
+    pub fn new(hash_seed: u64) -> Self {
+        Self {
+            by_id: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+        }
+    }
+
+    /// The session of that id.
+    pub fn get_mut(&mut self, id: &SessionId) -> Option<&mut HopSession> {
+        self.by_id.get_mut(id)
+    }
+
+    /// Whether one more session fits.
+    pub fn check_room(&self) -> Result<(), DropReason> {
+        if self.by_id.len() >= MAX_SESSIONS {
+            Err(DropReason::TableFull)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Adds a session.
+    pub fn insert(&mut self, id: SessionId, session: HopSession) {
+        self.by_id.insert(id, session);
+    }
+
+    /// Takes a session out.
+    pub fn remove(&mut self, id: &SessionId) -> Option<HopSession> {
+        self.by_id.remove(id)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
