@@ -95,8 +95,9 @@ pub enum Input {
     Timeout,
 }
 
-/// What the core asks to be done. Outputs are carried out in their order; a [`Output::Persist`] is durable before
-/// anything after it becomes visible to others.
+/// What the core asks to be done. Outputs are carried out in their order, and a [`Output::Persist`] is durable before
+/// anything after it is done. Only [`Output::Forward`] and [`Output::Deliver`] need not wait: packets flow in sessions
+/// whose open was held back until it was durable, so a disk that writes never delays other people's packets.
 #[derive(Debug)]
 pub enum Output {
     /// Send a frame to a neighbour.
@@ -105,6 +106,13 @@ pub enum Output {
         link: LinkId,
         /// Over which of its connections.
         channel: Channel,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// Send a packet of an open session to a neighbour, over the data connection.
+    Forward {
+        /// Whither.
+        link: LinkId,
         /// The frame.
         frame: Bytes,
     },
@@ -126,8 +134,10 @@ pub enum Output {
     },
     /// Something happened that others may want to know.
     Event(Box<Event>),
-    /// Make this durable.
+    /// Make this durable before anything after it is done.
     Persist(Box<Record>),
+    /// Make this durable soon, in order with the other records; nothing waits for it.
+    PersistSoon(Box<Record>),
     /// Something was dropped or refused.
     Dropped {
         /// Why.

@@ -34,7 +34,7 @@ pub enum FeeError {
     },
     /// The figure does not fit in 64 bits of millisatoshi: more than all bitcoin there will ever be.
     #[error(
-        "the fee exceeds 2^64 msat, more than all bitcoin; the prices of this route make no sense, choose another"
+        "the fee exceeds 2^64 msat, more than all bitcoin: the prices make no sense, choose another route"
     )]
     Overflow,
 }
@@ -364,7 +364,8 @@ mod tests {
             routers in proptest::collection::vec(any::<u64>(), 0..=MAX_ROUTERS), destination in any::<u64>(),
         ) {
             let most = shares(&Split::of(u64::MAX, routers.len()).unwrap());
-            let coverable = most.iter().zip(routers.iter().chain([&destination])).all(|(most, need)| most >= need);
+            let needs = routers.iter().chain([&destination]);
+            let coverable = most.iter().zip(needs).all(|(most, need)| most >= need);
             prop_assert_eq!(least_total(&routers, destination).is_ok(), coverable);
         }
 

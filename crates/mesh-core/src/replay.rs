@@ -5,7 +5,7 @@
 //! - *Was this packet seen before?* Asked for every packet. A session's sequence numbers mostly rise, so a
 //!   [`SequenceWindow`] of 272 bytes per session and direction answers exactly.
 //! - *Was this payment redeemed before?* Asked once per slice, but over everything redeemed for a day and
-//!   more. The hashes have no order, so [`SingleUse`] is a set, 24 bytes per hash, and it never forgets
+//!   more. The hashes have no order, so [`SingleUse`] is a set, 22 bytes per hash, and it never forgets
 //!   early: a replay filter that forgets when full can be flooded until it forgets the very proof the
 //!   attacker wants to spend again.
 //!
@@ -18,7 +18,7 @@ mod single_use;
 use std::time::Duration;
 
 pub use sequence_window::SequenceWindow;
-pub use single_use::SingleUse;
+pub use single_use::{MAX_CAPACITY, SingleUse};
 
 use crate::drop_reason::DropReason;
 use crate::limits::REPLAY_MEMORY;
@@ -50,7 +50,8 @@ pub struct ReplayStats {
 }
 
 impl ReplayPrevention {
-    /// A set that holds up to `capacity` hashes, keyed by `seed`, which nobody else may know.
+    /// A set that holds up to `capacity` hashes (at most [`MAX_CAPACITY`]), keyed by `seed`, which nobody else may
+    /// know.
     pub fn new(seed: &[u8; 32], capacity: usize) -> Self {
         Self {
             redeemed: SingleUse::new(seed, capacity),

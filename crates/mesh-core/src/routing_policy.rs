@@ -314,7 +314,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_travel_free_under_a_name(payload in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        fn arbitrary_bytes_never_travel_free_under_a_name(
+            payload in proptest::collection::vec(any::<u8>(), 0..2000)
+        ) {
             for class in TrafficClass::ALL.into_iter().filter(|class| class.is_in_clear()) {
                 let verdict = check_content(class, &payload);
                 // Random bytes begin like a set-up frame once in 2⁴⁶, and like the other classes more seldom

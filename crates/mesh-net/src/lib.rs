@@ -31,6 +31,8 @@ mod queue;
 mod reason;
 mod registry;
 mod tls;
+#[cfg(test)]
+mod villains;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -1,4 +1,6 @@
 //! Links over real sockets on loopback, and the crimes they must survive.
+// In a test a panic is the report.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -100,7 +100,7 @@ impl SimChain {
     }
 
     /// A transaction that pays `sat` of the faucet's coins to `script` in its first output. It is not broadcast.
-    pub(super) fn from_faucet(&self, script: ScriptBuf, sat: u64) -> Result<Transaction, DevnetError> {
+    pub(super) fn draw_from_faucet(&self, script: ScriptBuf, sat: u64) -> Result<Transaction, DevnetError> {
         let mut state = self.lock();
         let change_sat = state
             .faucet_sat
@@ -281,7 +281,7 @@ mod tests {
     fn a_broadcast_transaction_is_mined_once_and_its_output_is_found_by_place() {
         let chain = SimChain::new(NOW);
         let script = ScriptBuf::from_bytes(vec![0x52]).to_p2wsh();
-        let payment = chain.from_faucet(script.clone(), 100_000).unwrap();
+        let payment = chain.draw_from_faucet(script.clone(), 100_000).unwrap();
         assert!(!chain.knows(&payment.compute_txid()), "made, not broadcast");
         chain.broadcast_transactions(&[&payment, &payment]);
         assert!(chain.knows(&payment.compute_txid()));
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn nothing_is_spent_twice() {
         let chain = SimChain::new(NOW);
-        let first = chain.from_faucet(ScriptBuf::new(), 1).unwrap();
+        let first = chain.draw_from_faucet(ScriptBuf::new(), 1).unwrap();
         let mut thief = first.clone();
         thief.output.truncate(1);
         chain.broadcast_transactions(&[&first, &thief]);
@@ -308,9 +308,9 @@ mod tests {
     #[test]
     fn the_faucet_runs_dry_with_a_named_error() {
         let chain = SimChain::new(NOW);
-        chain.from_faucet(ScriptBuf::new(), FAUCET_SAT - 1).unwrap();
+        chain.draw_from_faucet(ScriptBuf::new(), FAUCET_SAT - 1).unwrap();
         assert!(matches!(
-            chain.from_faucet(ScriptBuf::new(), 2),
+            chain.draw_from_faucet(ScriptBuf::new(), 2),
             Err(DevnetError::FaucetEmpty {
                 wanted_sat: 2,
                 left_sat: 1

@@ -1,7 +1,7 @@
 //! A Lightning network in one process, for tests and the demo.
 //!
 //! The nodes are real: LDK channel managers with signed commitments, gossip, routing by fees and liquidity, and Noise
-//! over loopback TCP. Only the chain below them is simulated ([`chain`]): blocks are mined when the devnet says
+//! over loopback TCP. Only the chain below them is simulated: blocks are mined when the devnet says
 //! so. So a payment here takes every step a payment takes anywhere, in about 2.5 ms, without bitcoind and without
 //! touching the disk; and no satoshi of it is worth anything.
 //!
@@ -63,9 +63,10 @@ const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// moved, but LDK gives no notice when a handshake is done or a piece of gossip arrives.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// How long gossip may rest before another block is mined to stir it: a channel announcement missed because the
-/// peer was busy is only repeated on the next block.
-const STIR_AFTER: Duration = Duration::from_millis(500);
+/// How long gossip may first rest before another block is mined to stir it; doubled each time. The nodes at the two
+/// ends of a channel do not send its announcement to each other, each makes its own; the terms that one of them sends
+/// right after are lost if the other is not as far yet, and are repeated on the next block.
+const STIR_AFTER: Duration = Duration::from_millis(20);
 
 /// Attempts to connect two nodes: the transport gives its first message only 100 ms, which a loaded machine can miss.
 const CONNECT_ATTEMPTS: u32 = 5;
@@ -304,11 +305,13 @@ impl Devnet {
         let wanted: Vec<_> = (0..self.nodes.len())
             .map(|index| self.channels_within_reach(index))
             .collect();
-        let mut stir_at = Instant::now() + STIR_AFTER;
+        let mut rest = STIR_AFTER;
+        let mut stir_at = Instant::now() + rest;
         self.until("gossip to reach every node", || {
             if Instant::now() >= stir_at {
                 self.mine(1);
-                stir_at = Instant::now() + STIR_AFTER;
+                rest *= 2;
+                stir_at = Instant::now() + rest;
             }
             let told = self
                 .nodes

@@ -63,7 +63,7 @@ impl EventHandler for LightningNode {
                 ..
             } => {
                 // Errors here end the channel, which whoever opened it is waiting to see.
-                let funded = match self.chain.from_faucet(output_script, channel_value_satoshis) {
+                let funded = match self.chain.draw_from_faucet(output_script, channel_value_satoshis) {
                     Ok(transaction) => self
                         .manager
                         .funding_transaction_generated(

@@ -204,10 +204,10 @@ impl Core {
                     msat: purse.credit_msat,
                 };
                 self.outputs
-                    .push_back(crate::event::Output::Persist(Box::new(record)));
+                    .push_back(crate::event::Output::PersistSoon(Box::new(record)));
             }
         }
-        self.transmit(link, Channel::Data, frame);
+        self.outputs.push_back(crate::event::Output::Forward { link, frame });
         Ok(Answer::Sent { packet_id, sequence })
     }
 

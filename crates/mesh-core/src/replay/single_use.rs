@@ -9,12 +9,19 @@ use crate::drop_reason::DropReason;
 use crate::limits::REPLAY_MEMORY;
 use crate::time::UnixMillis;
 
+/// Most hashes a set can be made for: 1.4 GB of them, more than a node redeems in years.
+pub const MAX_CAPACITY: usize = 1 << 26;
+
 /// Slots swept by one call to [`SingleUse::expire`]: about 10 µs, a fifth of what a step of the core may take.
 const SLOTS_PER_SWEEP: usize = 4096;
 
 /// Slots behind the last home, for the last run. Runs of entries without a gap are some ten long; one of 512
 /// does not happen, and if it did, what does not fit would be refused.
 const SPARE_SLOTS: usize = 512;
+
+/// Slots a look-up reads at once, without a branch between them: how far it has to read is random, so asking after
+/// each slot whether to go on is mispredicted, and then the processor cannot run ahead to the next look-up.
+const WINDOW: usize = 8;
 
 /// Entries are forgotten in hours: coarse enough for 24 bits, fine enough to keep no more than a 24th too many.
 const MILLIS_PER_HOUR: u64 = 3_600_000;
@@ -72,13 +79,15 @@ struct Sweep {
 }
 
 impl SingleUse {
-    /// An empty set for up to `capacity` hashes. `seed` keys the fingerprints; whoever knows it can crowd places.
+    /// An empty set for up to `capacity` hashes, or [`MAX_CAPACITY`] if that is less. `seed` keys the
+    /// fingerprints; whoever knows it can crowd places.
     pub fn new(seed: &[u8; 32], capacity: usize) -> Self {
         let key = |purpose: &str| {
             let mut bytes = [0; 8];
             bytes.copy_from_slice(&blake3::derive_key(purpose, seed)[..8]);
             FixedState::with_seed(u64::from_le_bytes(bytes))
         };
+        let capacity = capacity.min(MAX_CAPACITY);
         let slots = Slots::new(capacity);
         Self {
             high: key("blvm-mesh/1 single use, high half of the fingerprint"),
@@ -225,8 +234,19 @@ impl Slots {
 
     /// Whether an entry with this fingerprint is there.
     fn contains(&self, fingerprint: u128) -> bool {
-        let slot = self.slots.get(self.place(fingerprint)).copied().unwrap_or(EMPTY);
-        slot != EMPTY && fingerprint_of(slot) == fingerprint
+        let mut at = self.home(fingerprint);
+        while let Some(window) = self.slots.get(at..).and_then(<[u128]>::first_chunk::<WINDOW>) {
+            let (mut found, mut passed) = (false, false);
+            for slot in window {
+                found |= (fingerprint_of(*slot) == fingerprint) & (*slot != EMPTY);
+                passed |= (*slot >= fingerprint) | (*slot == EMPTY);
+            }
+            if found | passed {
+                return found;
+            }
+            at += WINDOW;
+        }
+        false
     }
 
     /// Puts in an entry whose fingerprint is not there yet. `false` when there is no gap behind its place.
@@ -377,20 +397,22 @@ mod tests {
     }
 
     #[test]
-    fn entry_costs_at_most_24_bytes_when_shards_fill() {
-        let mut set = SingleUse::new(&[7; 32], 100_000);
-        for number in 0..100_000 {
-            set.insert(&hash(number), START, START).unwrap();
-            let bytes: usize = if number % 1000 == 999 && number > 50_000 {
-                set.shards
-                    .iter()
-                    .map(|shard| size_of::<Shard>() + 16 * shard.slots.capacity())
-                    .sum()
-            } else {
-                0
-            };
-            assert!(bytes <= 24 * set.len(), "{bytes} bytes for {} entries", set.len());
+    fn entry_costs_at_most_22_bytes_in_a_full_set() {
+        for capacity in [10_000, 100_000, 1_000_000] {
+            let slots = SingleUse::new(&[7; 32], capacity).slots;
+            assert!(size_of_val(&*slots.slots) <= 22 * capacity + 16 * SPARE_SLOTS);
         }
+    }
+
+    #[test]
+    fn entry_that_finds_no_gap_is_refused_and_nothing_is_lost() {
+        let mut slots = Slots {
+            slots: vec![EMPTY; 3].into_boxed_slice(),
+            homes: 2,
+        };
+        let last_home = |number: u128| u128::MAX - (number << HOUR_BITS);
+        assert!(slots.insert(last_home(1)) && slots.insert(last_home(0)) && !slots.insert(last_home(2)));
+        assert!(slots.contains(fingerprint_of(last_home(0))) && slots.contains(fingerprint_of(last_home(1))));
     }
 
     #[test]
@@ -415,7 +437,7 @@ mod tests {
         ]
     }
 
-    /// Entries that crowd: few different leading bits, so that runs are long and reach the end of the shard.
+    /// Entries that crowd: few different leading bits, so that runs are long and reach the end.
     fn any_entry() -> impl Strategy<Value = u128> {
         let anywhere = any::<u128>().prop_map(|entry| entry | 1);
         let crowded = (
@@ -429,17 +451,17 @@ mod tests {
         prop_oneof![anywhere, crowded]
     }
 
-    fn assert_in_order(shard: &Shard, layout: Layout) {
-        let entries: Vec<u128> = shard
+    fn assert_in_order(slots: &Slots, len: usize) {
+        let entries: Vec<u128> = slots
             .slots
             .iter()
             .copied()
             .filter(|slot| *slot != EMPTY)
             .collect();
-        assert!(entries.is_sorted() && entries.len() == shard.len as usize);
-        for (at, slot) in shard.slots.iter().enumerate().filter(|(_, slot)| **slot != EMPTY) {
-            let home = layout.home_in(*slot, shard.homes as usize);
-            assert!(home <= at && shard.slots[home..at].iter().all(|between| *between != EMPTY));
+        assert!(entries.is_sorted() && entries.len() == len);
+        for (at, slot) in slots.slots.iter().enumerate().filter(|(_, slot)| **slot != EMPTY) {
+            let home = slots.home(*slot);
+            assert!(home <= at && slots.slots[home..at].iter().all(|between| *between != EMPTY));
         }
     }
 
@@ -482,27 +504,42 @@ mod tests {
         }
 
         #[test]
-        fn crowded_shard_keeps_its_order_and_finds_what_it_holds(
-            entries in proptest::collection::vec(any_entry(), 1..200), hour in 0u128..120
+        fn crowded_slots_keep_their_order_and_find_what_they_hold(
+            entries in proptest::collection::vec(any_entry(), 1..200),
+            later in proptest::collection::vec(any_entry(), 1..100),
+            hour in 0u128..120,
+            step in 1usize..50,
         ) {
-            let layout = Layout { shards: 1 };
-            let mut shard = Shard::default();
+            let mut slots = Slots::new(300);
             let mut twin = BTreeMap::new();
-            for entry in entries {
+            let insert = |slots: &mut Slots, twin: &mut BTreeMap<u128, u128>, entry| {
                 let fingerprint = fingerprint_of(entry);
-                prop_assert_eq!(shard.contains(fingerprint, layout), twin.contains_key(&fingerprint));
-                if let std::collections::btree_map::Entry::Vacant(vacant) = twin.entry(fingerprint) {
-                    vacant.insert(entry);
-                    shard.insert(entry, layout);
+                assert_eq!(slots.contains(fingerprint), twin.contains_key(&fingerprint));
+                if !slots.contains(fingerprint) {
+                    assert!(slots.insert(entry));
+                    twin.insert(fingerprint, entry);
                 }
-                assert_in_order(&shard, layout);
+                assert_in_order(slots, twin.len());
+            };
+            for entry in entries {
+                insert(&mut slots, &mut twin, entry);
             }
-            let due = twin.values().filter(|entry| is_due(**entry, hour)).count();
-            prop_assert_eq!(shard.forget(hour, layout), due);
-            assert_in_order(&shard, layout);
-            for (fingerprint, entry) in twin {
-                prop_assert_eq!(shard.contains(fingerprint, layout), !is_due(entry, hour));
+            let (before, mut start, mut later) = (twin.clone(), 0, later.into_iter());
+            while start < slots.slots.len() {
+                let (next, forgotten) = slots.forget(start, step, hour);
+                let len = twin.len();
+                twin.retain(|fingerprint, _| slots.contains(*fingerprint));
+                prop_assert_eq!(len - twin.len(), forgotten);
+                assert_in_order(&slots, twin.len());
+                prop_assert!(next > start || next == slots.slots.len());
+                start = next;
+                // What comes in between two steps may push entries across the place where the sweep stands.
+                if let Some(entry) = later.next() {
+                    insert(&mut slots, &mut twin, fingerprint_of(entry) | 200);
+                }
             }
+            prop_assert!(twin.values().all(|entry| !is_due(*entry, hour)));
+            prop_assert!(before.iter().all(|(at, entry)| is_due(*entry, hour) || twin.contains_key(at)));
         }
     }
 }
