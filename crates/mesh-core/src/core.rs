@@ -6,9 +6,9 @@
 //! the next. The core never blocks, waits, reads a clock, touches a file or a socket, or makes up randomness: given the
 //! same configuration, seed and inputs it makes the same outputs, byte for byte.
 //!
-//! Outputs are obeyed in their order (but see [`Output`] for packets). What stands before an [`Output::Persist`] may become visible at any time; what stands
-//! after it only when the record is durable: a hop that forwarded an open before it wrote the redemption down could be
-//! killed in between and honour the same payment twice.
+//! Outputs are obeyed in their order (but see [`Output`] for packets). What stands before an [`Output::Persist`] may
+//! become visible at any time; what stands after it only when the record is durable: a hop that forwarded an open
+//! before it wrote the redemption down could be killed in between and honour the same payment twice.
 //!
 //! Every question to the wallet is answered exactly once, every command gets exactly one answer. When nothing happens,
 //! feed [`Input::Timeout`] at [`Core::next_timeout`].

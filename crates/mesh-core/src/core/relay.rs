@@ -76,7 +76,7 @@ impl Core {
                     .ok_or(DropReason::CreditSpent)?;
                 if let Some(record) = self.accounts.draw(account, cost)? {
                     self.outputs
-                        .push_back(Output::Persist(Box::new(Record::Account(record))));
+                        .push_back(Output::PersistSoon(Box::new(Record::Account(record))));
                 }
             }
             None => {
