@@ -57,16 +57,9 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Hands out every frame that is complete.
+    /// Hands out every frame that is complete, also those before one that is too long.
     pub(crate) fn flush(&mut self, frames: &mut Vec<Bytes>) -> Result<(), FrameTooLong> {
-        let mut end = 0;
-        while let Some(body) = self.body_length(end)? {
-            let next = end + HEADER_BYTES + body;
-            if next > self.buffer.len() {
-                break;
-            }
-            end = next;
-        }
+        let (end, result) = self.complete();
         let mut complete = self.buffer.split_to(end).freeze();
         while let Some((header, _)) = complete.split_first_chunk::<HEADER_BYTES>() {
             let body = u32::from_be_bytes(*header) as usize;
@@ -75,7 +68,21 @@ impl FrameReader {
                 frames.push(frame.split_off(HEADER_BYTES));
             }
         }
-        Ok(())
+        result
+    }
+
+    /// Where the last complete frame ends, and whether what follows may be a frame.
+    fn complete(&self) -> (usize, Result<(), FrameTooLong>) {
+        let mut end = 0;
+        loop {
+            match self.body_length(end) {
+                Ok(Some(body)) if end + HEADER_BYTES + body <= self.buffer.len() => {
+                    end += HEADER_BYTES + body
+                }
+                Ok(_) => return (end, Ok(())),
+                Err(too_long) => return (end, Err(too_long)),
+            }
+        }
     }
 
     /// Gives the buffer back while the connection is silent; a hundred idle neighbours should cost nothing.
