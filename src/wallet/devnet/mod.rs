@@ -63,10 +63,14 @@ const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// moved, but LDK gives no notice when a handshake is done or a piece of gossip arrives.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// How long gossip may first rest before another block is mined to stir it; doubled each time. The nodes at the two
-/// ends of a channel do not send its announcement to each other, each makes its own; the terms that one of them sends
-/// right after are lost if the other is not as far yet, and are repeated on the next block.
+/// How long gossip may bring nothing new before blocks are mined to stir it; doubled each time. The nodes at the two ends of
+/// a channel do not send its announcement to each other, each makes its own; the terms that one of them sends right
+/// after are lost if the other is not as far yet.
 const STIR_AFTER: Duration = Duration::from_millis(20);
+
+/// Blocks that stir gossip: LDK repeats the announcement of a channel at every sixth block after its funding, so six
+/// in a row make every channel's announcement come again.
+const STIR_BLOCKS: u32 = 6;
 
 /// Attempts to connect two nodes: the transport gives its first message only 100 ms, which a loaded machine can miss.
 const CONNECT_ATTEMPTS: u32 = 5;
@@ -305,20 +309,26 @@ impl Devnet {
         let wanted: Vec<_> = (0..self.nodes.len())
             .map(|index| self.channels_within_reach(index))
             .collect();
+        let to_hear: usize = wanted.iter().map(|channels| 2 * channels.len()).sum();
+        let mut heard_before = 0;
         let mut rest = STIR_AFTER;
         let mut stir_at = Instant::now() + rest;
         self.until("gossip to reach every node", || {
-            if Instant::now() >= stir_at {
-                self.mine(1);
-                rest *= 2;
-                stir_at = Instant::now() + rest;
-            }
-            let told = self
+            let heard = self
                 .nodes
                 .iter()
                 .zip(&wanted)
-                .all(|(node, channels)| node.has_heard_of(channels));
-            told.then_some(())
+                .map(|(node, channels)| node.heard_of(channels))
+                .sum();
+            if heard > heard_before {
+                heard_before = heard;
+                stir_at = Instant::now() + rest;
+            } else if Instant::now() >= stir_at {
+                self.mine(STIR_BLOCKS);
+                rest *= 2;
+                stir_at = Instant::now() + rest;
+            }
+            (heard >= to_hear).then_some(())
         })
         .await
     }

@@ -204,15 +204,17 @@ impl LightningNode {
         self.payments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether its graph holds all these channels (by short id), with the terms of both directions: what the router
-    /// needs to use them.
-    pub(super) fn has_heard_of(&self, channels: &BTreeSet<u64>) -> bool {
+    /// Of how many directions of these channels (by short id) its graph holds the terms, which is what the router
+    /// needs to use them: 2 for a channel that is fully known.
+    pub(super) fn heard_of(&self, channels: &BTreeSet<u64>) -> usize {
         let graph = self.graph.read_only();
-        channels.iter().all(|id| {
-            graph
-                .channel(*id)
-                .is_some_and(|channel| channel.one_to_two.is_some() && channel.two_to_one.is_some())
-        })
+        channels
+            .iter()
+            .filter_map(|id| graph.channel(*id))
+            .map(|channel| {
+                usize::from(channel.one_to_two.is_some()) + usize::from(channel.two_to_one.is_some())
+            })
+            .sum()
     }
 
     /// Whether no payment is under way in any of its channels, in either direction.

@@ -287,6 +287,44 @@ async fn five_nodes_in_a_ring_with_a_chord_pay_one_another_all_at_once() {
     devnet.shutdown().await;
 }
 
+// Holding the payee's book is the point: his node stops where it would look the payment up, on a thread of its own.
+#[allow(clippy::await_holding_lock)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_payment_that_the_payee_holds_back_is_of_unknown_outcome_and_can_still_succeed() {
+    let devnet = Devnet::line(2, CAPACITY_SAT, 11).await.unwrap();
+    let all = wallets(&devnet);
+    let before = balances(&all);
+    let invoice = all[1].create_invoice(request(3_000)).await.unwrap();
+    let held = all[1].hold_incoming_payments();
+    let hasty = PayRequest {
+        timeout: Duration::from_millis(50),
+        ..pay(&invoice.bolt11, 0)
+    };
+    let unknown = all[0].pay(hasty).await.unwrap_err();
+    assert_eq!(
+        unknown,
+        WalletError::OutcomeUnknown {
+            payment_hash: invoice.payment_hash
+        }
+    );
+    assert!(!unknown.nothing_moved());
+    assert_eq!(
+        all[0].payment_status(invoice.payment_hash).await,
+        Ok(PaymentStatus::InFlight)
+    );
+    assert_eq!(all[0].balance().await.unwrap().outgoing_msat, 3_000);
+    drop(held);
+    let outcome = all[0].pay(pay(&invoice.bolt11, 0)).await.unwrap();
+    assert_eq!((outcome.amount_msat, outcome.fee_msat), (3_000, 0));
+    devnet.wait_quiet().await.unwrap();
+    assert_eq!(
+        balances(&all),
+        [before[0] - 3_000, before[1] + 3_000],
+        "asked for twice, paid once"
+    );
+    devnet.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_shutdown_a_wallet_says_so_and_still_knows_what_it_was_paid() {
     let devnet = Devnet::line(2, CAPACITY_SAT, 10).await.unwrap();

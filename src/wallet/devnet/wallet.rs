@@ -205,6 +205,12 @@ impl DevnetWallet {
         Some(preimage.0)
     }
 
+    /// Stops this node where it would look up an arriving payment, until the guard is dropped. Blocks a thread.
+    #[cfg(test)]
+    pub(super) fn hold_incoming_payments(&self) -> impl Drop + '_ {
+        self.node.invoices()
+    }
+
     /// Hands the payment to the node. Whatever becomes of it, even a refusal on the spot, is noted in the book.
     fn send(&self, invoice: &PayableInvoice, max_fee_msat: u64) {
         let payment_hash = invoice.payment_hash();
