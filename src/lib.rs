@@ -1,3 +1,9 @@
 //! blvm-mesh
 
 pub mod wallet;
+pub mod clock;
+pub mod handle;
+mod manager;
+pub mod node;
+pub mod store;
+mod workers;

@@ -1,0 +1,284 @@
+//! A running node, as the rest of the process talks to it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesh_core::drop_reason::DropReason;
+use mesh_core::event::{Answer, Buying, Command, Delivery, Event, Funding, QuotedSlice, Refusal, RouteInfo};
+use mesh_core::identity::NodeId;
+use mesh_core::keys::SessionId;
+use mesh_core::message::RequestId;
+use mesh_core::routing_policy::TrafficClass;
+use mesh_net::{CounterSnapshot, Transport};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Deliveries that wait for one reader. A payload is at most 256 KiB, so a reader that stands still costs 64 MiB.
+const DELIVERY_QUEUE: usize = 256;
+
+/// Sessions remembered for reuse by [`NodeHandle::send_packet`].
+const MAX_REUSED_SESSIONS: usize = 1024;
+
+/// Units that [`NodeHandle::send_packet`] buys at once: a first slice is small, since a payer that is cheated loses one.
+const FIRST_SLICE_UNITS: u64 = 256;
+
+/// Why a command came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The node, or another one, refused.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// The node is stopping.
+    #[error("the node is stopping; start it again")]
+    Stopped,
+    /// More commands wait than the node takes.
+    #[error("the node has too many commands waiting; try again in a moment")]
+    Busy,
+    /// The node answered something else than was asked.
+    #[error("the node's answer does not fit the command; please report this")]
+    Unexpected,
+}
+
+impl CommandError {
+    /// The reason, when it was a refusal.
+    pub fn reason(&self) -> Option<DropReason> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.reason),
+            _ => None,
+        }
+    }
+}
+
+/// A command on its way into the loop.
+pub(crate) struct CommandInbox {
+    pub(crate) command: Command,
+    pub(crate) reply: oneshot::Sender<Result<Answer, Box<Refusal>>>,
+}
+
+/// Readers of deliveries.
+#[derive(Default)]
+pub(crate) struct Readers {
+    readers: Vec<(Option<String>, mpsc::Sender<Delivery>)>,
+    undelivered: u64,
+}
+
+impl Readers {
+    /// Hands a delivery to everybody who reads its protocol; a slow reader loses it, and it is counted.
+    pub(crate) fn deliver(&mut self, delivery: &Delivery) {
+        self.readers.retain(|(_, reader)| !reader.is_closed());
+        let mut taken = false;
+        for (protocol, reader) in &self.readers {
+            if protocol.as_ref().is_none_or(|protocol| *protocol == delivery.protocol_id) {
+                taken |= reader.try_send(delivery.clone()).is_ok();
+            }
+        }
+        if !taken {
+            self.undelivered += 1;
+        }
+    }
+}
+
+/// A running node. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeHandle {
+    pub(crate) node_id: NodeId,
+    pub(crate) commands: mpsc::Sender<CommandInbox>,
+    pub(crate) readers: Arc<Mutex<Readers>>,
+    pub(crate) events: broadcast::Sender<Arc<Event>>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) sessions: Arc<Mutex<BTreeMap<(NodeId, u8), OpenedRoute>>>,
+}
+
+/// A session that is kept for the next packet.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedRoute {
+    session: SessionId,
+    path: Vec<NodeId>,
+    total_msat: u64,
+}
+
+/// What [`NodeHandle::send_packet`] is to do.
+#[derive(Debug, Clone)]
+pub struct SendRequest {
+    /// To whom.
+    pub destination: NodeId,
+    /// What, at most 256 KiB.
+    pub payload: Bytes,
+    /// For which protocol; may be empty.
+    pub protocol_id: String,
+    /// How long the packet may take.
+    pub ttl: Duration,
+    /// Longest route wanted.
+    pub max_hops: u8,
+    /// How long finding a route and quotes may take.
+    pub timeout: Duration,
+    /// What is carried.
+    pub class: TrafficClass,
+    /// The most that all shares of a slice may cost, in msat; 0 pays nothing.
+    pub max_total_msat: u64,
+    /// The most that Lightning fees may cost per payment, in msat.
+    pub max_fee_msat: u64,
+}
+
+/// A packet on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentPacket {
+    /// Its name on the wire.
+    pub packet_id: [u8; 32],
+    /// The session it went over.
+    pub session: SessionId,
+    /// The route, this node first.
+    pub path: Vec<NodeId>,
+    /// What the session's slice cost, in msat.
+    pub total_msat: u64,
+}
+
+impl NodeHandle {
+    /// The node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// Gives the node a command and waits for its answer.
+    pub async fn command(&self, command: Command) -> Result<Answer, CommandError> {
+        let (reply, answer) = oneshot::channel();
+        let inbox = CommandInbox { command, reply };
+        self.commands.try_send(inbox).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => CommandError::Busy,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Stopped,
+        })?;
+        answer.await.map_err(|_| CommandError::Stopped)?.map_err(CommandError::Refused)
+    }
+
+    /// What arrives for one protocol (`Some("")`: for none), or all of it. A reader that falls 256 packets behind loses
+    /// the newest.
+    pub fn deliveries(&self, protocol: Option<String>) -> mpsc::Receiver<Delivery> {
+        let (sender, receiver) = mpsc::channel(DELIVERY_QUEUE);
+        lock(&self.readers).readers.push((protocol, sender));
+        receiver
+    }
+
+    /// Deliveries that no reader took.
+    pub fn undelivered(&self) -> u64 {
+        lock(&self.readers).undelivered
+    }
+
+    /// What happens at the node from now on; a reader that falls behind is told how much it missed.
+    pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.events.subscribe()
+    }
+
+    /// What happened on its links, by name.
+    pub fn link_counters(&self) -> CounterSnapshot {
+        self.transport.counters()
+    }
+
+    /// Routes to a node, cheapest first.
+    pub async fn discover(&self, destination: NodeId, max_hops: u8, timeout: Duration, refresh: bool) -> Result<Vec<RouteInfo>, CommandError> {
+        match self.command(Command::Discover { destination, max_hops, timeout, refresh }).await? {
+            Answer::Routes(routes) => Ok(routes),
+            _ => Err(CommandError::Unexpected),
+        }
+    }
+
+    /// Quotes of everybody on a route.
+    pub async fn quote(&self, path: Vec<NodeId>, class: TrafficClass, units: u64, buying: Buying, timeout: Duration) -> Result<QuotedSlice, CommandError> {
+        match self.command(Command::Quote { path, class, units, buying, timeout }).await? {
+            Answer::Quoted(slice) => Ok(*slice),
+            _ => Err(CommandError::Unexpected),
+        }
+    }
+
+    /// Opens a session over quoted hops.
+    pub async fn open(&self, quotes: RequestId, funding: Funding) -> Result<mesh_core::event::OpenedSession, CommandError> {
+        match self.command(Command::Open { quotes, funding, sign_as_source: true }).await? {
+            Answer::Opened(opened) => Ok(*opened),
+            _ => Err(CommandError::Unexpected),
+        }
+    }
+
+    /// Sends one packet over an open session.
+    pub async fn send(&self, session: SessionId, protocol_id: &str, payload: Bytes, ttl: Duration) -> Result<[u8; 32], CommandError> {
+        let protocol_id = protocol_id.to_owned();
+        match self.command(Command::Send { session, protocol_id, payload, ttl }).await? {
+            Answer::Sent { packet_id, .. } => Ok(packet_id),
+            _ => Err(CommandError::Unexpected),
+        }
+    }
+
+    /// One call: finds a route, asks for quotes, pays within the limits, opens a session, sends. The next packet to the
+    /// same destination goes over the same session as long as it holds credit.
+    pub async fn send_packet(&self, request: SendRequest) -> Result<SentPacket, CommandError> {
+        let key = (request.destination, request.class as u8);
+        if let Some(known) = self.reusable(&key) {
+            match self.send_over(&known, &request).await {
+                Err(error) if !is_worn_out(&error) => return Err(error),
+                Err(_) => {
+                    lock(&self.sessions).remove(&key);
+                }
+                sent => return sent,
+            }
+        }
+        let opened = self.open_route(&request).await?;
+        {
+            let mut sessions = lock(&self.sessions);
+            if sessions.len() >= MAX_REUSED_SESSIONS {
+                sessions.pop_first();
+            }
+            sessions.insert(key, opened.clone());
+        }
+        self.send_over(&opened, &request).await
+    }
+
+    fn reusable(&self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
+        lock(&self.sessions).get(key).cloned()
+    }
+
+    async fn send_over(&self, route: &OpenedRoute, request: &SendRequest) -> Result<SentPacket, CommandError> {
+        let packet_id =
+            self.send(route.session, &request.protocol_id, request.payload.clone(), request.ttl).await?;
+        let OpenedRoute { session, path, total_msat } = route.clone();
+        Ok(SentPacket { packet_id, session, path, total_msat })
+    }
+
+    /// Tries the known routes in turn, cheapest first; the last refusal is the answer when none opens.
+    async fn open_route(&self, request: &SendRequest) -> Result<OpenedRoute, CommandError> {
+        let routes = self.discover(request.destination, request.max_hops, request.timeout, false).await?;
+        let units = mesh_core::packet::units_of(request.payload.len()).max(FIRST_SLICE_UNITS);
+        let mut refused = CommandError::Refused(Refusal::own(DropReason::NoRoute));
+        for route in routes {
+            match self.open_over(route, units, request).await {
+                Ok(opened) => return Ok(opened),
+                // Money may be on its way over this route: trying the next would pay twice.
+                Err(error) if error.reason() == Some(DropReason::PaymentUnknown) => return Err(error),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    async fn open_over(&self, route: RouteInfo, units: u64, request: &SendRequest) -> Result<OpenedRoute, CommandError> {
+        let slice = self.quote(route.path, request.class, units, Buying::WhereNeeded, request.timeout).await?;
+        let funding =
+            Funding::Wallet { max_total_msat: request.max_total_msat, max_fee_msat: request.max_fee_msat };
+        let opened = self.open(slice.id, funding).await?;
+        Ok(OpenedRoute { session: opened.session, path: opened.path, total_msat: slice.total_msat })
+    }
+}
+
+/// Whether a new session would help.
+fn is_worn_out(error: &CommandError) -> bool {
+    let worn_out = [
+        DropReason::UnknownSession,
+        DropReason::CreditSpent,
+        DropReason::Expired,
+        DropReason::NextHopGone,
+    ];
+    error.reason().is_some_and(|reason| worn_out.contains(&reason))
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing that is done under these locks can leave the value half changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

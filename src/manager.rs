@@ -1,0 +1,407 @@
+//! The one loop: owns the core, feeds it what happens, obeys what it says.
+//!
+//! ```text
+//!  links ─┐                                   ┌─► links (one batch per link and turn)
+//!  checks ─┤      ┌──────┐   outputs, in order ├─► readers of deliveries, events, answers
+//!  wallet ─┼─────►│ core │────────────────────┼─► wallet tasks
+//!  commands┤      └──────┘                     └─► store ─► (durable) ─► what had to wait for it
+//!  time ───┘
+//! ```
+//! Everything that comes in is taken from bounded queues, and when the disk is behind nothing new is taken at all, so
+//! memory is bounded by what the queues hold. Packets of open sessions go out at once; whatever follows a record waits
+//! until the record is durable.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesh_core::bucket::TokenBucket;
+use mesh_core::core::Core;
+use mesh_core::drop_reason::DropReason;
+use mesh_core::event::{Answer, Channel, CommandId, Event, Input, LinkId, Output, Record, Refusal};
+use mesh_core::limits::{CONTROL_BURST, CONTROL_MESSAGES_PER_SECOND, MAX_PENDING_COMMANDS};
+use mesh_core::packet::{FrameKind, Preamble};
+use mesh_core::time::Now;
+use mesh_net::{LinkEvent, LinkSender, Transport};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::clock::Clock;
+use crate::handle::{CommandInbox, Readers, lock};
+use crate::store::Store;
+use crate::wallet::Wallet;
+use crate::workers::{Checker, ask_wallet};
+
+/// Outputs that may wait for the disk before nothing new is taken in.
+const MAX_HELD: usize = 65_536;
+
+/// Link events taken in one turn before the outgoing batches are handed over: enough to fill batches under load, few
+/// enough that a packet waits no longer than it takes to decide a few hundred others.
+const EVENTS_PER_TURN: usize = 16;
+
+/// The parts a manager is made of.
+pub(crate) struct ManagerParts {
+    pub(crate) core: Core,
+    pub(crate) clock: Clock,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) link_events: mpsc::Receiver<LinkEvent>,
+    pub(crate) commands: mpsc::Receiver<CommandInbox>,
+    pub(crate) readers: Arc<std::sync::Mutex<Readers>>,
+    pub(crate) events: broadcast::Sender<Arc<Event>>,
+    pub(crate) wallet: Arc<dyn Wallet>,
+    pub(crate) store: Store,
+    pub(crate) stop: oneshot::Receiver<()>,
+}
+
+struct Link {
+    sender: LinkSender,
+    control_budget: TokenBucket,
+    data: Vec<Bytes>,
+    control: Vec<Bytes>,
+}
+
+enum Held {
+    Output(Output),
+    /// Everything behind waits until this many records are durable.
+    Until(u64),
+}
+
+/// Owns the core and runs the loop.
+pub(crate) struct MeshManager {
+    core: Core,
+    clock: Clock,
+    transport: Arc<dyn Transport>,
+    links: HashMap<LinkId, Link>,
+    touched: Vec<LinkId>,
+    replies: BTreeMap<CommandId, oneshot::Sender<Result<Answer, Box<Refusal>>>>,
+    next_command: u64,
+    readers: Arc<std::sync::Mutex<Readers>>,
+    events: broadcast::Sender<Arc<Event>>,
+    wallet: Arc<dyn Wallet>,
+    checker: Checker,
+    inputs: mpsc::Sender<Input>,
+    tasks: JoinSet<()>,
+
+    store: Store,
+    unwritten: Vec<Record>,
+    submitted: u64,
+    durable: u64,
+    commit_under_way: bool,
+    committed: mpsc::Sender<()>,
+    held: VecDeque<Held>,
+}
+
+/// What woke the loop.
+enum Woken {
+    Link(LinkEvent),
+    Input(Input),
+    Command(CommandInbox),
+    Committed,
+    Timeout,
+    Stop,
+}
+
+impl MeshManager {
+    /// Runs the loop until it is told to stop or its links are gone; flushes what is not yet durable.
+    pub(crate) async fn run(parts: ManagerParts) {
+        let ManagerParts { core, clock, transport, link_events, commands, readers, events, wallet, store, stop } = parts;
+        let (inputs, inputs_out) = mpsc::channel(1024);
+        let (committed, committed_out) = mpsc::channel(4);
+        let mut tasks = JoinSet::new();
+        let checker = Checker::start(core.node_id(), inputs.clone(), &mut tasks);
+        let manager = Self {
+            core,
+            clock,
+            transport,
+            links: HashMap::new(),
+            touched: Vec::new(),
+            replies: BTreeMap::new(),
+            next_command: 0,
+            readers,
+            events,
+            wallet,
+            checker,
+            inputs,
+            tasks,
+            store,
+            unwritten: Vec::new(),
+            submitted: 0,
+            durable: 0,
+            commit_under_way: false,
+            committed,
+            held: VecDeque::new(),
+        };
+        let sources = Sources { link_events, inputs: inputs_out, commands, committed: committed_out, stop };
+        manager.turn_until_stopped(sources).await;
+    }
+
+    async fn turn_until_stopped(mut self, mut sources: Sources) {
+        loop {
+            let deadline = self.core.next_timeout().map(|instant| self.clock.deadline(instant));
+            let open = self.held.len() < MAX_HELD;
+            let room = self.replies.len() < MAX_PENDING_COMMANDS;
+            let woken = sources.next(deadline, open, room).await;
+            match woken {
+                Woken::Stop => break,
+                Woken::Link(event) => {
+                    self.on_link_event(event);
+                    for _ in 1..EVENTS_PER_TURN {
+                        let Ok(event) = sources.link_events.try_recv() else { break };
+                        self.on_link_event(event);
+                    }
+                }
+                Woken::Input(input) => self.feed(input),
+                Woken::Command(inbox) => {
+                    self.on_command(inbox);
+                    // Senders of many packets are served a batch at a time, so that their packets leave as one.
+                    for _ in 1..64 {
+                        let Ok(inbox) = sources.commands.try_recv() else { break };
+                        self.on_command(inbox);
+                    }
+                }
+                Woken::Committed => self.on_committed(),
+                Woken::Timeout => self.feed(Input::Timeout),
+            }
+            while self.tasks.try_join_next().is_some() {}
+            self.hand_over_batches();
+            self.write();
+        }
+        self.stop(sources).await;
+    }
+
+    /// An orderly stop: links say goodbye, then what only leases cover is written down.
+    async fn stop(mut self, sources: Sources) {
+        drop(sources.link_events);
+        self.transport.shutdown().await;
+        self.core.flush();
+        let now = self.clock.now();
+        self.drain(now);
+        self.tasks.shutdown().await;
+        let Self { store, unwritten, mut clock, .. } = self;
+        // Dropping the store waits for the writer, which may wait for a disk: off the runtime's threads.
+        let last_write = tokio::task::spawn_blocking(move || {
+            let mut unwritten = Some(unwritten);
+            let clock = clock.now().unix;
+            while let Some(records) = unwritten.take() {
+                if store.submit(records.clone(), clock, || {}).is_err() {
+                    // The batch before is still being written.
+                    std::thread::sleep(Duration::from_millis(5));
+                    unwritten = Some(records);
+                }
+            }
+            drop(store);
+        });
+        if last_write.await.is_err() {
+            tracing::error!("the last records could not be written; leases not written back are this node's loss");
+        }
+    }
+}
+
+struct Sources {
+    link_events: mpsc::Receiver<LinkEvent>,
+    inputs: mpsc::Receiver<Input>,
+    commands: mpsc::Receiver<CommandInbox>,
+    committed: mpsc::Receiver<()>,
+    stop: oneshot::Receiver<()>,
+}
+
+impl Sources {
+    async fn next(&mut self, deadline: Option<tokio::time::Instant>, open: bool, room: bool) -> Woken {
+        let far = tokio::time::Instant::now() + Duration::from_secs(3600);
+        tokio::select! {
+            biased;
+            _ = &mut self.stop => Woken::Stop,
+            Some(()) = self.committed.recv() => Woken::Committed,
+            () = tokio::time::sleep_until(deadline.unwrap_or(far)) => Woken::Timeout,
+            Some(input) = self.inputs.recv(), if open => Woken::Input(input),
+            event = self.link_events.recv(), if open => event.map_or(Woken::Stop, Woken::Link),
+            Some(inbox) = self.commands.recv(), if open && room => Woken::Command(inbox),
+        }
+    }
+}
+
+/// What comes in.
+impl MeshManager {
+    fn on_link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { link, peer, sender, address, .. } => {
+                let now = self.clock.now();
+                tracing::info!(peer = %peer.short(), %address, "link up");
+                let control_budget = TokenBucket::new(CONTROL_MESSAGES_PER_SECOND, CONTROL_BURST, now.instant);
+                let link = core_link(link);
+                self.links.insert(link, Link { sender, control_budget, data: Vec::new(), control: Vec::new() });
+                self.feed(Input::LinkUp { link, peer });
+            }
+            LinkEvent::Down { link, peer, reason } => {
+                tracing::info!(peer = %peer.short(), reason = reason.as_str(), "link down");
+                let link = core_link(link);
+                self.links.remove(&link);
+                self.feed(Input::LinkDown { link });
+            }
+            LinkEvent::Frames { link, channel, frames } => {
+                let link = core_link(link);
+                let now = self.clock.now();
+                for frame in frames {
+                    self.on_frame(now, link, channel, frame);
+                }
+            }
+        }
+    }
+
+    fn on_frame(&mut self, now: Now, link: LinkId, channel: mesh_net::Channel, frame: Bytes) {
+        let input = match (Preamble::parse(&frame).map(|preamble| preamble.kind), channel) {
+            (Ok(FrameKind::Data | FrameKind::Back), mesh_net::Channel::Data)
+            | (Ok(FrameKind::Open | FrameKind::HopError), mesh_net::Channel::Control) => Input::Frame { link, frame },
+            (Ok(FrameKind::Control), mesh_net::Channel::Control) => match self.submit_check(now, link, frame) {
+                Ok(()) => return,
+                Err(reason) => Input::Rejected { link, reason },
+            },
+            // A packet on the control connection would delay control messages: that is what there are two for.
+            (Ok(_), _) => Input::Rejected { link, reason: DropReason::Malformed },
+            (Err(reason), _) => Input::Rejected { link, reason },
+        };
+        self.feed_at(now, input);
+    }
+
+    /// Signature checks are dear, so a flooding neighbour is stopped before them.
+    fn submit_check(&mut self, now: Now, link: LinkId, frame: Bytes) -> Result<(), DropReason> {
+        let state = self.links.get_mut(&link).ok_or(DropReason::Unsolicited)?;
+        if !state.control_budget.take(1, now.instant) {
+            return Err(DropReason::RateLimited);
+        }
+        self.checker.submit(link, frame)
+    }
+
+    fn on_command(&mut self, inbox: CommandInbox) {
+        self.next_command += 1;
+        let id = CommandId(self.next_command);
+        self.replies.insert(id, inbox.reply);
+        self.feed(Input::Command { id, command: inbox.command });
+    }
+
+    fn feed(&mut self, input: Input) {
+        let now = self.clock.now();
+        self.feed_at(now, input);
+    }
+
+    fn feed_at(&mut self, now: Now, input: Input) {
+        self.core.handle(now, input);
+        self.drain(now);
+    }
+}
+
+/// What goes out.
+impl MeshManager {
+    fn drain(&mut self, now: Now) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Forward { link, frame } => self.queue(link, Channel::Data, frame),
+                Output::Deliver(delivery) => lock(&self.readers).deliver(&delivery),
+                Output::Dropped { reason, link } => tracing::debug!(%reason, ?link, "dropped"),
+                Output::PersistSoon(record) => self.unwritten.push(*record),
+                Output::Persist(record) => {
+                    self.unwritten.push(*record);
+                    self.held.push_back(Held::Until(self.submitted + self.unwritten.len() as u64));
+                }
+                output if self.held.is_empty() => self.obey(output),
+                output => self.held.push_back(Held::Output(output)),
+            }
+        }
+        let _ = now;
+    }
+
+    fn obey(&mut self, output: Output) {
+        match output {
+            Output::Transmit { link, channel, frame } => self.queue(link, channel, frame),
+            Output::AskWallet { ticket, question } => {
+                ask_wallet(self.wallet.clone(), ticket, question, self.inputs.clone(), &mut self.tasks);
+            }
+            Output::Answer { id, answer } => {
+                if let Some(reply) = self.replies.remove(&id) {
+                    // Whoever asked may have gone away; what was done stays done.
+                    let _ = reply.send(answer);
+                }
+            }
+            Output::Event(event) => {
+                tracing::debug!(?event, "event");
+                // An event nobody listens to is no error.
+                let _ = self.events.send(Arc::from(event));
+            }
+            Output::Forward { .. }
+            | Output::Deliver(_)
+            | Output::Dropped { .. }
+            | Output::Persist(_)
+            | Output::PersistSoon(_) => {
+                debug_assert!(false, "these are never held back");
+            }
+        }
+    }
+
+    fn queue(&mut self, link: LinkId, channel: Channel, frame: Bytes) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if state.data.is_empty() && state.control.is_empty() {
+            self.touched.push(link);
+        }
+        match channel {
+            Channel::Data => state.data.push(frame),
+            Channel::Control => state.control.push(frame),
+        }
+    }
+
+    fn hand_over_batches(&mut self) {
+        for link in std::mem::take(&mut self.touched) {
+            let Some(state) = self.links.get_mut(&link) else { continue };
+            // A full queue is counted by the link; its Down comes if it is gone. The packets in the batch are lost,
+            // as packets may be.
+            for refused in [
+                state.sender.try_send_control(std::mem::take(&mut state.control)),
+                state.sender.try_send_data(std::mem::take(&mut state.data)),
+            ] {
+                if let Err(error) = refused {
+                    tracing::debug!(%error, "not sent");
+                }
+            }
+        }
+    }
+}
+
+/// What must be durable.
+impl MeshManager {
+    /// Hands the records that gathered to the writer, unless it is busy: they share the next commit.
+    fn write(&mut self) {
+        if self.unwritten.is_empty() || self.commit_under_way {
+            return;
+        }
+        let records = std::mem::take(&mut self.unwritten);
+        self.submitted += records.len() as u64;
+        self.commit_under_way = true;
+        let committed = self.committed.clone();
+        let done = move || {
+            // The loop takes them one by one; when it is gone nobody waits.
+            let _ = committed.blocking_send(());
+        };
+        if let Err(error) = self.store.submit(records, self.clock.now().unix, done) {
+            tracing::error!(%error, "nothing can be made durable");
+        }
+    }
+
+    fn on_committed(&mut self) {
+        self.durable = self.submitted;
+        self.commit_under_way = false;
+        while let Some(held) = self.held.pop_front() {
+            match held {
+                Held::Output(output) => self.obey(output),
+                Held::Until(records) if records <= self.durable => {}
+                Held::Until(records) => {
+                    self.held.push_front(Held::Until(records));
+                    break;
+                }
+            }
+        }
+    }
+}
+
+fn core_link(link: mesh_net::LinkId) -> LinkId {
+    LinkId(u64::from(link.0))
+}

@@ -1,0 +1,191 @@
+//! A complete node, assembled: identity, store, wallet, links, core and loop.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use mesh_core::core::{Core, CoreConfig};
+use mesh_core::drop_reason::DropReason;
+use mesh_core::identity::{Ed25519Verifier, Identity, NodeId};
+use mesh_core::routing_policy::MeshMode;
+use mesh_core::verifier::BitcoinNetwork;
+use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Transport};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::handle::{NodeHandle, Readers};
+use crate::manager::{ManagerParts, MeshManager};
+use crate::store::{Store, StoreError};
+use crate::wallet::{LightningNetwork, Wallet, WalletError};
+
+/// Commands that wait for the loop.
+const COMMAND_QUEUE: usize = 1024;
+
+/// Events that a slow listener may be behind.
+const EVENT_QUEUE: usize = 1024;
+
+/// What a node is started with.
+pub struct NodeConfig {
+    /// Its key.
+    pub identity: Identity,
+    /// The secret its account keys derive from; kept beside the key.
+    pub account_secret: [u8; 32],
+    /// Where its database lives.
+    pub data_dir: PathBuf,
+    /// What it carries.
+    pub mode: MeshMode,
+    /// What it charges per unit (a started KiB), in msat.
+    pub price_msat_per_unit: u64,
+    /// The Bitcoin network it expects invoices of.
+    pub network: BitcoinNetwork,
+    /// Its operator's key.
+    pub operator: Option<NodeId>,
+    /// Free bytes that each neighbour may send per second.
+    pub free_bytes_per_second: u64,
+    /// Its links.
+    pub links: EndpointConfig,
+    /// Neighbours to keep a link to.
+    pub peers: Vec<(SocketAddr, NodeId)>,
+    /// How it is paid and pays.
+    pub wallet: Arc<dyn Wallet>,
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The links.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The wallet.
+    #[error("the wallet does not answer: {0}")]
+    Wallet(#[from] WalletError),
+    /// The wallet is on another network than configured.
+    #[error(
+        "the wallet is on {wallet}, the configuration says {configured:?}; set `network` to the wallet's or use another wallet"
+    )]
+    WrongNetwork {
+        /// The wallet's.
+        wallet: LightningNetwork,
+        /// The configuration's.
+        configured: BitcoinNetwork,
+    },
+    /// What was written down does not fit.
+    #[error("the database holds more than this node takes up ({0}); nothing was changed")]
+    Restore(DropReason),
+    /// The operating system gives no randomness.
+    #[error("the operating system gives no randomness; keys cannot be made")]
+    NoRandomness,
+}
+
+/// A node that runs until it is stopped.
+pub struct RunningNode {
+    handle: NodeHandle,
+    listen_addr: Option<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl RunningNode {
+    /// Starts a node; must be called within a tokio runtime.
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let info = config.wallet.info().await?;
+        if let Some(wallet) = info.network
+            && wallet_network(wallet) != config.network
+        {
+            return Err(StartError::WrongNetwork { wallet, configured: config.network });
+        }
+        let (store, restored) = Store::open(&config.data_dir.join("mesh.redb"))?;
+        let mut clock = Clock::starting_at(restored.wall_clock);
+        let now = clock.now();
+
+        let (link_events_in, link_events) = mpsc::channel(RECOMMENDED_EVENT_QUEUE);
+        let endpoint = Endpoint::bind(config.links, &config.identity, link_events_in)?;
+        let listen_addr = endpoint.local_addr();
+        let node_id = config.identity.node_id();
+        let mut seed = [0; 32];
+        aws_lc_rs::rand::fill(&mut seed).map_err(|_| StartError::NoRandomness)?;
+        let core_config = CoreConfig {
+            mode: config.mode,
+            price_msat_per_unit: config.price_msat_per_unit,
+            network: config.network,
+            lightning_key: info.payee,
+            operator: config.operator,
+            free_bytes_per_second: config.free_bytes_per_second,
+            account_secret: config.account_secret,
+            seed,
+        };
+        let mut core = Core::new(core_config, config.identity, Arc::new(Ed25519Verifier), now);
+        core.restore(restored.records, now).map_err(StartError::Restore)?;
+        for (address, peer) in config.peers {
+            endpoint.add_peer(address, peer)?;
+        }
+
+        let transport: Arc<dyn Transport> = Arc::new(endpoint);
+        let (commands_in, commands) = mpsc::channel(COMMAND_QUEUE);
+        let (events, _) = broadcast::channel(EVENT_QUEUE);
+        let readers = Arc::new(Mutex::new(Readers::default()));
+        let (stop_in, stop) = oneshot::channel();
+        let handle = NodeHandle {
+            node_id,
+            commands: commands_in,
+            readers: readers.clone(),
+            events: events.clone(),
+            transport: transport.clone(),
+            sessions: Arc::new(Mutex::new(BTreeMap::new())),
+        };
+        let parts = ManagerParts {
+            core,
+            clock,
+            transport,
+            link_events,
+            commands,
+            readers,
+            events,
+            wallet: config.wallet,
+            store,
+            stop,
+        };
+        let task = tokio::spawn(MeshManager::run(parts));
+        Ok(Self { handle, listen_addr, stop: Some(stop_in), task })
+    }
+
+    /// The way to talk to it.
+    pub fn handle(&self) -> &NodeHandle {
+        &self.handle
+    }
+
+    /// Where it listens.
+    pub fn listen_addr(&self) -> Option<SocketAddr> {
+        self.listen_addr
+    }
+
+    /// Adds a neighbour to keep a link to.
+    pub fn add_peer(&self, address: SocketAddr, peer: NodeId) -> Result<(), NetError> {
+        self.handle.transport.add_peer(address, peer)
+    }
+
+    /// Stops it in order: links say goodbye, records are written.
+    pub async fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            // A loop that has ended by itself needs no telling.
+            let _ = stop.send(());
+        }
+        if let Err(error) = (&mut self.task).await {
+            tracing::error!(%error, "the node's loop ended badly");
+        }
+    }
+}
+
+fn wallet_network(network: LightningNetwork) -> BitcoinNetwork {
+    match network {
+        LightningNetwork::Bitcoin => BitcoinNetwork::Mainnet,
+        LightningNetwork::Testnet => BitcoinNetwork::Testnet,
+        LightningNetwork::Signet => BitcoinNetwork::Signet,
+        LightningNetwork::Regtest => BitcoinNetwork::Regtest,
+    }
+}
