@@ -205,7 +205,7 @@ fn least_total_for_router(index: usize, routers: usize, minimum: u64) -> u128 {
     (5 * shared).div_ceil(2)
 }
 
-/// The least F that leaves the destination at least `minimum`: it keeps ⌈3F/5⌉, or without routers ⌈9F/10⌉.
+/// The least F that leaves the destination at least `minimum`: it keeps ⌈3F/5⌉, and ⌈9F/10⌉ without routers.
 fn least_total_for_destination(routers: usize, minimum: u64) -> u128 {
     if minimum == 0 {
         return 0;

@@ -50,8 +50,8 @@ pub struct ReplayStats {
 }
 
 impl ReplayPrevention {
-    /// A set that holds up to `capacity` hashes (at most [`MAX_CAPACITY`]), keyed by `seed`, which nobody else may
-    /// know.
+    /// A set that holds up to `capacity` hashes (at most [`MAX_CAPACITY`]), keyed by `seed`, which nobody
+    /// else may know.
     pub fn new(seed: &[u8; 32], capacity: usize) -> Self {
         Self {
             redeemed: SingleUse::new(seed, capacity),
