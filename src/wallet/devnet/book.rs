@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use crate::wallet::{InvoiceStatus, PaymentHash, PaymentOutcome, PaymentStatus, Preimage, WalletError};
 
-/// The most invoices, and the most payments, that one wallet remembers: at the 350 payments per second that this
-/// machinery can do, half an hour's worth, and about 150 MB. A devnet lives for minutes.
+/// The most invoices, and the most payments, that one wallet remembers: about 150 MB, and at several hundred payments
+/// a second, all that this machinery can do, a quarter of an hour's worth. A devnet lives for minutes.
 pub(super) const MAX_RECORDS: usize = 1 << 19;
 
 /// Invoices issued by this wallet.
