@@ -2,7 +2,7 @@
 //!
 //! The nodes are real: LDK channel managers with signed commitments, gossip, routing by fees and liquidity, and Noise
 //! over loopback TCP. Only the chain below them is simulated: blocks are mined when the devnet says
-//! so. so a payment here takes every step a payment takes anywhere, in some milliseconds, without bitcoind and without
+//! so. So a payment here takes every step a payment takes anywhere, in some milliseconds, without bitcoind and without
 //! touching the disk; and no satoshi of it is worth anything.
 //!
 //! ```no_run
