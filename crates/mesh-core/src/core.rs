@@ -43,7 +43,7 @@ use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
 use crate::packet::{FrameKind, Preamble};
-use crate::payer::Payer;
+use crate::payer::{Payer, account_key};
 use crate::quotes::QuoteBook;
 use crate::relays::Relays;
 use crate::replay::ReplayPrevention;
@@ -484,8 +484,7 @@ impl Core {
             .ok_or(DropReason::Unsolicited)
     }
 
-    /// This node's account key at a payee: a different one at each, so that payees cannot compare payers.
     fn account_key(&self, payee: &NodeId) -> Result<DhSecret, DropReason> {
-        DhSecret::new(*blake3::keyed_hash(&self.account_secret, &payee.0).as_bytes())
+        account_key(&self.account_secret, payee)
     }
 }

@@ -15,6 +15,11 @@ use crate::payment_proof::PaymentProof;
 use crate::time::UnixMillis;
 use crate::verifier::{Commitment, InvoiceFacts};
 
+/// A payer's account key at a payee: a different one at each, so that payees cannot compare payers.
+pub fn account_key(account_secret: &[u8; 32], payee: &NodeId) -> Result<DhSecret, DropReason> {
+    DhSecret::new(*blake3::keyed_hash(account_secret, &payee.0).as_bytes())
+}
+
 /// A payment that was made and is not yet known to be redeemed. It belongs to the payee and the account key, so any
 /// later session over that payee can redeem it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
