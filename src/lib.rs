@@ -2,6 +2,7 @@
 
 pub mod wallet;
 pub mod clock;
+pub mod config;
 pub mod handle;
 mod manager;
 pub mod node;

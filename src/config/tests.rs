@@ -1,0 +1,332 @@
+use super::*;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, "config.toml")
+}
+
+/// What is said of a wrong text.
+fn refusal(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config, Config::default());
+    assert!(config.mesh.enabled);
+    assert_eq!(config.mesh.mode, MeshMode::PaymentGated);
+    assert_eq!(config.mesh.listen_addr.to_string(), "0.0.0.0:8334");
+    assert_eq!(config.mesh.price_msat_per_unit, 10);
+    assert_eq!(config.mesh.max_peers, 128);
+    assert!(!config.payments.auto_pay);
+}
+
+#[test]
+fn the_example_is_the_defaults_and_names_every_key() {
+    let example = include_str!("../../config.example.toml");
+    assert_eq!(parse(example).unwrap(), Config::default());
+    // The keys a section knows are listed when none resembles the given one.
+    let listed = refusal(
+        "[mesh]\nzzzzzzzz = 1\n[mesh.limits]\nzzzzzzzz = 1\n[wallet]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1",
+    );
+    let known: Vec<&str> = listed
+        .lines()
+        .flat_map(|line| line.split("known here: ").nth(1).unwrap().split(", "))
+        .collect();
+    assert!(known.len() > 20, "{listed}");
+    for key in known {
+        let named = example.contains(&format!("\n{key} = "))
+            || example.contains(&format!("\n# {key} = "))
+            || example.contains(&format!("[mesh.{key}]"));
+        assert!(named, "{key} is not in config.example.toml");
+    }
+}
+
+#[test]
+fn all_values_arrive_where_they_belong() {
+    let id = "ab".repeat(32);
+    let config = parse(&format!(
+        r#"
+        [mesh]
+        enabled = false
+        mode = "open"
+        listen_addr = "[::1]:0"
+        data_dir = "/var/lib/mesh"
+        price_msat_per_unit = 1_000
+        network = "regtest"
+        operator = "{id}"
+        max_peers = 7
+        [[mesh.peers]]
+        address = "mesh.example.org:8334"
+        node_id = "{id}"
+        [mesh.limits]
+        free_bytes_per_second = 0
+        max_handshakes = 9
+        max_handshakes_per_address = 3
+        accepts_per_minute_per_address = 4
+        limit_loopback = true
+        handshake_timeout_seconds = 5
+        keepalive_interval_seconds = 6
+        idle_timeout_seconds = 7
+        data_queue_bytes = 300_000
+        total_data_queue_bytes = 400_000
+        control_queue_bytes = 70_000
+        [wallet]
+        backend = "none"
+        [payments]
+        auto_pay = true
+        max_total_msat = 11
+        max_fee_msat = 12
+        "#
+    ))
+    .unwrap();
+    let mesh = &config.mesh;
+    assert!(!mesh.enabled);
+    assert_eq!(
+        (mesh.mode, mesh.network),
+        (MeshMode::Open, BitcoinNetwork::Regtest)
+    );
+    assert_eq!(mesh.data_dir.as_deref(), Some(Path::new("/var/lib/mesh")));
+    assert_eq!(mesh.price_msat_per_unit, 1000);
+    assert_eq!(mesh.operator, Some(NodeId([0xab; 32])));
+    assert_eq!(mesh.peers[0].address, "mesh.example.org:8334");
+    assert_eq!(mesh.limits.free_bytes_per_second, 0);
+    let endpoint = config.endpoint();
+    assert_eq!(endpoint.listen_addr, Some("[::1]:0".parse().unwrap()));
+    assert_eq!((endpoint.max_peers, endpoint.max_handshakes), (7, 9));
+    assert_eq!(endpoint.max_handshakes_per_address, 3);
+    assert_eq!(endpoint.accepts_per_minute_per_address, 4);
+    assert!(endpoint.limit_loopback);
+    assert_eq!(endpoint.handshake_timeout.as_secs(), 5);
+    assert_eq!(endpoint.keepalive_interval.as_secs(), 6);
+    assert_eq!(endpoint.idle_timeout.as_secs(), 7);
+    assert_eq!(endpoint.data_queue_bytes, 300_000);
+    assert_eq!(endpoint.total_data_queue_bytes, 400_000);
+    assert_eq!(endpoint.control_queue_bytes, 70_000);
+    let payments = &config.payments;
+    assert!(payments.auto_pay);
+    assert_eq!((payments.max_total_msat, payments.max_fee_msat), (11, 12));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_one_it_resembles() {
+    assert_eq!(
+        refusal("# a comment\n[mesh]\nlisen_addr = \"0.0.0.0:1\"\n"),
+        "config.toml:3: unknown key `lisen_addr` in [mesh]; did you mean `listen_addr`?"
+    );
+}
+
+#[test]
+fn unknown_sections_and_keys_of_nested_sections_are_named_too() {
+    assert_eq!(
+        refusal("[mesh]\n\n[mseh]\nx = 1"),
+        "config.toml:3: unknown section `mseh`; did you mean `mesh`?"
+    );
+    let peer = format!(
+        "[[mesh.peers]]\naddress = \"a:1\"\nnode_id = \"{}\"\nnod_id = 1",
+        "ab".repeat(32)
+    );
+    assert_eq!(
+        refusal(&peer),
+        "config.toml:4: unknown key `nod_id` in [mesh.peers]; did you mean `node_id`?"
+    );
+    assert!(
+        refusal("[mesh.limits]\nmax_handshake = 3").starts_with("config.toml:2: unknown key `max_handshake`")
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once_in_the_order_of_lines() {
+    let said = refusal("[payments]\nauto_pay = 1\n[mesh]\nmode = \"free\"\nbogus_key_name = 1\n");
+    let lines: Vec<&str> = said.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(lines, ["config.toml:2:", "config.toml:4:", "config.toml:5:"]);
+}
+
+#[test]
+fn each_wrong_value_is_refused_with_its_line_and_what_was_expected() {
+    let cases = [
+        (
+            "[mesh]\nenabled = \"yes\"",
+            "2: `enabled = \"yes\"` in [mesh]: expected true or false",
+        ),
+        (
+            "[mesh]\nmode = \"free\"",
+            "2: `mode = \"free\"` in [mesh]: expected \"payment_gated\"",
+        ),
+        (
+            "[mesh]\nlisten_addr = \"8334\"",
+            "expected an IP address and a port",
+        ),
+        ("[mesh]\nlisten_addr = 8334", "expected a text in double quotes"),
+        ("[mesh]\ndata_dir = \"state\"", "expected an absolute path"),
+        (
+            "[mesh]\nprice_msat_per_unit = -1",
+            "`price_msat_per_unit = -1` in [mesh]: expected a whole number of msat",
+        ),
+        (
+            "[mesh]\nprice_msat_per_unit = 1.5",
+            "expected a whole number of msat",
+        ),
+        (
+            "[mesh]\nprice_msat_per_unit = 99999999999999999999999",
+            "expected a whole number of msat",
+        ),
+        (
+            "[mesh]\nnetwork = \"mainnet\"",
+            "expected \"bitcoin\", \"testnet\"",
+        ),
+        ("[mesh]\noperator = \"me\"", "64 hexadecimal digits"),
+        ("[mesh]\nmax_peers = 0", "from 1 to 16384"),
+        ("[mesh]\npeers = 3", "must be a list of sections"),
+        ("[mesh]\npeers = [3]", "must be a list of sections"),
+        ("mesh = 3", "1: `mesh` must be a section"),
+        (
+            "[[mesh.peers]]\naddress = \"a:1\"",
+            "1: `node_id` is missing in [mesh.peers]",
+        ),
+        ("[[mesh.peers]]\nnode_id = \"00\"", "64 hexadecimal digits"),
+        ("[mesh.limits]\nmax_handshakes = 1", "from 2 to 65536"),
+        ("[mesh.limits]\nlimit_loopback = 0", "expected true or false"),
+        (
+            "[mesh.limits]\ndata_queue_bytes = 10",
+            "expected a whole number of bytes",
+        ),
+        (
+            "[mesh.limits]\nhandshake_timeout_seconds = 0",
+            "expected a whole number of seconds from 1",
+        ),
+        (
+            "[wallet]\nbackend = \"devnet\"",
+            "lives only inside `blvm-mesh demo`",
+        ),
+        (
+            "[wallet]\nbackend = \"lnd\"",
+            "2: `backend = \"lnd\"` in [wallet]: expected \"none\"",
+        ),
+        (
+            "[payments]\nmax_fee_msat = true",
+            "expected a whole number of msat",
+        ),
+        ("[mesh\nmode = 1", "1: not valid TOML"),
+        (
+            "[mesh]\nmode = \"open\"\nmode = \"open\"",
+            "3: not valid TOML: duplicate key",
+        ),
+    ];
+    for (text, expected) in cases {
+        let said = refusal(text);
+        assert!(
+            said.contains(expected),
+            "{text:?} gave {said:?}, not {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn addresses_of_peers_are_host_and_port() {
+    for good in [
+        "a:1",
+        "mesh.example.org:8334",
+        "192.0.2.1:65535",
+        "[2001:db8::1]:8334",
+        "abc.onion:8334",
+    ] {
+        assert_eq!(parse_host_and_port(good).as_deref(), Ok(good));
+    }
+    for bad in [
+        "",
+        ":1",
+        "a",
+        "a:",
+        "a:0",
+        "a:65536",
+        "2001:db8::1:8334",
+        "[a]:1",
+        "http://a:1",
+        "a b:1",
+        "a\n:1",
+        "u@a:1",
+    ] {
+        assert!(parse_host_and_port(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn contradictions_are_refused_at_their_line() {
+    let peers: String = (1..=3)
+        .map(|n| {
+            format!(
+                "[[mesh.peers]]\naddress = \"a:1\"\nnode_id = \"{}\"\n",
+                format!("0{n}").repeat(32)
+            )
+        })
+        .collect();
+    let cases = [
+        (
+            format!("[mesh]\nmax_peers = 2\n{peers}"),
+            ":2: 3 neighbours are configured but max_peers is 2",
+        ),
+        (format!("{peers}{peers}"), ":12: the same node_id as on line 3"),
+        (
+            "[mesh.limits]\nidle_timeout_seconds = 15".to_owned(),
+            ":2: idle_timeout_seconds must be longer",
+        ),
+        (
+            "[mesh.limits]\nmax_handshakes = 4".to_owned(),
+            "max_handshakes_per_address is above max_handshakes",
+        ),
+        (
+            "[mesh.limits]\ntotal_data_queue_bytes = 300000".to_owned(),
+            ":2: total_data_queue_bytes is below",
+        ),
+        (
+            "[payments]\nauto_pay = true\nmax_total_msat = 0".to_owned(),
+            ":2: auto_pay = true with max_total_msat = 0",
+        ),
+    ];
+    for (text, expected) in cases {
+        let said = refusal(&text);
+        assert!(
+            said.contains(expected),
+            "{text:?} gave {said:?}, not {expected:?}"
+        );
+    }
+}
+
+#[test]
+fn a_node_that_cannot_be_paid_says_so_at_the_start() {
+    let warnings = Config::default().warnings();
+    assert!(
+        warnings[0].contains("carries paid traffic for nobody"),
+        "{warnings:?}"
+    );
+    assert!(parse("[mesh]\nmode = \"open\"").unwrap().warnings().is_empty());
+    let priced = parse("[mesh]\nmode = \"open\"\nprice_msat_per_unit = 3").unwrap();
+    assert!(priced.warnings()[0].contains("charges nothing"));
+    let paying = parse("[mesh]\nmode = \"open\"\n[payments]\nauto_pay = true").unwrap();
+    assert!(paying.warnings()[0].contains("cannot pay"));
+}
+
+#[test]
+fn files_that_are_missing_binary_or_endless_are_refused_with_advice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    let said = |path: &Path| Config::load(path).unwrap_err().to_string();
+    assert!(said(&path).contains("give --config the path of an existing file"));
+    std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+    assert!(said(&path).contains("save it as UTF-8"));
+    std::fs::write(&path, vec![b'#'; MAX_CONFIG_BYTES as usize + 1]).unwrap();
+    assert!(said(&path).contains("is larger than"));
+    std::fs::write(&path, "[mesh]\nmode = 1").unwrap();
+    assert!(said(&path).starts_with(&format!("{}:2: ", path.display())));
+    std::fs::write(&path, "[mesh]\nmode = \"open\"").unwrap();
+    assert_eq!(Config::load(&path).unwrap().mesh.mode, MeshMode::Open);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[\\[\\]a-z_.=\"0-9\n{},#é -]{0,80}") {
+        let _ = Config::parse(&text, "f");
+        let _ = Config::parse(&format!("[mesh]\n{text}"), "f");
+    }
+}
