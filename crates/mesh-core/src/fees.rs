@@ -301,6 +301,11 @@ mod tests {
     fn estimate_is_base_per_hop_and_a_percentage_of_the_amount() {
         assert_eq!(calculate_fee(3, 1_000, 5_000_000, 100), Ok(3_500));
         assert_eq!(calculate_fee(0, u64::MAX, 1_999_999, 1), Ok(1));
+        // The sum of the two parts exceeds even 128 bits, by so little that it would wrap to a plausible fee.
+        assert_eq!(
+            calculate_fee(usize::MAX, u64::MAX, u64::MAX, 2_000_001),
+            Err(FeeError::Overflow)
+        );
         assert_eq!(calculate_fee(2, u64::MAX, 0, 0), Err(FeeError::Overflow));
         assert_eq!(
             calculate_fee(usize::MAX, u64::MAX, u64::MAX, u64::MAX),

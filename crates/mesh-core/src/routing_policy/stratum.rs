@@ -144,6 +144,15 @@ mod tests {
     }
 
     #[test]
+    fn length_that_lies_is_refused() {
+        for length in [0, 5, 7, 255] {
+            let mut lying = frame(SETUP_CONNECTION_SUCCESS, &[0; 6]);
+            lying[3] = length;
+            assert!(!is_setup_message(&lying), "{length}");
+        }
+    }
+
+    #[test]
     fn trailing_bytes_and_cut_messages_are_refused() {
         for message in [setup_connection(), error()] {
             assert!(!is_setup_message(&[&message[..], &[0]].concat()));
