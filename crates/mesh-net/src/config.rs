@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use mesh_core::identity::NodeId;
 
-/// The length to give the event channel. One event holds at most one read of a socket (about 80 KiB, or one frame of
-/// 256 KiB), so a consumer that stands still costs at most about 32 MiB here.
+/// The length to give the event channel. One event holds at most one read of a socket or one long frame: 256 KiB, or,
+/// if a neighbour sends nothing but one-byte frames, half a megabyte of handles on them. So a consumer that stands
+/// still costs 64 MiB here at the very worst.
 pub const RECOMMENDED_EVENT_QUEUE: usize = 128;
 
 /// The settings of an [`Endpoint`](crate::Endpoint).

@@ -2,7 +2,9 @@
 //!
 //! The reader copies what TLS decrypted into one buffer and cuts frames out of it by reference. A frame longer than
 //! the buffer gets a buffer of its own, and only once its length was found allowed: a neighbour can make this node
-//! hold at most one frame and one buffer for each connection.
+//! hold at most one frame and three buffers for each connection, while it sends.
+
+use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
@@ -19,6 +21,9 @@ pub(crate) const HEADER_BYTES: usize = 4;
 /// The buffer frames are cut from: four full TLS records, so that one read of the socket is one batch.
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Buffers kept for use again: enough for a consumer two events behind, little enough for a hundred neighbours.
+const MAX_RETIRED: usize = 2;
+
 /// A frame announced longer than its channel allows. The connection cannot go on: where the next frame begins is
 /// only known to who waits for the end of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +37,9 @@ pub(crate) struct FrameTooLong {
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     buffer: BytesMut,
+    /// Handles on earlier buffers, to be used again once the consumer has dropped the frames cut from them: memory
+    /// that is warm costs half of what the allocator and the kernel take for fresh memory.
+    retired: VecDeque<BytesMut>,
     max_body: usize,
 }
 
@@ -39,6 +47,7 @@ impl FrameReader {
     pub(crate) fn new(max_body: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
+            retired: VecDeque::new(),
             max_body,
         }
     }
@@ -90,6 +99,7 @@ impl FrameReader {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
+        self.retired.clear();
     }
 
     fn room(&self) -> usize {
@@ -118,9 +128,26 @@ impl FrameReader {
             Ok(Some(body)) => HEADER_BYTES + body,
             Ok(None) | Err(_) => HEADER_BYTES,
         };
-        let mut fresh = BytesMut::with_capacity(frame.max(BUFFER_BYTES));
-        fresh.extend_from_slice(&self.buffer);
-        self.buffer = fresh;
+        let mut next = self.reclaim(frame.max(BUFFER_BYTES));
+        next.extend_from_slice(&self.buffer);
+        let mut retired = std::mem::replace(&mut self.buffer, next);
+        retired.clear();
+        self.retired.push_back(retired);
+        if self.retired.len() > MAX_RETIRED {
+            self.retired.pop_front();
+        }
+    }
+
+    /// An empty buffer with room for `length` bytes: an earlier one that nobody uses any more, or a new one.
+    fn reclaim(&mut self, length: usize) -> BytesMut {
+        match self
+            .retired
+            .iter_mut()
+            .position(|retired| retired.try_reclaim(length))
+        {
+            Some(unused) => self.retired.remove(unused).unwrap_or_default(),
+            None => BytesMut::with_capacity(length),
+        }
     }
 }
 
@@ -206,6 +233,24 @@ mod tests {
         reader.feed(&u32::MAX.to_be_bytes(), &mut frames).unwrap();
         assert!(reader.flush(&mut frames).is_err());
         assert!(reader.buffer.capacity() <= BUFFER_BYTES);
+    }
+
+    #[test]
+    fn buffer_is_used_again_only_after_all_its_frames_were_dropped() {
+        let mut reader = FrameReader::new(MAX_DATA_FRAME_BYTES);
+        let body = |fill: u8| encode(&[vec![fill; 200_000]]);
+        let mut held = Vec::new();
+        reader.feed(&body(1), &mut held).unwrap();
+        reader.flush(&mut held).unwrap();
+        let first = held[0].as_ptr();
+        reader.feed(&body(2), &mut held).unwrap();
+        reader.flush(&mut held).unwrap();
+        assert!(held[0].iter().all(|byte| *byte == 1));
+        held.clear();
+        reader.feed(&body(3), &mut held).unwrap();
+        reader.flush(&mut held).unwrap();
+        assert_eq!(held[0].as_ptr(), first);
+        assert!(held[0].iter().all(|byte| *byte == 3));
     }
 
     #[test]

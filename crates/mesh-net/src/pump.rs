@@ -26,6 +26,9 @@ use crate::{Channel, CloseReason, LinkEvent};
 /// Bytes moved in one go: four full TLS records, below which the cost of a system call shows, above which latency does.
 const TURN_BYTES: usize = 64 * 1024;
 
+/// Frames sent in one go, however short: bounds the lists made for it.
+const MAX_TURN_FRAMES: usize = 1024;
+
 /// Room made for the frames of one read; a guess that saves the first few reallocations.
 const EXPECTED_FRAMES: usize = 32;
 
@@ -192,6 +195,8 @@ pub(crate) struct Pump {
     inbox: Vec<Bytes>,
     /// Taken from the queue, not yet encrypted: at most one turn and one batch.
     outbox: VecDeque<Bytes>,
+    /// How much of the first frame's body in the outbox was encrypted already.
+    begun: usize,
     heard: bool,
     spoke: bool,
     silent_ticks: u32,
@@ -214,6 +219,7 @@ impl Pump {
             reader: FrameReader::new(channel.max_frame_bytes()),
             inbox: Vec::new(),
             outbox: VecDeque::new(),
+            begun: 0,
             heard: false,
             spoke: false,
             silent_ticks: 0,
@@ -336,36 +342,48 @@ impl Pump {
         }
     }
 
-    /// Encrypts frames from the outbox up to one turn.
+    /// Encrypts up to one turn from the outbox; a frame longer than that goes in several.
     fn encrypt_outbox(&mut self) -> Result<(), CloseReason> {
-        let mut bytes = 0;
-        let fit = |frame: &&Bytes| {
-            let before = bytes;
-            bytes += HEADER_BYTES + frame.len();
-            before < TURN_BYTES
-        };
         let headers: Vec<_> = self
             .outbox
             .iter()
-            .take_while(fit)
+            .take(MAX_TURN_FRAMES)
             .map(|frame| header(frame.len()))
             .collect();
-        if headers.is_empty() {
+        let mut slices = Vec::with_capacity(2 * headers.len());
+        let (mut room, mut begun) = (TURN_BYTES, self.begun);
+        let (mut finished, mut finished_bytes) = (0, 0);
+        for (header, frame) in headers.iter().zip(&self.outbox) {
+            if begun == 0 {
+                slices.push(IoSlice::new(header));
+                room -= HEADER_BYTES;
+            }
+            let rest = frame.get(begun..).unwrap_or_default();
+            let (now, later) = rest.split_at(rest.len().min(room));
+            slices.push(IoSlice::new(now));
+            room -= now.len();
+            if !later.is_empty() {
+                begun += now.len();
+                break;
+            }
+            begun = 0;
+            finished += 1;
+            finished_bytes += frame.len();
+            // A header always travels with the beginning of its body, so that `begun` tells all there is to know.
+            if room <= HEADER_BYTES {
+                break;
+            }
+        }
+        if slices.is_empty() {
             return Ok(());
         }
-        let mut slices = Vec::with_capacity(2 * headers.len());
-        let mut body_bytes = 0;
-        for (header, body) in headers.iter().zip(&self.outbox) {
-            slices.push(IoSlice::new(header));
-            slices.push(IoSlice::new(body));
-            body_bytes += body.len();
-        }
         self.socket.encrypt(&slices)?;
+        self.begun = begun;
+        self.outbox.drain(..finished);
         self.sender
             .counters()
             .sent(self.channel)
-            .add(headers.len(), body_bytes);
-        self.outbox.drain(..headers.len());
+            .add(finished, finished_bytes);
         self.spoke = true;
         Ok(())
     }
