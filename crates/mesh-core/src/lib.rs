@@ -2,7 +2,9 @@
 //! its own. The contract is told at [`core`].
 
 pub mod account;
+pub mod back;
 pub mod bucket;
+pub mod certificate;
 pub mod check;
 pub mod core;
 pub mod discovery;
@@ -25,5 +27,6 @@ pub mod replay;
 pub mod routing;
 pub mod routing_policy;
 pub mod session;
+pub mod source_session;
 pub mod time;
 pub mod verifier;

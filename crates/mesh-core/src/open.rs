@@ -14,15 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::drop_reason::DropReason;
 use crate::identity::{Identity, NodeId, Signature, SignatureContext, SignatureVerifier};
-use crate::keys::{Cipher, DhSecret, HopContext, HopSecret, PayloadSeal, SessionId, TAG_BYTES, TagKey};
-use crate::limits::{MAX_CONTROL_BYTES, MAX_HOPS, MAX_PROTOCOL_ID_BYTES};
-use crate::message::QuoteId;
-use crate::packet::{self, FrameKind, PREAMBLE_BYTES, PacketId, PacketParts, PacketView, Preamble};
+use crate::keys::{DhSecret, HopContext, HopSecret, SessionId};
+use crate::limits::{MAX_CONTROL_BYTES, MAX_HOPS};
+use crate::message::{QuoteId, read_exactly};
+use crate::packet::{FrameKind, PREAMBLE_BYTES, Preamble};
 use crate::payment_proof::PaymentProof;
 use crate::routing_policy::TrafficClass;
 use crate::time::UnixMillis;
 
-const EPHEMERAL_END: usize = PREAMBLE_BYTES + 32;
+pub use crate::back::{BackMessage, HopErrorView, HopRefusal, Receipt, build_hop_error};
+pub use crate::source_session::{SourceSession, split_content};
 
 /// What one hop learns from its box.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,15 +146,24 @@ impl<'a> OpenView<'a> {
             .seal()
             .open(0, &[self.index], self.sealed)
             .ok_or(DropReason::SealBroken)?;
-        let (hop_box, rest): (HopBox, _) =
-            postcard::take_from_bytes(&plain).map_err(|_| DropReason::Malformed)?;
-        let last = self.is_destination();
-        let shape_holds =
-            rest.is_empty() && hop_box.next.is_none() == last && hop_box.destination.is_some() == last;
-        if !shape_holds {
-            return Err(DropReason::BadRoute);
+        let hop_box: HopBox = read_exactly(&plain)?;
+        if self.shape_holds(&hop_box) {
+            Ok((hop_box, secret))
+        } else {
+            Err(DropReason::BadRoute)
         }
-        Ok((hop_box, secret))
+    }
+
+    /// Only the last hop has no next and a destination's part, and that part has one back secret for each router: with
+    /// more of them a source would have the destination keep a thousand keys for the price of one session.
+    fn shape_holds(&self, hop_box: &HopBox) -> bool {
+        match (&hop_box.next, &hop_box.destination) {
+            (None, Some(destination)) => {
+                self.is_destination() && destination.back_secrets.len() + 1 == usize::from(self.hops)
+            }
+            (Some(_), None) => !self.is_destination(),
+            _ => false,
+        }
     }
 
     /// As the destination: whether the named source signed this open.
@@ -235,30 +245,9 @@ impl OpenPlan<'_> {
         let secrets = self.hop_secrets()?;
         let quote_ids: Vec<QuoteId> = self.hops.iter().map(|hop| hop.quote_id).collect();
         let boxes = self.seal_boxes(&secrets, &quote_ids)?;
-
-        let mut frame = BytesMut::new();
-        frame.put_slice(
-            &Preamble {
-                kind: FrameKind::Open,
-                hops: self.hops.len() as u8,
-                index: 0,
-            }
-            .to_bytes(),
-        );
-        frame.put_slice(&self.ephemeral.public());
-        frame.put_slice(quote_ids.as_flattened());
-        for sealed in &boxes {
-            frame.put_u16(u16::try_from(sealed.len()).map_err(|_| DropReason::Oversize)?);
-        }
-        for sealed in &boxes {
-            frame.put_slice(sealed);
-        }
-        if frame.len() > MAX_CONTROL_BYTES {
-            return Err(DropReason::Oversize);
-        }
-        debug_assert!(frame.len() > EPHEMERAL_END);
+        let frame = assemble(&self.ephemeral.public(), &quote_ids, &boxes)?;
         let session = SourceSession::new(session_id(&transcript(&frame)), &secrets, self.class);
-        Ok((frame.freeze(), session))
+        Ok((frame, session))
     }
 
     fn hop_secrets(&self) -> Result<Vec<HopSecret>, DropReason> {
@@ -302,239 +291,33 @@ impl OpenPlan<'_> {
     }
 }
 
-/// The source's side of an open session: it makes packets and reads what comes back.
-pub struct SourceSession {
-    id: SessionId,
-    tag_keys: Vec<TagKey>,
-    payload: PayloadSeal,
-    back: PayloadSeal,
-    errors: Vec<Cipher>,
-    next_sequence: u64,
-}
-
-impl SourceSession {
-    fn new(id: SessionId, secrets: &[HopSecret], class: TrafficClass) -> Self {
-        let destination = &secrets[secrets.len() - 1];
-        Self {
-            id,
-            tag_keys: secrets.iter().map(|secret| secret.tag_key(&id)).collect(),
-            payload: PayloadSeal::new(&destination.data_key(&id), class.is_in_clear()),
-            back: PayloadSeal::Sealed(destination.back_cipher(&id)),
-            errors: secrets.iter().map(|secret| secret.error_cipher(&id)).collect(),
-            next_sequence: 0,
-        }
-    }
-
-    /// The session's name.
-    pub fn id(&self) -> SessionId {
-        self.id
-    }
-
-    /// Number of hops.
-    pub fn hops(&self) -> usize {
-        self.tag_keys.len()
-    }
-
-    /// Packets made so far.
-    pub fn packets(&self) -> u64 {
-        self.next_sequence
-    }
-
-    /// The next packet of the session.
-    pub fn packet(
-        &mut self,
-        protocol_id: &str,
-        payload: &[u8],
-        expiry: UnixMillis,
-    ) -> Result<(Bytes, PacketId), DropReason> {
-        if protocol_id.len() > MAX_PROTOCOL_ID_BYTES {
-            return Err(DropReason::Oversize);
-        }
-        let parts = PacketParts {
-            kind: FrameKind::Data,
-            session: self.id,
-            sequence: self.next_sequence,
-            expiry,
-            tag_keys: &self.tag_keys,
-            seal: &self.payload,
-        };
-        let built = packet::build(
-            &parts,
-            &[&[protocol_id.len() as u8], protocol_id.as_bytes(), payload],
-        )?;
-        self.next_sequence += 1;
-        Ok(built)
-    }
-
-    /// What the destination sent back, if nobody altered it.
-    pub fn open_back(&self, view: &PacketView<'_>) -> Result<BackMessage, DropReason> {
-        let plain = view.open(&self.back).ok_or(DropReason::PayloadAltered)?;
-        postcard::from_bytes(&plain).map_err(|_| DropReason::Malformed)
-    }
-
-    /// Why a hop refused, if it was that hop who said so.
-    pub fn open_error(&self, error: &HopErrorView<'_>) -> Result<HopRefusal, DropReason> {
-        let cipher = self
-            .errors
-            .get(usize::from(error.hop))
-            .ok_or(DropReason::BadRoute)?;
-        let plain = cipher
-            .open(error.counter, &[], error.sealed)
-            .ok_or(DropReason::PayloadAltered)?;
-        postcard::from_bytes(&plain).map_err(|_| DropReason::Malformed)
-    }
-}
-
-impl std::fmt::Debug for SourceSession {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SourceSession({}, {} hops)", self.id, self.hops())
-    }
-}
-
-/// The name and payload inside a packet's content.
-pub fn split_content(content: &[u8]) -> Result<(&str, &[u8]), DropReason> {
-    let (length, rest) = content.split_first().ok_or(DropReason::Malformed)?;
-    let (name, payload) = rest
-        .split_at_checked(usize::from(*length))
-        .ok_or(DropReason::Malformed)?;
-    if name.len() > MAX_PROTOCOL_ID_BYTES {
-        return Err(DropReason::Malformed);
-    }
-    Ok((
-        std::str::from_utf8(name).map_err(|_| DropReason::Malformed)?,
-        payload,
-    ))
-}
-
-/// What a destination tells the source.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BackMessage {
-    /// The session is open: data may flow.
-    OpenAck,
-    /// What arrived so far.
-    Receipt(Receipt),
-}
-
-/// The destination's signed word on what arrived: cumulative, so that the newest alone counts and a lost one is no loss.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    /// The session.
-    pub session: SessionId,
-    /// Packets that arrived and counted.
-    pub packets: u64,
-    /// Payload bytes in them.
-    pub bytes: u64,
-    /// Units drawn.
-    pub units: u64,
-    /// The highest sequence number that arrived.
-    pub highest_sequence: u64,
-    /// The destination's signature.
-    pub signature: Signature,
-}
-
-impl Receipt {
-    fn signed_bytes(&self) -> Vec<u8> {
-        let numbers = [self.packets, self.bytes, self.units, self.highest_sequence];
-        self.session
-            .0
-            .iter()
-            .copied()
-            .chain(numbers.iter().flat_map(|number| number.to_be_bytes()))
-            .collect()
-    }
-
-    /// Signs it as the destination.
-    pub fn sign(mut self, destination: &Identity) -> Self {
-        self.signature = destination.sign(SignatureContext::Receipt, &self.signed_bytes());
-        self
-    }
-
-    /// Whether the destination signed it.
-    pub fn verify(&self, destination: &NodeId, verifier: &dyn SignatureVerifier) -> bool {
-        verifier.verify(
-            destination,
-            SignatureContext::Receipt,
-            &self.signed_bytes(),
-            &self.signature,
-        )
-    }
-}
-
-/// Why a hop refused, for the source's eyes only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HopRefusal {
-    /// Why.
-    pub reason: DropReason,
-    /// What the account at this hop holds, in msat.
-    pub credit_msat: u64,
-}
-
-const ERROR_HEADER_BYTES: usize = PREAMBLE_BYTES + 16 + 8;
-const MAX_ERROR_BYTES: usize = 128;
-
-/// A hop's error: preamble (index: the hop's place) ‖ session id ‖ counter ‖ sealed [`HopRefusal`].
-#[derive(Debug, Clone, Copy)]
-pub struct HopErrorView<'a> {
-    /// The session.
-    pub session: SessionId,
-    /// The place of the hop that sent it.
-    pub hop: u8,
-    counter: u64,
-    sealed: &'a [u8],
-}
-
-impl<'a> HopErrorView<'a> {
-    /// Checks the shape of a hop error.
-    pub fn parse(frame: &'a [u8]) -> Result<Self, DropReason> {
-        if frame.len() > MAX_ERROR_BYTES {
-            return Err(DropReason::Oversize);
-        }
-        let preamble = Preamble::parse(frame)?;
-        if preamble.kind != FrameKind::HopError || preamble.hops != 0 {
-            return Err(DropReason::UnknownKind);
-        }
-        let body = frame.get(PREAMBLE_BYTES..).ok_or(DropReason::Malformed)?;
-        let (session, body) = body.split_first_chunk::<16>().ok_or(DropReason::Malformed)?;
-        let (counter, sealed) = body.split_first_chunk::<8>().ok_or(DropReason::Malformed)?;
-        if usize::from(preamble.index) >= MAX_HOPS || sealed.len() < TAG_BYTES {
-            return Err(DropReason::Malformed);
-        }
-        Ok(Self {
-            session: SessionId(*session),
-            hop: preamble.index,
-            counter: u64::from_be_bytes(*counter),
-            sealed,
-        })
-    }
-}
-
-/// Builds a hop's error. `counter` never repeats for one session at one hop.
-pub fn build_hop_error(
-    session: &SessionId,
-    hop: u8,
-    cipher: &Cipher,
-    counter: u64,
-    refusal: &HopRefusal,
-) -> Bytes {
-    let mut frame = BytesMut::with_capacity(ERROR_HEADER_BYTES + 32);
+/// The frame of these parts, for the first hop.
+fn assemble(ephemeral: &[u8; 32], quote_ids: &[QuoteId], boxes: &[Vec<u8>]) -> Result<Bytes, DropReason> {
+    let mut frame = BytesMut::new();
     frame.put_slice(
         &Preamble {
-            kind: FrameKind::HopError,
-            hops: 0,
-            index: hop,
+            kind: FrameKind::Open,
+            hops: quote_ids.len() as u8,
+            index: 0,
         }
         .to_bytes(),
     );
-    frame.put_slice(&session.0);
-    frame.put_u64(counter);
-    // A struct of two integers always encodes.
-    let plain = postcard::to_stdvec(refusal).unwrap_or_default();
-    frame.put_slice(&cipher.seal_vec(counter, &[], plain));
-    frame.freeze()
+    frame.put_slice(ephemeral);
+    frame.put_slice(quote_ids.as_flattened());
+    for sealed in boxes {
+        frame.put_u16(u16::try_from(sealed.len()).map_err(|_| DropReason::Oversize)?);
+    }
+    for sealed in boxes {
+        frame.put_slice(sealed);
+    }
+    if frame.len() > MAX_CONTROL_BYTES {
+        return Err(DropReason::Oversize);
+    }
+    Ok(frame.freeze())
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::identity::Ed25519Verifier;
     use proptest::prelude::*;
@@ -559,7 +342,7 @@ mod tests {
         (0..hops).map(plan).collect()
     }
 
-    fn open(hops: u8) -> (Bytes, SourceSession) {
+    pub(crate) fn open(hops: u8) -> (Bytes, SourceSession) {
         let source = identity(1);
         OpenPlan {
             hops: &plans(hops),
@@ -572,7 +355,7 @@ mod tests {
         .unwrap()
     }
 
-    fn unseal(frame: &[u8], index: u8) -> Result<(HopBox, HopSecret), DropReason> {
+    pub(crate) fn unseal(frame: &[u8], index: u8) -> Result<(HopBox, HopSecret), DropReason> {
         let view = OpenView::parse(frame)?;
         view.unseal(
             &identity(10 + index).node_id(),
@@ -598,6 +381,40 @@ mod tests {
             }
             assert_eq!(OpenView::parse(&frame).unwrap_err(), DropReason::BadRoute);
         }
+    }
+
+    /// An open of one hop whose box says `hop_box`, as a hostile source would build it.
+    fn open_saying(hop_box: &HopBox) -> Bytes {
+        let hop = plans(1).remove(0);
+        let context = HopContext {
+            ephemeral: secret(2).public(),
+            account: hop.account.public(),
+            quote: hop.quote_key,
+            node: hop.node,
+            index: 0,
+        };
+        let hop_secret = HopSecret::of_payer(&secret(2), &hop.account, &context).unwrap();
+        let sealed = hop_secret
+            .seal()
+            .seal_vec(0, &[0], postcard::to_stdvec(hop_box).unwrap());
+        assemble(&secret(2).public(), &[hop.quote_id], &[sealed]).unwrap()
+    }
+
+    #[test]
+    fn box_with_more_back_secrets_than_routers_is_refused() {
+        let hop_box = |back_secrets| HopBox {
+            next: None,
+            class: TrafficClass::Paid,
+            expires: UnixMillis(99),
+            proof: None,
+            destination: Some(DestinationBox {
+                back_secrets,
+                source: None,
+            }),
+        };
+        assert!(unseal(&open_saying(&hop_box(Vec::new())), 0).is_ok());
+        let refused = unseal(&open_saying(&hop_box(vec![[1; 32]; 900])), 0);
+        assert_eq!(refused.unwrap_err(), DropReason::BadRoute);
     }
 
     #[test]
@@ -628,78 +445,6 @@ mod tests {
         let here = identity(11).node_id();
         assert!(view.source_signed(&here, &source, &signature, &Ed25519Verifier));
         assert!(!view.source_signed(&here, &identity(5).node_id(), &signature, &Ed25519Verifier));
-    }
-
-    #[test]
-    fn packets_and_answers_speak_the_same_keys() {
-        let (frame, mut session) = open(2);
-        let (router_box, router) = unseal(&frame, 0).unwrap();
-        let (_, destination) = unseal(&advance(&frame), 1).unwrap();
-        assert_eq!(router_box.class, TrafficClass::Paid);
-        let id = session.id();
-
-        let (packet, _) = session.packet("chat", b"hello", UnixMillis(5)).unwrap();
-        let view = PacketView::parse(&packet).unwrap();
-        assert!(view.tag_matches(0, &router.tag_key(&id)) && view.tag_matches(1, &destination.tag_key(&id)));
-        let content = view
-            .open(&PayloadSeal::new(&destination.data_key(&id), false))
-            .unwrap();
-        assert_eq!(split_content(&content).unwrap(), ("chat", b"hello".as_slice()));
-
-        let back = PacketParts {
-            kind: FrameKind::Back,
-            session: id,
-            sequence: 0,
-            expiry: UnixMillis(5),
-            tag_keys: &[TagKey::of_back_secret(&router.back_secret(), &id)],
-            seal: &PayloadSeal::Sealed(destination.back_cipher(&id)),
-        };
-        let (ack, _) = packet::build(&back, &[&postcard::to_stdvec(&BackMessage::OpenAck).unwrap()]).unwrap();
-        assert_eq!(
-            session.open_back(&PacketView::parse(&ack).unwrap()).unwrap(),
-            BackMessage::OpenAck
-        );
-    }
-
-    #[test]
-    fn a_hops_error_is_believed_only_from_that_hop() {
-        let (frame, session) = open(2);
-        let (_, router) = unseal(&frame, 0).unwrap();
-        let refusal = HopRefusal {
-            reason: DropReason::CreditSpent,
-            credit_msat: 3,
-        };
-        let error = build_hop_error(&session.id(), 0, &router.error_cipher(&session.id()), 0, &refusal);
-        assert_eq!(
-            session.open_error(&HopErrorView::parse(&error).unwrap()).unwrap(),
-            refusal
-        );
-        let mut other_hop = error.to_vec();
-        other_hop[7] = 1;
-        let view = HopErrorView::parse(&other_hop).unwrap();
-        assert_eq!(session.open_error(&view), Err(DropReason::PayloadAltered));
-    }
-
-    #[test]
-    fn receipt_of_another_destination_is_no_receipt() {
-        let receipt = Receipt {
-            session: SessionId([1; 16]),
-            packets: 1,
-            bytes: 2,
-            units: 3,
-            highest_sequence: 4,
-            signature: Signature([0; 64]),
-        }
-        .sign(&identity(3));
-        assert!(receipt.verify(&identity(3).node_id(), &Ed25519Verifier));
-        assert!(!receipt.verify(&identity(4).node_id(), &Ed25519Verifier));
-        assert!(
-            !Receipt {
-                packets: 9,
-                ..receipt
-            }
-            .verify(&identity(3).node_id(), &Ed25519Verifier)
-        );
     }
 
     proptest! {
