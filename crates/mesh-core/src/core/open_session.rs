@@ -9,7 +9,7 @@ use crate::event::{Answer, Channel, Event, OpenedSession, Record, Refusal};
 use crate::identity::NodeId;
 use crate::keys::{DhSecret, SessionId};
 use crate::limits::{
-    ACCOUNT_LEASE_MSAT, MAX_INNER_HEADER_BYTES, MAX_OWN_SESSIONS, OPEN_TIMEOUT, RETRY_INTERVAL,
+    ACCOUNT_LEASE_MSAT, MAX_OWN_SESSIONS, OPEN_TIMEOUT, RETRY_INTERVAL,
     SESSION_LIFETIME,
 };
 use crate::neighbours::Neighbour;
@@ -177,7 +177,8 @@ impl Core {
         }
         let first = session.path.get(1).ok_or(DropReason::BadRoute)?;
         let link = self.neighbours.link_to(first).ok_or(DropReason::NextHopGone)?;
-        let units = units_of(payload.len() + MAX_INNER_HEADER_BYTES);
+        // As the hops count: a unit counted beyond theirs would be credit that nobody ever spends.
+        let units = units_of(1 + protocol_id.len() + payload.len());
         let costs: Vec<u64> = session
             .prices_msat
             .iter()
@@ -207,7 +208,8 @@ impl Core {
                     .push_back(crate::event::Output::PersistSoon(Box::new(record)));
             }
         }
-        self.outputs.push_back(crate::event::Output::Forward { link, frame });
+        self.outputs
+            .push_back(crate::event::Output::Forward { link, frame });
         Ok(Answer::Sent { packet_id, sequence })
     }
 
