@@ -21,7 +21,8 @@ pub struct AccountRecord {
     pub balance_msat: u64,
 }
 
-/// Where an account is kept; valid as long as the process lives.
+/// Where an account is kept: valid as long as the process lives once the account was credited, and before that until
+/// [`Accounts::slot`] is called for another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AccountSlot(usize);
 
@@ -35,6 +36,8 @@ struct Account {
 pub struct Accounts {
     slots: Vec<Account>,
     by_key: HashMap<[u8; 32], usize, FixedState>,
+    /// The one slot that was opened and never credited. The next new key takes it over, so that asking costs no room.
+    never_credited: Option<usize>,
     total_msat: u64,
     drawn_msat: u64,
 }
@@ -45,6 +48,7 @@ impl Accounts {
         Self {
             slots: Vec::new(),
             by_key: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            never_credited: None,
             total_msat: 0,
             drawn_msat: 0,
         }
@@ -54,27 +58,43 @@ impl Accounts {
     pub fn restore(&mut self, record: AccountRecord) -> Result<(), DropReason> {
         let AccountSlot(slot) = self.slot(&record.key)?;
         let account = &mut self.slots[slot];
-        self.total_msat = self.total_msat - account.balance_msat + record.balance_msat;
+        let others_msat = self.total_msat - account.balance_msat;
+        self.total_msat = others_msat
+            .checked_add(record.balance_msat)
+            .ok_or(DropReason::LimitReached)?;
         account.balance_msat = record.balance_msat;
         account.durable_msat = record.balance_msat;
+        self.never_credited = None;
         Ok(())
     }
 
-    /// The account of a key, opened empty if there is none.
+    /// The account of a key, opened empty if there is none. An account that is opened and not credited before this is
+    /// called again is forgotten: else a stranger could fill the table by opening sessions it never paid for, and
+    /// those who did pay could not be credited.
     pub fn slot(&mut self, key: &[u8; 32]) -> Result<AccountSlot, DropReason> {
         if let Some(slot) = self.by_key.get(key) {
             return Ok(AccountSlot(*slot));
         }
-        if self.slots.len() >= MAX_ACCOUNTS {
-            return Err(DropReason::TableFull);
-        }
-        self.slots.push(Account {
+        let fresh = Account {
             key: *key,
             balance_msat: 0,
             durable_msat: 0,
-        });
-        self.by_key.insert(*key, self.slots.len() - 1);
-        Ok(AccountSlot(self.slots.len() - 1))
+        };
+        let slot = match self.never_credited {
+            Some(slot) => {
+                let unpaid = std::mem::replace(&mut self.slots[slot], fresh);
+                self.by_key.remove(&unpaid.key);
+                slot
+            }
+            None if self.slots.len() >= MAX_ACCOUNTS => return Err(DropReason::TableFull),
+            None => {
+                self.slots.push(fresh);
+                self.slots.len() - 1
+            }
+        };
+        self.never_credited = Some(slot);
+        self.by_key.insert(*key, slot);
+        Ok(AccountSlot(slot))
     }
 
     /// What an account holds, in msat.
@@ -101,6 +121,9 @@ impl Accounts {
         account.balance_msat += msat;
         account.durable_msat = account.balance_msat;
         self.total_msat = total;
+        if self.never_credited == Some(slot.0) {
+            self.never_credited = None;
+        }
         Ok(AccountRecord {
             key: account.key,
             balance_msat: account.balance_msat,
@@ -188,6 +211,37 @@ mod tests {
             restarted.balance_of(&[1; 32]) >= accounts.balance_msat(slot),
             "the payer never loses by it"
         );
+    }
+
+    #[test]
+    fn strangers_who_never_pay_take_no_room_from_those_who_do() {
+        let mut accounts = Accounts::new(1);
+        let payer = accounts.slot(&[255; 32]).unwrap();
+        accounts.credit(payer, 5).unwrap();
+        for stranger in 0..100 {
+            let slot = accounts.slot(&[stranger; 32]).unwrap();
+            assert_eq!(accounts.balance_msat(slot), 0);
+        }
+        assert_eq!((accounts.slots.len(), accounts.by_key.len()), (2, 2));
+        let late = accounts.slot(&[99; 32]).unwrap();
+        accounts.credit(late, 7).unwrap();
+        accounts.slot(&[1; 32]).unwrap();
+        let held = [[255; 32], [99; 32], [1; 32]].map(|key| accounts.balance_of(&key));
+        assert_eq!(held, [5, 7, 0]);
+    }
+
+    #[test]
+    fn records_that_sum_to_more_than_all_money_are_refused_instead_of_overflowing() {
+        let mut accounts = Accounts::new(1);
+        let record = |byte, balance_msat| AccountRecord {
+            key: [byte; 32],
+            balance_msat,
+        };
+        accounts.restore(record(1, u64::MAX)).unwrap();
+        assert_eq!(accounts.restore(record(2, 1)), Err(DropReason::LimitReached));
+        accounts.restore(record(1, 3)).unwrap();
+        accounts.restore(record(2, 1)).unwrap();
+        assert_eq!(accounts.total_msat(), 4);
     }
 
     #[test]

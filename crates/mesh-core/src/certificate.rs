@@ -159,18 +159,20 @@ impl RouteCertificate {
             .fold(self.expires, UnixMillis::min)
     }
 
-    /// Checks the shape: 2 to 11 different nodes.
-    pub fn check_path(&self) -> Result<(), DropReason> {
-        check_path(&self.path)
+    /// Checks what needs no signature: 2 to 11 different nodes, and an attestation of each router.
+    pub fn check_shape(&self) -> Result<(), DropReason> {
+        check_path(&self.path)?;
+        if self.attestations.len() + 2 == self.path.len() {
+            Ok(())
+        } else {
+            Err(DropReason::BadRoute)
+        }
     }
 
     /// Checks every signature: the destination's and each router's. What a requester gains from a route, and a payee
     /// from a quote request, rests on this; with one signature unchecked a relay could lower another's price.
     pub fn verify(&self, verifier: &dyn SignatureVerifier) -> Result<(), DropReason> {
-        self.check_path()?;
-        if self.attestations.len() + 2 != self.path.len() {
-            return Err(DropReason::BadRoute);
-        }
+        self.check_shape()?;
         let destination = self.destination().ok_or(DropReason::BadRoute)?;
         let message = destination_bytes(&self.nonce, &self.path, self.destination_price, self.expires);
         let signed = verifier.verify(
@@ -239,16 +241,18 @@ fn destination_bytes(nonce: &RequestId, path: &[NodeId], price: Price, expires: 
 
 /// 2 to 11 nodes (requester and at most ten hops), all different.
 pub fn check_path(path: &[NodeId]) -> Result<(), DropReason> {
-    let long_enough = (2..=MAX_HOPS + 1).contains(&path.len());
-    let repeats = path
-        .iter()
-        .enumerate()
-        .any(|(place, node)| path.iter().skip(place + 1).any(|other| other == node));
-    if long_enough && !repeats {
+    if (2..=MAX_HOPS + 1).contains(&path.len()) && all_differ(path) {
         Ok(())
     } else {
         Err(DropReason::BadRoute)
     }
+}
+
+/// Whether no node is named twice.
+pub fn all_differ(path: &[NodeId]) -> bool {
+    path.iter()
+        .enumerate()
+        .all(|(place, node)| path.iter().skip(place + 1).all(|other| other != node))
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 //!
 //! The core takes only a [`Checked`] message, and only this file can make one, so nothing unchecked gets in by mistake.
 
+use crate::certificate::{all_differ, check_path};
 use crate::drop_reason::DropReason;
 use crate::identity::{NodeId, SignatureContext, SignatureVerifier};
 use crate::limits::MAX_HOPS;
-use crate::message::{ControlMessage, QuoteAnswer, check_path};
+use crate::message::{ControlMessage, QuoteAnswer};
 use crate::verifier::{InvoiceFacts, read_invoice};
 
 /// A control message that was found in order: well-formed, bounded, and with every signature that concerns this node.
@@ -29,7 +30,9 @@ pub fn check(frame: &[u8], me: &NodeId, verifier: &dyn SignatureVerifier) -> Res
     let mut invoice = None;
     match &message {
         ControlMessage::DiscoveryRequest(request) => {
-            if request.path.is_empty() || request.path.len() > MAX_HOPS || request.max_hops == 0 {
+            // A path that repeats a node would be signed here and refused further on, at an honest neighbour's cost.
+            let sound = (1..=MAX_HOPS).contains(&request.path.len()) && all_differ(&request.path);
+            if !sound || request.max_hops == 0 {
                 return Err(DropReason::BadRoute);
             }
         }
@@ -39,7 +42,14 @@ pub fn check(frame: &[u8], me: &NodeId, verifier: &dyn SignatureVerifier) -> Res
                 certificate.verify(verifier)?;
             }
         }
-        ControlMessage::QuoteRequest(request) => request.certificate.verify(verifier)?,
+        ControlMessage::QuoteRequest(request) => {
+            // Cheap before dear: up to ten signatures are checked only for a route that this node is a payee of.
+            request.check_shape()?;
+            if !request.certificate.path.iter().skip(1).any(|payee| payee == me) {
+                return Err(DropReason::WrongHop);
+            }
+            request.certificate.verify(verifier)?;
+        }
         ControlMessage::QuoteResponse(response) if response.requester == *me => {
             if let QuoteAnswer::Quote(quote) = &response.answer {
                 if !quote.verify(verifier) {
@@ -68,9 +78,22 @@ pub fn refusal_signed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::certificate::tests::certificate;
     use crate::identity::{Ed25519Verifier, Identity, Signature};
-    use crate::message::{Price, Quote, QuoteResponse, RouteCertificate};
+    use crate::message::{DiscoveryRequest, Price, Quote, QuoteRequest, QuoteResponse, RouteCertificate};
+    use crate::routing_policy::TrafficClass;
     use crate::time::UnixMillis;
+    use std::cell::Cell;
+
+    /// Counts how often it is asked.
+    struct Counting(Cell<u32>);
+
+    impl SignatureVerifier for Counting {
+        fn verify(&self, _: &NodeId, _: SignatureContext, _: &[u8], _: &Signature) -> bool {
+            self.0.set(self.0.get() + 1);
+            true
+        }
+    }
 
     fn identity(byte: u8) -> Identity {
         Identity::from_seed([byte; 32]).unwrap()
@@ -119,5 +142,56 @@ mod tests {
         let reason = check(&frame, &identity(1).node_id(), &Ed25519Verifier).unwrap_err();
         assert_eq!(reason, DropReason::BadSignature);
         assert!(check(&frame, &identity(5).node_id(), &Ed25519Verifier).is_ok());
+    }
+
+    #[test]
+    fn request_that_concerns_others_or_is_out_of_shape_costs_no_signature_check() {
+        let request = QuoteRequest {
+            id: [1; 16],
+            certificate: certificate(),
+            class: TrafficClass::Paid,
+            units: 1,
+            total_msat: 1,
+            accounts: vec![[5; 32]; 3],
+            buying: vec![true; 3],
+        };
+        let ask = |request: &QuoteRequest, me: u8| {
+            let counting = Counting(Cell::new(0));
+            let frame = ControlMessage::QuoteRequest(Box::new(request.clone()))
+                .encode()
+                .unwrap();
+            let outcome = check(&frame, &identity(me).node_id(), &counting).map(|_| ());
+            (outcome, counting.0.get())
+        };
+        assert_eq!(ask(&request, 3), (Ok(()), 3));
+        assert_eq!(ask(&request, 9), (Err(DropReason::WrongHop), 0));
+        assert_eq!(
+            ask(&request, 1),
+            (Err(DropReason::WrongHop), 0),
+            "the requester itself"
+        );
+        let unfit = QuoteRequest {
+            accounts: vec![[5; 32]; 900],
+            ..request
+        };
+        assert_eq!(ask(&unfit, 3), (Err(DropReason::BadRoute), 0));
+    }
+
+    #[test]
+    fn request_whose_path_circles_is_refused_where_it_arrives() {
+        let request = |path: &[u8]| {
+            let request = DiscoveryRequest {
+                nonce: [1; 16],
+                destination: identity(9).node_id(),
+                max_hops: 10,
+                deadline: UnixMillis(1),
+                path: path.iter().map(|byte| identity(*byte).node_id()).collect(),
+            };
+            let frame = ControlMessage::DiscoveryRequest(request).encode().unwrap();
+            check(&frame, &identity(5).node_id(), &Ed25519Verifier).map(|_| ())
+        };
+        assert_eq!(request(&[1, 2, 3]), Ok(()));
+        assert_eq!(request(&[1, 2, 1]), Err(DropReason::BadRoute));
+        assert_eq!(request(&[]), Err(DropReason::BadRoute));
     }
 }

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 macro_rules! drop_reasons {
     ($( $(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $advice:literal; )*) => {
-        /// Why something was refused or dropped.
+        /// Why something was refused or dropped. Encoded as its code, one byte: the derived encoding would be the place
+        /// in this list, and a reason added in the middle would change what nodes of the older version read.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "u8", try_from = "u8")]
         #[repr(u8)]
         pub enum DropReason {
             $( $(#[$doc])* $variant = $code, )*
@@ -154,6 +156,25 @@ impl fmt::Display for DropReason {
 
 impl std::error::Error for DropReason {}
 
+impl From<DropReason> for u8 {
+    fn from(reason: DropReason) -> Self {
+        reason.code()
+    }
+}
+
+/// A code that this version has no reason for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("reason code {0} is unknown to this version; upgrade this node to read it")]
+pub struct UnknownReason(pub u8);
+
+impl TryFrom<u8> for DropReason {
+    type Error = UnknownReason;
+
+    fn try_from(code: u8) -> Result<Self, Self::Error> {
+        Self::from_code(code).ok_or(UnknownReason(code))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,5 +188,15 @@ mod tests {
             assert_eq!(DropReason::from_code(reason.code()), Some(*reason));
         }
         assert_eq!(DropReason::from_code(0), None);
+    }
+
+    #[test]
+    fn on_the_wire_a_reason_is_its_code() {
+        for reason in DropReason::ALL {
+            let bytes = postcard::to_stdvec(reason).unwrap();
+            assert_eq!(bytes, [reason.code()]);
+            assert_eq!(postcard::from_bytes::<DropReason>(&bytes).unwrap(), *reason);
+        }
+        assert!(postcard::from_bytes::<DropReason>(&[0]).is_err());
     }
 }

@@ -95,7 +95,7 @@ pub struct QuoteRequest {
 }
 
 /// One payee's part of a slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PayeeTerms {
     /// What the session draws per unit from the account at this payee, in msat.
     pub price_msat: u64,
@@ -130,16 +130,37 @@ impl QuoteRequest {
             .map_err(|_| DropReason::ShareTooSmall)
     }
 
-    /// The part of the payee at `place` (1 is the first router, the last the destination).
+    /// The fee to offer for `units` units of `class`, in msat: nothing unless the class is paid. The free classes cost
+    /// nothing at any node that carries them, whatever it charges for paid traffic.
+    pub fn total_for(
+        class: TrafficClass,
+        certificate: &RouteCertificate,
+        units: u64,
+    ) -> Result<u64, DropReason> {
+        match class {
+            TrafficClass::Paid => Self::least_total(certificate, units),
+            _ => Ok(0),
+        }
+    }
+
+    /// Whether the lists in it fit its route, and it asks for something: what can be said without any signature.
+    pub fn check_shape(&self) -> Result<(), DropReason> {
+        let hops = self.certificate.hops();
+        let fits = self.accounts.len() == hops && self.buying.len() == hops && self.units > 0;
+        self.certificate.check_shape()?;
+        if fits { Ok(()) } else { Err(DropReason::BadRoute) }
+    }
+
+    /// The part of the payee at `place` (1 is the first router, the last the destination). In the free classes it is
+    /// nothing, whatever total the payer names.
     pub fn terms(&self, place: usize) -> Result<PayeeTerms, DropReason> {
         let hops = self.certificate.hops();
-        if place == 0
-            || place > hops
-            || self.units == 0
-            || self.accounts.len() != hops
-            || self.buying.len() != hops
-        {
+        self.check_shape()?;
+        if place == 0 || place > hops {
             return Err(DropReason::BadRoute);
+        }
+        if self.class != TrafficClass::Paid {
+            return Ok(PayeeTerms::default());
         }
         let least = Self::least_total(&self.certificate, self.units)?;
         if self.total_msat < least || (least == 0 && self.total_msat != 0) {
@@ -162,8 +183,7 @@ impl QuoteRequest {
         } else {
             Ok(PayeeTerms {
                 price_msat,
-                credit_msat: 0,
-                treasury_msat: 0,
+                ..PayeeTerms::default()
             })
         }
     }
@@ -301,6 +321,35 @@ mod tests {
         assert_eq!(terms.iter().map(PayeeTerms::amount_msat).sum::<u64>(), least);
         assert_eq!(request(least - 1).terms(1), Err(DropReason::ShareTooSmall));
         assert_eq!(request(least).terms(4), Err(DropReason::BadRoute));
+    }
+
+    #[test]
+    fn free_classes_cost_nothing_over_nodes_that_charge_for_paid_traffic() {
+        for class in TrafficClass::ALL {
+            let total_msat = QuoteRequest::total_for(class, &certificate(), 1000).unwrap();
+            let request = QuoteRequest {
+                class,
+                ..request(total_msat)
+            };
+            for place in 1..=3 {
+                let free = request.terms(place).unwrap() == PayeeTerms::default();
+                assert_eq!(free, class != TrafficClass::Paid, "{class} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_that_do_not_fit_the_route_are_refused() {
+        let base = request(1_000_000);
+        assert_eq!(base.check_shape(), Ok(()));
+        let mut accounts = base.clone();
+        accounts.accounts.push([5; 32]);
+        let mut buying = base.clone();
+        buying.buying.pop();
+        let nothing = QuoteRequest { units: 0, ..base };
+        for unfit in [accounts, buying, nothing] {
+            assert_eq!(unfit.check_shape(), Err(DropReason::BadRoute));
+        }
     }
 
     #[test]

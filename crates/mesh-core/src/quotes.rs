@@ -3,7 +3,7 @@
 //! The two are kept apart because they end differently. A key opens one session and is erased with it, or when it was
 //! not used in time. An invoice that was paid stays redeemable until redeem-by, in whatever open its proof is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -85,11 +85,18 @@ pub struct QuoteKey {
     pub opened: Option<Transcript>,
 }
 
+/// Keys or invoices forgotten in one step. A full table emptied at once would be 65,536 records to write and a step of
+/// many milliseconds; at one step each five seconds this still forgets faster than the control budget of a
+/// neighbour makes new ones.
+pub const EXPIRED_PER_STEP: usize = 1024;
+
 /// All open quotes of this node.
 #[derive(Default)]
 pub struct QuoteBook {
     keys: BTreeMap<QuoteId, QuoteKey>,
+    keys_by_expiry: BTreeSet<(UnixMillis, QuoteId)>,
     invoices: BTreeMap<[u8; 32], InvoiceRecord>,
+    invoices_by_expiry: BTreeSet<(UnixMillis, [u8; 32])>,
     per_neighbour: BTreeMap<NodeId, usize>,
 }
 
@@ -105,6 +112,8 @@ impl QuoteBook {
     /// Remembers a key.
     pub fn insert_key(&mut self, record: QuoteKeyRecord) -> Result<(), DropReason> {
         let key = DhSecret::new(record.secret)?;
+        self.erase_key(&record.id);
+        self.keys_by_expiry.insert((record.expires, record.id));
         *self.per_neighbour.entry(record.previous).or_default() += 1;
         self.keys.insert(
             record.id,
@@ -134,6 +143,7 @@ impl QuoteBook {
         let Some(key) = self.keys.remove(id) else {
             return false;
         };
+        self.keys_by_expiry.remove(&(key.record.expires, *id));
         if let Some(count) = self.per_neighbour.get_mut(&key.record.previous) {
             *count -= 1;
             if *count == 0 {
@@ -143,14 +153,9 @@ impl QuoteBook {
         true
     }
 
-    /// Erases the keys that were not used in time; their names come back.
+    /// Erases up to [`EXPIRED_PER_STEP`] keys that were not used in time; their names come back.
     pub fn expire_keys(&mut self, now: UnixMillis) -> Vec<QuoteId> {
-        let expired: Vec<QuoteId> = self
-            .keys
-            .values()
-            .filter(|key| key.record.expires < now)
-            .map(|key| key.record.id)
-            .collect();
+        let expired: Vec<QuoteId> = expired(&self.keys_by_expiry, now);
         for id in &expired {
             self.erase_key(id);
         }
@@ -159,6 +164,9 @@ impl QuoteBook {
 
     /// Remembers an invoice.
     pub fn insert_invoice(&mut self, record: InvoiceRecord) {
+        self.close_invoice(&record.payment_hash);
+        self.invoices_by_expiry
+            .insert((record.redeem_by, record.payment_hash));
         self.invoices.insert(record.payment_hash, record);
     }
 
@@ -169,22 +177,30 @@ impl QuoteBook {
 
     /// Forgets an invoice: it was redeemed, or can no longer be.
     pub fn close_invoice(&mut self, payment_hash: &[u8; 32]) -> bool {
-        self.invoices.remove(payment_hash).is_some()
+        let Some(record) = self.invoices.remove(payment_hash) else {
+            return false;
+        };
+        self.invoices_by_expiry.remove(&(record.redeem_by, *payment_hash));
+        true
     }
 
-    /// Invoices beyond their redeem-by: their payment hashes, removed.
+    /// Forgets up to [`EXPIRED_PER_STEP`] invoices beyond their redeem-by; their payment hashes come back.
     pub fn expire_invoices(&mut self, now: UnixMillis) -> Vec<[u8; 32]> {
-        let expired: Vec<[u8; 32]> = self
-            .invoices
-            .values()
-            .filter(|invoice| invoice.redeem_by < now)
-            .map(|invoice| invoice.payment_hash)
-            .collect();
+        let expired = expired(&self.invoices_by_expiry, now);
         for payment_hash in &expired {
-            self.invoices.remove(payment_hash);
+            self.close_invoice(payment_hash);
         }
         expired
     }
+}
+
+fn expired<K: Copy>(by_expiry: &BTreeSet<(UnixMillis, K)>, now: UnixMillis) -> Vec<K> {
+    by_expiry
+        .iter()
+        .take_while(|(expires, _)| *expires < now)
+        .take(EXPIRED_PER_STEP)
+        .map(|(_, key)| *key)
+        .collect()
 }
 
 #[cfg(test)]
@@ -215,11 +231,45 @@ mod tests {
         assert_eq!(book.check_room(&NodeId([3; 32])), Err(DropReason::TableFull));
         assert_eq!(book.check_room(&NodeId([4; 32])), Ok(()));
         assert_eq!(book.expire_keys(UnixMillis(10)).len(), 0);
-        assert_eq!(
-            book.expire_keys(UnixMillis(11)).len(),
-            MAX_OPEN_QUOTES_PER_NEIGHBOUR
-        );
+        let mut erased = 0;
+        while let step @ 1.. = book.expire_keys(UnixMillis(11)).len() {
+            assert!(step <= EXPIRED_PER_STEP);
+            erased += step;
+        }
+        assert_eq!(erased, MAX_OPEN_QUOTES_PER_NEIGHBOUR);
         assert_eq!(book.check_room(&NodeId([3; 32])), Ok(()));
+    }
+
+    #[test]
+    fn quote_taken_from_the_store_twice_counts_once() {
+        let mut book = QuoteBook::default();
+        book.insert_key(record(1, 10)).unwrap();
+        book.insert_key(record(1, 20)).unwrap();
+        assert!(
+            book.expire_keys(UnixMillis(15)).is_empty(),
+            "the newer record counts"
+        );
+        assert!(book.erase_key(&record(1, 20).id));
+        assert!(book.per_neighbour.is_empty() && book.keys_by_expiry.is_empty());
+    }
+
+    #[test]
+    fn invoices_are_forgotten_after_redeem_by_and_not_before() {
+        let invoice = |byte, redeem_by| InvoiceRecord {
+            payment_hash: [byte; 32],
+            account: [2; 32],
+            credit_msat: 1000,
+            treasury_msat: 0,
+            redeem_by: UnixMillis(redeem_by),
+        };
+        let mut book = QuoteBook::default();
+        for record in [invoice(1, 10), invoice(2, 20), invoice(3, 5)] {
+            book.insert_invoice(record);
+        }
+        assert!(book.close_invoice(&[3; 32]) && !book.close_invoice(&[3; 32]));
+        assert!(book.expire_invoices(UnixMillis(10)).is_empty());
+        assert_eq!(book.expire_invoices(UnixMillis(11)), [[1; 32]]);
+        assert!(book.invoice(&[1; 32]).is_none() && book.invoice(&[2; 32]).is_some());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
+use crate::limits::REDEEM_AFTER_PAY_BY;
 use crate::time::UnixMillis;
 
 /// The Bitcoin network that invoices must belong to.
@@ -187,8 +188,12 @@ impl PaymentVerifier {
             return Err(DropReason::InvoiceNotMine);
         }
         let Some(quoted) = proof.quoted else {
+            // The quote was redeemed, has been forgotten after redeem-by, or never was. A quoted invoice expires at
+            // pay-by at the latest, so its own expiry tells a late payer from a stranger.
             let reason = if proof.redeemed {
                 DropReason::AlreadyRedeemed
+            } else if now > proof.facts.expires + REDEEM_AFTER_PAY_BY {
+                DropReason::ProofExpired
             } else {
                 DropReason::InvoiceNotMine
             };
@@ -321,6 +326,18 @@ mod tests {
             p.redeemed = true;
         });
         assert_eq!(shown_again, Err(DropReason::AlreadyRedeemed));
+    }
+
+    #[test]
+    fn proof_shown_after_its_quote_was_forgotten_is_late_and_not_a_strangers() {
+        let shown_at = |shift: u64| {
+            judge_with(|f, p, now| {
+                p.quoted = None;
+                *now = f.expires + REDEEM_AFTER_PAY_BY + std::time::Duration::from_millis(shift);
+            })
+        };
+        assert_eq!(shown_at(0), Err(DropReason::InvoiceNotMine));
+        assert_eq!(shown_at(1), Err(DropReason::ProofExpired));
     }
 
     #[test]
