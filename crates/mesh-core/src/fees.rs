@@ -130,6 +130,12 @@ pub fn least_total(router_minimums_msat: &[u64], destination_minimum_msat: u64) 
     u64::try_from(for_routers.max(for_destination)).map_err(|_| FeeError::Overflow)
 }
 
+/// What a payer offers for a slice that must cost at least `least_msat`: rounded up to whole tens of msat, so that 60, 30
+/// and 10 % of it are whole msat too and anybody can check the split in his head. Costs at most 9 msat per slice.
+pub fn offered_total(least_msat: u64) -> Result<u64, FeeError> {
+    least_msat.div_ceil(10).checked_mul(10).ok_or(FeeError::Overflow)
+}
+
 /// The price in msat of a slice of `units` units of traffic: the least total at which every payee gets at
 /// least its price for all of them, and at least `min_share_msat`, since common Lightning nodes refuse
 /// smaller payments. The minimum holds for payees with price 0 too: on a route that costs anything the split
@@ -221,6 +227,18 @@ fn least_total_for_destination(routers: usize, minimum: u64) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn offered_totals_split_into_whole_percentages() {
+        for (least, offered) in [(0, 0), (1, 10), (10, 10), (1_000_099, 1_000_100)] {
+            assert_eq!(offered_total(least), Ok(offered));
+            let split = Split::of(offered, 2).unwrap();
+            assert_eq!(split.destination_msat() * 10, offered * 6);
+            assert_eq!(split.routers_msat() * 10, offered * 3);
+            assert_eq!(split.treasury_msat() * 10, offered);
+        }
+        assert_eq!(offered_total(u64::MAX), Err(FeeError::Overflow));
+    }
     use proptest::prelude::*;
 
     fn shares(split: &Split) -> Vec<u64> {

@@ -7,6 +7,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{
     Answer, Buying, CommandId, Funding, Payment, QuotedPayee, QuotedSlice, Record, Refusal, WalletQuestion,
 };
+use crate::fees::offered_total;
 use crate::identity::NodeId;
 use crate::limits::{DISCOVERY_TIMEOUT, MAX_PENDING_COMMANDS, PAY_BY, RETRY_INTERVAL};
 use crate::message::{ControlMessage, QuoteAnswer, QuoteRequest, QuoteResponse, RequestId};
@@ -17,6 +18,7 @@ use crate::routing_policy::TrafficClass;
 use crate::time::Now;
 use crate::verifier::InvoiceFacts;
 
+use super::open_session::hash_of_shown;
 use super::{Asked, Core, Timer};
 
 /// How long the wallet may try to pay one share.
@@ -69,7 +71,8 @@ impl Core {
             .collect::<Result<Vec<_>, _>>()?;
         let mut request = QuoteRequest {
             id: self.entropy.bytes16(),
-            total_msat: QuoteRequest::least_total(&certificate, units)?,
+            total_msat: offered_total(QuoteRequest::least_total(&certificate, units)?)
+                .map_err(|_| DropReason::LimitReached)?,
             certificate,
             class,
             units,
@@ -81,7 +84,7 @@ impl Core {
             let buy = match buying {
                 Buying::Everywhere => true,
                 Buying::Nowhere => false,
-                Buying::WhereNeeded => self.payer.purses.worth_msat(payee) < needed,
+                Buying::WhereNeeded => !self.payer.purses.covers(payee, needed, now.unix),
             };
             if let Some(slot) = request.buying.get_mut(place) {
                 *slot = buy;
@@ -137,6 +140,16 @@ impl Core {
             missing: missing.into_iter().collect(),
         };
         self.answer(command, Err(Box::new(refusal)));
+    }
+
+    /// Quotes that are being paid outlive their time until the last payment is decided: a payment that found its quotes
+    /// gone would be money nobody ever shows.
+    pub(super) fn expire_quotes(&mut self, now: Now, id: RequestId) {
+        if self.payer.openings.contains_key(&id) {
+            self.set_timer(now.instant + PAYMENT_TIMEOUT, Timer::QuoteSetExpires(id));
+        } else {
+            self.payer.quote_sets.remove(&id);
+        }
     }
 
     /// A payee's answer; a quote's signature was checked.
@@ -241,12 +254,7 @@ impl Core {
         };
         match funding {
             Funding::Proofs(proofs) => {
-                for (slot, payee) in opening.proofs.iter_mut().zip(set.payees()) {
-                    *slot = proofs
-                        .iter()
-                        .find(|(paid, _)| paid == payee)
-                        .map(|(_, proof)| proof.clone());
-                }
+                self.take_proofs(now, quotes, &mut opening, &proofs);
                 self.open_session(now, opening)?;
             }
             Funding::Wallet {
@@ -304,6 +312,44 @@ impl Core {
             }
         }
         bills
+    }
+
+    /// Takes in what the caller paid by himself. What he does not show is taken from earlier payments.
+    fn take_proofs(
+        &mut self,
+        now: Now,
+        quotes: RequestId,
+        opening: &mut Opening,
+        shown: &[(NodeId, PaymentProof)],
+    ) {
+        // Fills in what was paid earlier; the bills are the caller's business.
+        let _ = self.bills(now, quotes, opening);
+        let Some(set) = self.payer.quote_sets.get(&quotes) else {
+            return;
+        };
+        let mut bought = Vec::new();
+        for (slot, accepted) in opening.proofs.iter_mut().zip(set.quotes.iter().flatten()) {
+            let payee = accepted.quote.payee;
+            let Some((_, proof)) = shown.iter().find(|(paid, _)| *paid == payee) else {
+                continue;
+            };
+            *slot = Some(proof.clone());
+            // Only a payment of this very quote has a known worth; others are credited there, but not counted here.
+            if let (Some(payment_hash), Some(shown_hash)) = (accepted.payment_hash, hash_of_shown(proof))
+                && payment_hash == shown_hash
+            {
+                bought.push(PurchasedProof {
+                    payee,
+                    payment_hash,
+                    proof: proof.clone(),
+                    credit_msat: accepted.terms.credit_msat,
+                    redeem_by: accepted.quote.redeem_by,
+                });
+            }
+        }
+        for proof in bought {
+            self.keep_proof(proof);
+        }
     }
 
     fn unpaid_payees(&self, quotes: RequestId, bills: &[(usize, u64, String)]) -> Vec<NodeId> {
