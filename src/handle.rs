@@ -69,7 +69,10 @@ impl Readers {
         self.readers.retain(|(_, reader)| !reader.is_closed());
         let mut taken = false;
         for (protocol, reader) in &self.readers {
-            if protocol.as_ref().is_none_or(|protocol| *protocol == delivery.protocol_id) {
+            if protocol
+                .as_ref()
+                .is_none_or(|protocol| *protocol == delivery.protocol_id)
+            {
                 taken |= reader.try_send(delivery.clone()).is_ok();
             }
         }
@@ -148,7 +151,10 @@ impl NodeHandle {
             mpsc::error::TrySendError::Full(_) => CommandError::Busy,
             mpsc::error::TrySendError::Closed(_) => CommandError::Stopped,
         })?;
-        answer.await.map_err(|_| CommandError::Stopped)?.map_err(CommandError::Refused)
+        answer
+            .await
+            .map_err(|_| CommandError::Stopped)?
+            .map_err(CommandError::Refused)
     }
 
     /// What arrives for one protocol (`Some("")`: for none), or all of it. A reader that falls 256 packets behind loses
@@ -175,33 +181,88 @@ impl NodeHandle {
     }
 
     /// Routes to a node, cheapest first.
-    pub async fn discover(&self, destination: NodeId, max_hops: u8, timeout: Duration, refresh: bool) -> Result<Vec<RouteInfo>, CommandError> {
-        match self.command(Command::Discover { destination, max_hops, timeout, refresh }).await? {
+    pub async fn discover(
+        &self,
+        destination: NodeId,
+        max_hops: u8,
+        timeout: Duration,
+        refresh: bool,
+    ) -> Result<Vec<RouteInfo>, CommandError> {
+        match self
+            .command(Command::Discover {
+                destination,
+                max_hops,
+                timeout,
+                refresh,
+            })
+            .await?
+        {
             Answer::Routes(routes) => Ok(routes),
             _ => Err(CommandError::Unexpected),
         }
     }
 
     /// Quotes of everybody on a route.
-    pub async fn quote(&self, path: Vec<NodeId>, class: TrafficClass, units: u64, buying: Buying, timeout: Duration) -> Result<QuotedSlice, CommandError> {
-        match self.command(Command::Quote { path, class, units, buying, timeout }).await? {
+    pub async fn quote(
+        &self,
+        path: Vec<NodeId>,
+        class: TrafficClass,
+        units: u64,
+        buying: Buying,
+        timeout: Duration,
+    ) -> Result<QuotedSlice, CommandError> {
+        match self
+            .command(Command::Quote {
+                path,
+                class,
+                units,
+                buying,
+                timeout,
+            })
+            .await?
+        {
             Answer::Quoted(slice) => Ok(*slice),
             _ => Err(CommandError::Unexpected),
         }
     }
 
     /// Opens a session over quoted hops.
-    pub async fn open(&self, quotes: RequestId, funding: Funding) -> Result<mesh_core::event::OpenedSession, CommandError> {
-        match self.command(Command::Open { quotes, funding, sign_as_source: true }).await? {
+    pub async fn open(
+        &self,
+        quotes: RequestId,
+        funding: Funding,
+    ) -> Result<mesh_core::event::OpenedSession, CommandError> {
+        match self
+            .command(Command::Open {
+                quotes,
+                funding,
+                sign_as_source: true,
+            })
+            .await?
+        {
             Answer::Opened(opened) => Ok(*opened),
             _ => Err(CommandError::Unexpected),
         }
     }
 
     /// Sends one packet over an open session.
-    pub async fn send(&self, session: SessionId, protocol_id: &str, payload: Bytes, ttl: Duration) -> Result<[u8; 32], CommandError> {
+    pub async fn send(
+        &self,
+        session: SessionId,
+        protocol_id: &str,
+        payload: Bytes,
+        ttl: Duration,
+    ) -> Result<[u8; 32], CommandError> {
         let protocol_id = protocol_id.to_owned();
-        match self.command(Command::Send { session, protocol_id, payload, ttl }).await? {
+        match self
+            .command(Command::Send {
+                session,
+                protocol_id,
+                payload,
+                ttl,
+            })
+            .await?
+        {
             Answer::Sent { packet_id, .. } => Ok(packet_id),
             _ => Err(CommandError::Unexpected),
         }
@@ -235,16 +296,37 @@ impl NodeHandle {
         lock(&self.sessions).get(key).cloned()
     }
 
-    async fn send_over(&self, route: &OpenedRoute, request: &SendRequest) -> Result<SentPacket, CommandError> {
-        let packet_id =
-            self.send(route.session, &request.protocol_id, request.payload.clone(), request.ttl).await?;
-        let OpenedRoute { session, path, total_msat } = route.clone();
-        Ok(SentPacket { packet_id, session, path, total_msat })
+    async fn send_over(
+        &self,
+        route: &OpenedRoute,
+        request: &SendRequest,
+    ) -> Result<SentPacket, CommandError> {
+        let packet_id = self
+            .send(
+                route.session,
+                &request.protocol_id,
+                request.payload.clone(),
+                request.ttl,
+            )
+            .await?;
+        let OpenedRoute {
+            session,
+            path,
+            total_msat,
+        } = route.clone();
+        Ok(SentPacket {
+            packet_id,
+            session,
+            path,
+            total_msat,
+        })
     }
 
     /// Tries the known routes in turn, cheapest first; the last refusal is the answer when none opens.
     async fn open_route(&self, request: &SendRequest) -> Result<OpenedRoute, CommandError> {
-        let routes = self.discover(request.destination, request.max_hops, request.timeout, false).await?;
+        let routes = self
+            .discover(request.destination, request.max_hops, request.timeout, false)
+            .await?;
         let units = mesh_core::packet::units_of(request.payload.len()).max(FIRST_SLICE_UNITS);
         let mut refused = CommandError::Refused(Refusal::own(DropReason::NoRoute));
         for route in routes {
@@ -258,12 +340,32 @@ impl NodeHandle {
         Err(refused)
     }
 
-    async fn open_over(&self, route: RouteInfo, units: u64, request: &SendRequest) -> Result<OpenedRoute, CommandError> {
-        let slice = self.quote(route.path, request.class, units, Buying::WhereNeeded, request.timeout).await?;
-        let funding =
-            Funding::Wallet { max_total_msat: request.max_total_msat, max_fee_msat: request.max_fee_msat };
+    async fn open_over(
+        &self,
+        route: RouteInfo,
+        units: u64,
+        request: &SendRequest,
+    ) -> Result<OpenedRoute, CommandError> {
+        let slice = self
+            .quote(
+                route.path,
+                request.class,
+                units,
+                Buying::WhereNeeded,
+                request.timeout,
+            )
+            .await?;
+        let funding = Funding::Wallet {
+            proofs: Vec::new(),
+            max_total_msat: request.max_total_msat,
+            max_fee_msat: request.max_fee_msat,
+        };
         let opened = self.open(slice.id, funding).await?;
-        Ok(OpenedRoute { session: opened.session, path: opened.path, total_msat: slice.total_msat })
+        Ok(OpenedRoute {
+            session: opened.session,
+            path: opened.path,
+            total_msat: slice.total_msat,
+        })
     }
 }
 

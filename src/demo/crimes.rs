@@ -426,6 +426,7 @@ impl Crimes<'_> {
 
     async fn pay_and_open(&self, slice: &QuotedSlice) -> Result<OpenedSession, DemoError> {
         let funding = Funding::Wallet {
+            proofs: Vec::new(),
             max_total_msat: slice.total_msat,
             max_fee_msat: 10_000,
         };

@@ -88,6 +88,7 @@ pub(super) async fn run(stage: &Stage, progress: &dyn Fn(&str)) -> Result<Honest
     progress("A pays every invoice over Lightning and opens the session");
     let paying = Instant::now();
     let funding = Funding::Wallet {
+        proofs: Vec::new(),
         max_total_msat: slice.total_msat,
         max_fee_msat: slice.total_msat / 10,
     };

@@ -219,8 +219,10 @@ pub enum Buying {
 /// Where the money for a session comes from.
 #[derive(Debug, Clone)]
 pub enum Funding {
-    /// This node's wallet pays the quoted invoices within these limits.
+    /// This node's wallet pays, within these limits, everybody for whom the caller shows no proof.
     Wallet {
+        /// What the caller paid by himself, each proof for its payee.
+        proofs: Vec<(NodeId, PaymentProof)>,
         /// The most that all shares together may cost, in msat.
         max_total_msat: u64,
         /// The most that Lightning fees may cost per payment, in msat.

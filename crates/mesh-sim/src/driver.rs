@@ -111,6 +111,7 @@ impl Simulation {
     /// What a user with a full wallet says.
     pub fn from_the_wallet() -> Funding {
         Funding::Wallet {
+            proofs: Vec::new(),
             max_total_msat: GENEROUS,
             max_fee_msat: GENEROUS,
         }

@@ -258,9 +258,11 @@ impl Core {
                 self.open_session(now, opening)?;
             }
             Funding::Wallet {
+                proofs,
                 max_total_msat,
                 max_fee_msat,
             } => {
+                self.take_proofs(now, quotes, &mut opening, &proofs);
                 let bills = self.bills(now, quotes, &mut opening);
                 let total = bills
                     .iter()
@@ -292,7 +294,8 @@ impl Core {
         Ok(None)
     }
 
-    /// What has to be paid: place, amount and invoice. Payments made earlier and not yet redeemed are shown first.
+    /// What has to be paid: place, amount and invoice. Payments made earlier and not yet redeemed are shown first, and
+    /// nobody is paid for whom the caller showed a proof.
     fn bills(&self, now: Now, quotes: RequestId, opening: &mut Opening) -> Vec<(usize, u64, String)> {
         let Some(set) = self.payer.quote_sets.get(&quotes) else {
             return Vec::new();
@@ -307,8 +310,10 @@ impl Core {
                         *slot = Some(proof.proof.clone());
                     }
                 }
-                (Some(invoice), _) => bills.push((place, accepted.quote.amount_msat, invoice.clone())),
-                (None, None) => {}
+                (Some(invoice), _) if opening.proofs.get(place).is_some_and(Option::is_none) => {
+                    bills.push((place, accepted.quote.amount_msat, invoice.clone()));
+                }
+                (Some(_), _) | (None, None) => {}
             }
         }
         bills
