@@ -1,3 +1,4 @@
+use super::sections::parse_host_and_port;
 use super::*;
 
 fn parse(text: &str) -> Result<Config, ConfigError> {

@@ -1,0 +1,166 @@
+//! From the core's words to those of the admin socket.
+
+use std::collections::BTreeMap;
+
+use mesh_core::event::{Delivery, QuotedSlice, Refusal, RouteInfo, Status};
+use mesh_core::identity::NodeId;
+use mesh_net::{CounterSnapshot, Traffic};
+
+use super::backend::NodeInfo;
+use super::wire::{
+    AdminError, DeliveryReply, LinksReply, PayeeReply, PeerReply, PeersReply, QuoteReply, RouteReply,
+    RoutesReply, SendReply, StatusReply, Text, codes,
+};
+use crate::handle::{CommandError, SentPacket};
+
+pub(super) fn status(
+    status: Status,
+    info: &NodeInfo,
+    undelivered: u64,
+    links: &CounterSnapshot,
+) -> StatusReply {
+    let named =
+        |(reason, count): (mesh_core::drop_reason::DropReason, u64)| (reason.as_str().to_owned(), count);
+    StatusReply {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        node_id: Text(status.node_id),
+        listen_addr: info.listen_addr,
+        mode: status.mode,
+        network: info.network.clone(),
+        wallet: info.wallet.clone(),
+        uptime_seconds: info.started.elapsed().as_secs(),
+        peers: status.neighbours.len(),
+        routes: status.routes,
+        sessions: status.sessions,
+        own_sessions: status.own_sessions,
+        payers_credit_msat: status.payers_credit_msat,
+        own_credit_msat: status.own_credit_msat,
+        earned_msat: status.earned_msat,
+        treasury_owed_msat: status.treasury_owed_msat,
+        redeemed_payments: status.redeemed,
+        undelivered,
+        dropped: status.dropped.into_iter().map(named).collect(),
+        links: link_counters(links),
+    }
+}
+
+fn link_counters(links: &CounterSnapshot) -> LinksReply {
+    let pair = |traffic: Traffic| (traffic.frames, traffic.bytes);
+    let closed: BTreeMap<String, u64> = links
+        .closed_by_reason()
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| (reason.as_str().to_owned(), count))
+        .collect();
+    LinksReply {
+        accepted: links.accepted,
+        dialled: links.dialled,
+        links_up: links.links_up,
+        data_received: pair(links.data_received),
+        data_sent: pair(links.data_sent),
+        control_received: pair(links.control_received),
+        control_sent: pair(links.control_sent),
+        data_frames_dropped: links.data_frames_dropped,
+        closed,
+    }
+}
+
+pub(super) fn peers(status: &Status) -> PeersReply {
+    let peer = |(link, node): &(mesh_core::event::LinkId, NodeId)| PeerReply {
+        node_id: Text(*node),
+        link: link.0,
+    };
+    PeersReply {
+        peers: status.neighbours.iter().map(peer).collect(),
+    }
+}
+
+pub(super) fn routes(routes: Vec<RouteInfo>) -> RoutesReply {
+    let route = |route: RouteInfo| RouteReply {
+        path: texts(route.path),
+        msat_per_unit: route.msat_per_unit,
+        prices_msat: route.prices.iter().map(|price| price.msat_per_unit).collect(),
+        expires_unix_ms: route.expires.0,
+    };
+    RoutesReply {
+        routes: routes.into_iter().map(route).collect(),
+    }
+}
+
+pub(super) fn quote(slice: QuotedSlice) -> QuoteReply {
+    let payee = |payee: mesh_core::event::QuotedPayee| PayeeReply {
+        node_id: Text(payee.payee),
+        amount_msat: payee.amount_msat,
+        treasury_msat: payee.treasury_msat,
+        price_msat: payee.price_msat,
+        invoice: payee.invoice,
+        pay_by_unix_ms: payee.pay_by.0,
+        redeem_by_unix_ms: payee.redeem_by.0,
+    };
+    QuoteReply {
+        path: texts(slice.path),
+        class: slice.class,
+        units: slice.units,
+        total_msat: slice.total_msat,
+        payees: slice.payees.into_iter().map(payee).collect(),
+    }
+}
+
+pub(super) fn sent(packet: SentPacket) -> SendReply {
+    SendReply {
+        packet_id: hex::encode(packet.packet_id),
+        session: packet.session.to_string(),
+        path: texts(packet.path),
+        total_msat: packet.total_msat,
+    }
+}
+
+pub(super) fn delivery(delivery: &Delivery) -> DeliveryReply {
+    DeliveryReply {
+        source: delivery.source.map(Text),
+        session: delivery.session.to_string(),
+        sequence: delivery.sequence,
+        packet_id: hex::encode(delivery.packet_id),
+        protocol: delivery.protocol_id.clone(),
+        payload_hex: hex::encode(&delivery.payload),
+    }
+}
+
+impl From<CommandError> for AdminError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Refused(refusal) => refused(*refusal),
+            CommandError::Stopped => Self::new(codes::STOPPED, "the node is stopping", "start it again"),
+            CommandError::Busy => Self::new(
+                codes::BUSY,
+                "the node has too many commands waiting",
+                "try again in a moment",
+            ),
+            CommandError::Unexpected => unexpected(),
+        }
+    }
+}
+
+/// The node's answer does not fit the question.
+pub(super) fn unexpected() -> AdminError {
+    AdminError::new(
+        codes::INTERNAL,
+        "the node's answer does not fit the command",
+        "please report this",
+    )
+}
+
+fn refused(refusal: Refusal) -> AdminError {
+    let message = match refusal.by {
+        Some(node) => format!("node {node} refused: {}", refusal.reason.as_str()),
+        None => format!("refused: {}", refusal.reason.as_str()),
+    };
+    AdminError {
+        by: refusal.by.map(|node| Box::new(Text(node))),
+        missing: texts(refusal.missing),
+        ..AdminError::new(refusal.reason.as_str(), message, refusal.reason.advice())
+    }
+}
+
+fn texts(nodes: Vec<NodeId>) -> Vec<Text<NodeId>> {
+    nodes.into_iter().map(Text).collect()
+}

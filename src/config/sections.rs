@@ -1,0 +1,337 @@
+//! The sections of `config.toml`: which keys there are, what they may be, and what contradicts what.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mesh_core::identity::NodeId;
+use mesh_core::limits::MAX_NEIGHBOURS;
+use mesh_core::routing_policy::MeshMode;
+use mesh_core::verifier::BitcoinNetwork;
+use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
+
+use super::reader::{Located, Problems, Section, boolean, number, text};
+use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
+
+/// Most millisatoshi that can be asked for: all the bitcoin there will ever be.
+const MAX_MSAT: u64 = 21_000_000 * 100_000_000 * 1_000;
+
+/// Largest number TOML promises to carry (a signed 64-bit integer).
+const MAX_INTEGER: u64 = i64::MAX as u64;
+
+/// Longest time that can be configured, in seconds: a day.
+const MAX_SECONDS: u64 = 86_400;
+
+/// Largest queue that can be configured, in bytes: 4 GiB.
+const MAX_QUEUE_BYTES: u64 = 4 << 30;
+
+pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) -> Config {
+    let mesh = root.section("mesh", "mesh", problems);
+    let wallet = root.section("wallet", "wallet", problems);
+    let payments = root.section("payments", "payments", problems);
+    root.finish(problems);
+    Config {
+        mesh: read_mesh(mesh, problems),
+        wallet: read_wallet(wallet, problems),
+        payments: read_payments(payments, problems),
+    }
+}
+
+fn read_mesh(mut mesh: Section<'_>, problems: &mut Problems<'_>) -> MeshConfig {
+    let default = MeshConfig::default();
+    let peers = mesh.sections("peers", "mesh.peers", problems);
+    let limits = mesh.section("limits", "mesh.limits", problems);
+    let max_peers = mesh.value(
+        "max_peers",
+        problems,
+        number(1..=MAX_NEIGHBOURS as u64, "neighbours"),
+    );
+    let max_peers_at = max_peers.map_or(mesh.offset, |found| found.offset);
+    let config = MeshConfig {
+        enabled: or(mesh.value("enabled", problems, boolean), default.enabled),
+        mode: or(mesh.value("mode", problems, text(parse_mode)), default.mode),
+        listen_addr: or(
+            mesh.value("listen_addr", problems, text(parse_listen_addr)),
+            default.listen_addr,
+        ),
+        data_dir: mesh
+            .value("data_dir", problems, text(parse_data_dir))
+            .map(|found| found.value),
+        price_msat_per_unit: or(
+            mesh.value("price_msat_per_unit", problems, number(0..=MAX_MSAT, "msat")),
+            default.price_msat_per_unit,
+        ),
+        network: or(
+            mesh.value("network", problems, text(parse_network)),
+            default.network,
+        ),
+        operator: mesh
+            .value("operator", problems, text(str::parse::<NodeId>))
+            .map(|found| found.value),
+        max_peers: max_peers.map_or(default.max_peers, |found| to_usize(found.value)),
+        peers: read_peers(peers, problems),
+        limits: read_limits(limits, problems),
+    };
+    if config.peers.len() > config.max_peers {
+        problems.add(
+            max_peers_at,
+            format!(
+                "{} neighbours are configured but max_peers is {}; raise it or remove some",
+                config.peers.len(),
+                config.max_peers
+            ),
+        );
+    }
+    mesh.finish(problems);
+    config
+}
+
+fn read_peers(sections: Vec<Section<'_>>, problems: &mut Problems<'_>) -> Vec<Peer> {
+    let mut peers = Vec::with_capacity(sections.len());
+    let mut seen = BTreeMap::new();
+    for mut section in sections {
+        let address = section.required("address", problems, text(parse_host_and_port));
+        let node_id = section.required("node_id", problems, text(str::parse::<NodeId>));
+        section.finish(problems);
+        let (Some(address), Some(node_id)) = (address, node_id) else {
+            continue;
+        };
+        if let Some(first) = seen.insert(node_id.value, node_id.offset) {
+            let line = problems.line(first);
+            problems.add(
+                node_id.offset,
+                format!(
+                    "the same node_id as on line {line}: one link joins two nodes; remove one of the entries"
+                ),
+            );
+        }
+        peers.push(Peer {
+            address: address.value,
+            node_id: node_id.value,
+        });
+    }
+    peers
+}
+
+fn read_limits(mut section: Section<'_>, problems: &mut Problems<'_>) -> Limits {
+    let default = Limits::default();
+    let mut whole = |key, least: u64, most: u64, unit, default: u64| {
+        let found = section.value(key, problems, number(least..=most, unit));
+        let offset = found.map_or(section.offset, |found| found.offset);
+        Located {
+            value: or(found, default),
+            offset,
+        }
+    };
+    let seconds = |span: Duration| span.as_secs();
+    let free = whole(
+        "free_bytes_per_second",
+        0,
+        MAX_INTEGER,
+        "bytes",
+        default.free_bytes_per_second,
+    );
+    let handshakes = whole(
+        "max_handshakes",
+        2,
+        65_536,
+        "connections",
+        default.max_handshakes as u64,
+    );
+    let per_address = whole(
+        "max_handshakes_per_address",
+        2,
+        65_536,
+        "connections",
+        default.max_handshakes_per_address as u64,
+    );
+    let accepts = whole(
+        "accepts_per_minute_per_address",
+        2,
+        u64::from(u32::MAX),
+        "connections",
+        u64::from(default.accepts_per_minute_per_address),
+    );
+    let handshake = whole(
+        "handshake_timeout_seconds",
+        1,
+        MAX_SECONDS,
+        "seconds",
+        seconds(default.handshake_timeout),
+    );
+    let keepalive = whole(
+        "keepalive_interval_seconds",
+        1,
+        MAX_SECONDS,
+        "seconds",
+        seconds(default.keepalive_interval),
+    );
+    let idle = whole(
+        "idle_timeout_seconds",
+        1,
+        MAX_SECONDS,
+        "seconds",
+        seconds(default.idle_timeout),
+    );
+    let data = whole(
+        "data_queue_bytes",
+        MAX_DATA_FRAME_BYTES as u64,
+        MAX_QUEUE_BYTES,
+        "bytes",
+        default.data_queue_bytes as u64,
+    );
+    let total = whole(
+        "total_data_queue_bytes",
+        MAX_DATA_FRAME_BYTES as u64,
+        MAX_QUEUE_BYTES,
+        "bytes",
+        default.total_data_queue_bytes as u64,
+    );
+    let control = whole(
+        "control_queue_bytes",
+        MAX_CONTROL_FRAME_BYTES as u64,
+        MAX_QUEUE_BYTES,
+        "bytes",
+        default.control_queue_bytes as u64,
+    );
+    let limit_loopback = or(
+        section.value("limit_loopback", problems, boolean),
+        default.limit_loopback,
+    );
+    section.finish(problems);
+    if per_address.value > handshakes.value {
+        problems.add(
+            per_address.offset,
+            "max_handshakes_per_address is above max_handshakes, which bounds all addresses together; lower it",
+        );
+    }
+    if idle.value <= keepalive.value {
+        problems.add(
+            idle.offset,
+            "idle_timeout_seconds must be longer than keepalive_interval_seconds, else quiet links are cut; \
+             three times as long suits most",
+        );
+    }
+    if total.value < data.value {
+        problems.add(
+            total.offset,
+            "total_data_queue_bytes is below data_queue_bytes, which bounds one neighbour alone; raise it",
+        );
+    }
+    Limits {
+        free_bytes_per_second: free.value,
+        max_handshakes: to_usize(handshakes.value),
+        max_handshakes_per_address: to_usize(per_address.value),
+        accepts_per_minute_per_address: u32::try_from(accepts.value).unwrap_or(u32::MAX),
+        limit_loopback,
+        handshake_timeout: Duration::from_secs(handshake.value),
+        keepalive_interval: Duration::from_secs(keepalive.value),
+        idle_timeout: Duration::from_secs(idle.value),
+        data_queue_bytes: to_usize(data.value),
+        total_data_queue_bytes: to_usize(total.value),
+        control_queue_bytes: to_usize(control.value),
+    }
+}
+
+fn read_wallet(mut section: Section<'_>, problems: &mut Problems<'_>) -> WalletConfig {
+    let backend = or(
+        section.value("backend", problems, text(parse_backend)),
+        WalletBackend::None,
+    );
+    section.finish(problems);
+    WalletConfig { backend }
+}
+
+fn read_payments(mut section: Section<'_>, problems: &mut Problems<'_>) -> PaymentsConfig {
+    let default = PaymentsConfig::default();
+    let auto_pay = section.value("auto_pay", problems, boolean);
+    let max_total = section.value("max_total_msat", problems, number(0..=MAX_MSAT, "msat"));
+    let max_fee = section.value("max_fee_msat", problems, number(0..=MAX_MSAT, "msat"));
+    section.finish(problems);
+    if let (Some(auto_pay), Some(total)) = (auto_pay, max_total)
+        && auto_pay.value
+        && total.value == 0
+    {
+        problems.add(
+            auto_pay.offset,
+            "auto_pay = true with max_total_msat = 0 can never pay; raise the limit or turn auto_pay off",
+        );
+    }
+    PaymentsConfig {
+        auto_pay: or(auto_pay, default.auto_pay),
+        max_total_msat: or(max_total, default.max_total_msat),
+        max_fee_msat: or(max_fee, default.max_fee_msat),
+    }
+}
+
+fn or<T>(found: Option<Located<T>>, default: T) -> T {
+    found.map_or(default, |found| found.value)
+}
+
+/// Only 32-bit machines can fail to hold a checked range; there the limit is what memory can be addressed.
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn parse_mode(text: &str) -> Result<MeshMode, String> {
+    text.parse()
+        .map_err(|_| "\"payment_gated\", \"bitcoin_only\" or \"open\"".to_owned())
+}
+
+fn parse_network(text: &str) -> Result<BitcoinNetwork, String> {
+    match text {
+        "bitcoin" => Ok(BitcoinNetwork::Mainnet),
+        "testnet" => Ok(BitcoinNetwork::Testnet),
+        "signet" => Ok(BitcoinNetwork::Signet),
+        "regtest" => Ok(BitcoinNetwork::Regtest),
+        _ => Err("\"bitcoin\", \"testnet\", \"signet\" or \"regtest\"".to_owned()),
+    }
+}
+
+fn parse_listen_addr(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "an IP address and a port, such as \"0.0.0.0:{DEFAULT_PORT}\", \"127.0.0.1:{DEFAULT_PORT}\" or \"[::]:{DEFAULT_PORT}\""
+        )
+    })
+}
+
+pub(super) fn parse_host_and_port(text: &str) -> Result<String, String> {
+    let well_formed = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let host_fits = match bracketed {
+            Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+            // 253 characters are the longest domain name (RFC 1035 section 2.3.4).
+            None => !host.is_empty() && host.len() <= 253 && !host.contains([':', '[', ']', '/', '@']),
+        };
+        let visible = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
+        (port != 0 && host_fits && visible).then(|| text.to_owned())
+    };
+    well_formed().ok_or_else(|| {
+        format!("a host and a port, such as \"mesh.example.org:{DEFAULT_PORT}\", \"192.0.2.1:{DEFAULT_PORT}\" or \"[2001:db8::1]:{DEFAULT_PORT}\"")
+    })
+}
+
+fn parse_data_dir(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() || path.starts_with("~") {
+        return Ok(path);
+    }
+    Err(
+        "an absolute path or one that begins with ~/, because where the program is started must not matter"
+            .into(),
+    )
+}
+
+fn parse_backend(text: &str) -> Result<WalletBackend, String> {
+    match text {
+        "none" => Ok(WalletBackend::None),
+        "devnet" => Err("\"none\": the devnet wallet is play money and lives only inside `blvm-mesh demo`".into()),
+        _ => Err("\"none\", the only backend a daemon can have in this version; the devnet wallet lives only inside \
+                  `blvm-mesh demo`"
+            .into()),
+    }
+}
