@@ -357,9 +357,7 @@ impl Core {
                 }
                 Timer::QuoteRetry(quotes) => self.retry_quotes(now, quotes),
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(quotes),
-                Timer::QuoteSetExpires(quotes) => {
-                    self.payer.quote_sets.remove(&quotes);
-                }
+                Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(&session),
                 Timer::OwnSessionEnds(session) => {

@@ -45,6 +45,8 @@ pub struct Purse {
     pub durable_msat: u64,
     /// Payments not yet redeemed, by payment hash.
     pub proofs: BTreeMap<[u8; 32], PurchasedProof>,
+    /// Payments redeemed since the start.
+    pub redemptions: u64,
 }
 
 /// This node's money at all payees.
@@ -62,12 +64,23 @@ impl Purses {
         Ok(self.by_payee.entry(*payee).or_default())
     }
 
-    /// Credit and unredeemed payments at a payee, in msat.
-    pub fn worth_msat(&self, payee: &NodeId) -> u64 {
-        self.by_payee.get(payee).map_or(0, |purse| {
-            let unredeemed = purse.proofs.values().map(|proof| proof.credit_msat);
-            unredeemed.fold(purse.credit_msat, u64::saturating_add)
-        })
+    /// Whether nothing needs to be bought at a payee to spend `needed_msat` there. A payment not yet redeemed always
+    /// comes first, however small: bought over, it would lie there until it expired.
+    pub fn covers(&self, payee: &NodeId, needed_msat: u64, now: UnixMillis) -> bool {
+        let credit = self.by_payee.get(payee).map_or(0, |purse| purse.credit_msat);
+        credit >= needed_msat || self.unredeemed(payee, now).is_some()
+    }
+
+    /// How often payments were redeemed at a payee: tells a refusal that speaks of older credit from one that does not.
+    pub fn redemptions(&self, payee: &NodeId) -> u64 {
+        self.by_payee.get(payee).map_or(0, |purse| purse.redemptions)
+    }
+
+    /// A payee says that it will never redeem this payment. It is no longer shown or counted on; the store keeps it.
+    pub fn set_aside(&mut self, payee: &NodeId, payment_hash: &[u8; 32]) {
+        if let Some(purse) = self.by_payee.get_mut(payee) {
+            purse.proofs.remove(payment_hash);
+        }
     }
 
     /// An unredeemed payment to a payee: the one that expires first.
@@ -87,6 +100,7 @@ impl Purses {
             return false;
         };
         purse.credit_msat = purse.credit_msat.saturating_add(proof.credit_msat);
+        purse.redemptions += 1;
         true
     }
 
@@ -254,6 +268,8 @@ pub struct OwnSession {
     pub prices_msat: Vec<u64>,
     /// The payment shown to each payee in the open.
     pub shown: Vec<Option<[u8; 32]>>,
+    /// [`Purses::redemptions`] at each payee when the session began.
+    pub redemptions: Vec<u64>,
     /// When it ends.
     pub expires: UnixMillis,
     /// While the ack is awaited: who waits, and the open to repeat.

@@ -8,10 +8,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Answer, Channel, Event, OpenedSession, Record, Refusal};
 use crate::identity::NodeId;
 use crate::keys::{DhSecret, SessionId};
-use crate::limits::{
-    ACCOUNT_LEASE_MSAT, MAX_OWN_SESSIONS, OPEN_TIMEOUT, RETRY_INTERVAL,
-    SESSION_LIFETIME,
-};
+use crate::limits::{ACCOUNT_LEASE_MSAT, MAX_OWN_SESSIONS, OPEN_TIMEOUT, RETRY_INTERVAL, SESSION_LIFETIME};
 use crate::neighbours::Neighbour;
 use crate::open::{BackMessage, HopErrorView, HopPlan, OpenPlan};
 use crate::packet::{PacketView, units_of};
@@ -70,8 +67,9 @@ impl Core {
             shown: opening
                 .proofs
                 .iter()
-                .map(|proof| self.hash_of_shown(proof.as_ref()))
+                .map(|proof| proof.as_ref().and_then(hash_of_shown))
                 .collect(),
+            redemptions: self.redemptions_at(set.payees()),
             expires,
             opening: Some((opening.command, frame)),
             paid: opening.paid,
@@ -81,15 +79,6 @@ impl Core {
         self.set_timer(now.instant + OPEN_TIMEOUT, Timer::OpenEnds(id));
         self.retry_open(now, &id);
         Ok(())
-    }
-
-    fn hash_of_shown(&self, proof: Option<&PaymentProof>) -> Option<[u8; 32]> {
-        match proof {
-            Some(PaymentProof::Lightning { preimage, .. }) => {
-                Some(<sha2::Sha256 as sha2::Digest>::digest(preimage).into())
-            }
-            _ => None,
-        }
     }
 
     /// Sends the open, or sends it again: hops that know it credit nothing and pass it on.
@@ -141,6 +130,13 @@ impl Core {
         }
     }
 
+    fn redemptions_at(&self, payees: &[NodeId]) -> Vec<u64> {
+        payees
+            .iter()
+            .map(|payee| self.payer.purses.redemptions(payee))
+            .collect()
+    }
+
     fn persist_credit(&mut self, payee: &NodeId) {
         let Ok(purse) = self.payer.purses.at(payee) else {
             return;
@@ -148,6 +144,31 @@ impl Core {
         purse.durable_msat = purse.credit_msat;
         let msat = purse.credit_msat;
         self.persist(Record::Credit { payee: *payee, msat });
+    }
+}
+
+/// Whether a payee that gives this reason will give it again for the same payment.
+fn is_final(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::InvoiceInvalid
+            | DropReason::InvoiceNotMine
+            | DropReason::WrongNetwork
+            | DropReason::ProofExpired
+            | DropReason::WrongPreimage
+            | DropReason::Underpaid
+            | DropReason::WrongAccountKey
+            | DropReason::ProofKindRefused
+    )
+}
+
+/// The payment hash of a proof as it is shown.
+pub(super) fn hash_of_shown(proof: &PaymentProof) -> Option<[u8; 32]> {
+    match proof {
+        PaymentProof::Lightning { preimage, .. } => {
+            Some(<sha2::Sha256 as sha2::Digest>::digest(preimage).into())
+        }
+        _ => None,
     }
 }
 
@@ -267,6 +288,10 @@ impl Core {
                     Timer::OwnSessionEnds(opened.session),
                 );
                 self.note_redeemed(&path, &shown, shown.len());
+                let redemptions = self.redemptions_at(path.get(1..).unwrap_or_default());
+                if let Some(session) = self.payer.sessions.get_mut(&view.session) {
+                    session.redemptions = redemptions;
+                }
                 self.answer(command, Ok(Answer::Opened(Box::new(opened))));
                 Ok(())
             }
@@ -309,20 +334,38 @@ impl Core {
         let place = usize::from(view.hop);
         let hop = *session.path.get(place + 1).ok_or(DropReason::BadRoute)?;
         let (path, shown, id) = (session.path.clone(), session.shown.clone(), session.id);
+        let redemptions = session.redemptions.clone();
         let was_opening = session.opening.is_some();
         self.event(Event::HopRefused {
             session: id,
             hop,
             refusal,
         });
-        if refusal.reason == DropReason::CreditSpent {
-            // The hop knows best what is left there.
+        // The hop knows best what is left there, but an error that was held back or repeated speaks of the past: after
+        // a later payment it would have the payer forget what he just bought.
+        let credit_is_current = redemptions.get(place) == Some(&self.payer.purses.redemptions(&hop));
+        if was_opening {
+            // A hop that misses payment has credited what it was shown; one that redeemed it before will not again.
+            let redeemed_there = matches!(
+                refusal.reason,
+                DropReason::AlreadyRedeemed | DropReason::PaymentMissing
+            );
+            self.note_redeemed(&path, &shown, place + usize::from(redeemed_there));
+            if let Some(Some(payment_hash)) = shown.get(place)
+                && is_final(refusal.reason)
+            {
+                self.payer.purses.set_aside(&hop, payment_hash);
+            }
+        }
+        let credit_is_short = matches!(
+            refusal.reason,
+            DropReason::CreditSpent | DropReason::PaymentMissing
+        );
+        if credit_is_short && credit_is_current {
             let purse = self.payer.purses.at(&hop)?;
             purse.credit_msat = purse.credit_msat.min(refusal.credit_msat);
         }
         if was_opening {
-            let redeemed_before = usize::from(refusal.reason == DropReason::AlreadyRedeemed);
-            self.note_redeemed(&path, &shown, place + redeemed_before);
             self.routes.forget(&path);
             if let Some((command, _)) = self
                 .payer
