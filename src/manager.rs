@@ -105,7 +105,18 @@ enum Woken {
 impl MeshManager {
     /// Runs the loop until it is told to stop or its links are gone; flushes what is not yet durable.
     pub(crate) async fn run(parts: ManagerParts) {
-        let ManagerParts { core, clock, transport, link_events, commands, readers, events, wallet, store, stop } = parts;
+        let ManagerParts {
+            core,
+            clock,
+            transport,
+            link_events,
+            commands,
+            readers,
+            events,
+            wallet,
+            store,
+            stop,
+        } = parts;
         let (inputs, inputs_out) = mpsc::channel(1024);
         let (committed, committed_out) = mpsc::channel(4);
         let mut tasks = JoinSet::new();
@@ -132,13 +143,22 @@ impl MeshManager {
             committed,
             held: VecDeque::new(),
         };
-        let sources = Sources { link_events, inputs: inputs_out, commands, committed: committed_out, stop };
+        let sources = Sources {
+            link_events,
+            inputs: inputs_out,
+            commands,
+            committed: committed_out,
+            stop,
+        };
         manager.turn_until_stopped(sources).await;
     }
 
     async fn turn_until_stopped(mut self, mut sources: Sources) {
         loop {
-            let deadline = self.core.next_timeout().map(|instant| self.clock.deadline(instant));
+            let deadline = self
+                .core
+                .next_timeout()
+                .map(|instant| self.clock.deadline(instant));
             let open = self.held.len() < MAX_HELD;
             let room = self.replies.len() < MAX_PENDING_COMMANDS;
             let woken = sources.next(deadline, open, room).await;
@@ -147,7 +167,9 @@ impl MeshManager {
                 Woken::Link(event) => {
                     self.on_link_event(event);
                     for _ in 1..EVENTS_PER_TURN {
-                        let Ok(event) = sources.link_events.try_recv() else { break };
+                        let Ok(event) = sources.link_events.try_recv() else {
+                            break;
+                        };
                         self.on_link_event(event);
                     }
                 }
@@ -156,7 +178,9 @@ impl MeshManager {
                     self.on_command(inbox);
                     // Senders of many packets are served a batch at a time, so that their packets leave as one.
                     for _ in 1..64 {
-                        let Ok(inbox) = sources.commands.try_recv() else { break };
+                        let Ok(inbox) = sources.commands.try_recv() else {
+                            break;
+                        };
                         self.on_command(inbox);
                     }
                 }
@@ -178,7 +202,12 @@ impl MeshManager {
         let now = self.clock.now();
         self.drain(now);
         self.tasks.shutdown().await;
-        let Self { store, unwritten, mut clock, .. } = self;
+        let Self {
+            store,
+            unwritten,
+            mut clock,
+            ..
+        } = self;
         // Dropping the store waits for the writer, which may wait for a disk: off the runtime's threads.
         let last_write = tokio::task::spawn_blocking(move || {
             let mut unwritten = Some(unwritten);
@@ -193,7 +222,9 @@ impl MeshManager {
             drop(store);
         });
         if last_write.await.is_err() {
-            tracing::error!("the last records could not be written; leases not written back are this node's loss");
+            tracing::error!(
+                "the last records could not be written; leases not written back are this node's loss"
+            );
         }
     }
 }
@@ -225,12 +256,27 @@ impl Sources {
 impl MeshManager {
     fn on_link_event(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { link, peer, sender, address, .. } => {
+            LinkEvent::Up {
+                link,
+                peer,
+                sender,
+                address,
+                ..
+            } => {
                 let now = self.clock.now();
                 tracing::info!(peer = %peer.short(), %address, "link up");
-                let control_budget = TokenBucket::new(CONTROL_MESSAGES_PER_SECOND, CONTROL_BURST, now.instant);
+                let control_budget =
+                    TokenBucket::new(CONTROL_MESSAGES_PER_SECOND, CONTROL_BURST, now.instant);
                 let link = core_link(link);
-                self.links.insert(link, Link { sender, control_budget, data: Vec::new(), control: Vec::new() });
+                self.links.insert(
+                    link,
+                    Link {
+                        sender,
+                        control_budget,
+                        data: Vec::new(),
+                        control: Vec::new(),
+                    },
+                );
                 self.feed(Input::LinkUp { link, peer });
             }
             LinkEvent::Down { link, peer, reason } => {
@@ -239,7 +285,11 @@ impl MeshManager {
                 self.links.remove(&link);
                 self.feed(Input::LinkDown { link });
             }
-            LinkEvent::Frames { link, channel, frames } => {
+            LinkEvent::Frames {
+                link,
+                channel,
+                frames,
+            } => {
                 let link = core_link(link);
                 let now = self.clock.now();
                 for frame in frames {
@@ -252,13 +302,19 @@ impl MeshManager {
     fn on_frame(&mut self, now: Now, link: LinkId, channel: mesh_net::Channel, frame: Bytes) {
         let input = match (Preamble::parse(&frame).map(|preamble| preamble.kind), channel) {
             (Ok(FrameKind::Data | FrameKind::Back), mesh_net::Channel::Data)
-            | (Ok(FrameKind::Open | FrameKind::HopError), mesh_net::Channel::Control) => Input::Frame { link, frame },
-            (Ok(FrameKind::Control), mesh_net::Channel::Control) => match self.submit_check(now, link, frame) {
+            | (Ok(FrameKind::Open | FrameKind::HopError), mesh_net::Channel::Control) => {
+                Input::Frame { link, frame }
+            }
+            (Ok(FrameKind::Control), mesh_net::Channel::Control) => match self.submit_check(now, link, frame)
+            {
                 Ok(()) => return,
                 Err(reason) => Input::Rejected { link, reason },
             },
             // A packet on the control connection would delay control messages: that is what there are two for.
-            (Ok(_), _) => Input::Rejected { link, reason: DropReason::Malformed },
+            (Ok(_), _) => Input::Rejected {
+                link,
+                reason: DropReason::Malformed,
+            },
             (Err(reason), _) => Input::Rejected { link, reason },
         };
         self.feed_at(now, input);
@@ -277,7 +333,10 @@ impl MeshManager {
         self.next_command += 1;
         let id = CommandId(self.next_command);
         self.replies.insert(id, inbox.reply);
-        self.feed(Input::Command { id, command: inbox.command });
+        self.feed(Input::Command {
+            id,
+            command: inbox.command,
+        });
     }
 
     fn feed(&mut self, input: Input) {
@@ -302,7 +361,8 @@ impl MeshManager {
                 Output::PersistSoon(record) => self.unwritten.push(*record),
                 Output::Persist(record) => {
                     self.unwritten.push(*record);
-                    self.held.push_back(Held::Until(self.submitted + self.unwritten.len() as u64));
+                    self.held
+                        .push_back(Held::Until(self.submitted + self.unwritten.len() as u64));
                 }
                 output if self.held.is_empty() => self.obey(output),
                 output => self.held.push_back(Held::Output(output)),
@@ -315,7 +375,13 @@ impl MeshManager {
         match output {
             Output::Transmit { link, channel, frame } => self.queue(link, channel, frame),
             Output::AskWallet { ticket, question } => {
-                ask_wallet(self.wallet.clone(), ticket, question, self.inputs.clone(), &mut self.tasks);
+                ask_wallet(
+                    self.wallet.clone(),
+                    ticket,
+                    question,
+                    self.inputs.clone(),
+                    &mut self.tasks,
+                );
             }
             Output::Answer { id, answer } => {
                 if let Some(reply) = self.replies.remove(&id) {
@@ -339,7 +405,9 @@ impl MeshManager {
     }
 
     fn queue(&mut self, link: LinkId, channel: Channel, frame: Bytes) {
-        let Some(state) = self.links.get_mut(&link) else { return };
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
         if state.data.is_empty() && state.control.is_empty() {
             self.touched.push(link);
         }
@@ -351,7 +419,9 @@ impl MeshManager {
 
     fn hand_over_batches(&mut self) {
         for link in std::mem::take(&mut self.touched) {
-            let Some(state) = self.links.get_mut(&link) else { continue };
+            let Some(state) = self.links.get_mut(&link) else {
+                continue;
+            };
             // A full queue is counted by the link; its Down comes if it is gone. The packets in the batch are lost,
             // as packets may be.
             for refused in [

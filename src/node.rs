@@ -97,7 +97,10 @@ impl RunningNode {
         if let Some(wallet) = info.network
             && wallet_network(wallet) != config.network
         {
-            return Err(StartError::WrongNetwork { wallet, configured: config.network });
+            return Err(StartError::WrongNetwork {
+                wallet,
+                configured: config.network,
+            });
         }
         let (store, restored) = Store::open(&config.data_dir.join("mesh.redb"))?;
         let mut clock = Clock::starting_at(restored.wall_clock);
@@ -151,7 +154,12 @@ impl RunningNode {
             stop,
         };
         let task = tokio::spawn(MeshManager::run(parts));
-        Ok(Self { handle, listen_addr, stop: Some(stop_in), task })
+        Ok(Self {
+            handle,
+            listen_addr,
+            stop: Some(stop_in),
+            task,
+        })
     }
 
     /// The way to talk to it.

@@ -140,12 +140,7 @@ impl Drop for Store {
     }
 }
 
-fn write_loop(
-    database: &Database,
-    queue: &mpsc::Receiver<Batch>,
-    failures: &AtomicU64,
-    commits: &AtomicU64,
-) {
+fn write_loop(database: &Database, queue: &mpsc::Receiver<Batch>, failures: &AtomicU64, commits: &AtomicU64) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         group.extend(queue.try_iter());
@@ -166,10 +161,15 @@ fn write_loop(
 /// Makes the tables, and forgets redemptions that nobody can show again: beyond redeem-by and the replay memory.
 fn prepare(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    let clock = transaction.open_table(NUMBERS)?.get(WALL_CLOCK)?.map_or(0, |clock| clock.value());
+    let clock = transaction
+        .open_table(NUMBERS)?
+        .get(WALL_CLOCK)?
+        .map_or(0, |clock| clock.value());
     let forget_before = UnixMillis(clock) - UnixMillis(0);
     let forget_before = forget_before.saturating_sub(REPLAY_MEMORY).as_millis();
-    transaction.open_table(REDEEMED)?.retain(|_, until| u128::from(until) >= forget_before)?;
+    transaction
+        .open_table(REDEEMED)?
+        .retain(|_, until| u128::from(until) >= forget_before)?;
     transaction.open_table(QUOTE_KEYS)?;
     transaction.open_table(INVOICES)?;
     transaction.open_table(ACCOUNTS)?;
@@ -188,7 +188,9 @@ fn commit(database: &Database, group: &[Batch]) -> Result<(), redb::Error> {
         }
     }
     if let Some(wall_clock) = group.iter().map(|batch| batch.wall_clock).max() {
-        transaction.open_table(NUMBERS)?.insert(WALL_CLOCK, wall_clock.0)?;
+        transaction
+            .open_table(NUMBERS)?
+            .insert(WALL_CLOCK, wall_clock.0)?;
     }
     transaction.commit()?;
     Ok(())
@@ -197,28 +199,39 @@ fn commit(database: &Database, group: &[Batch]) -> Result<(), redb::Error> {
 fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
     match record {
         Record::QuoteKey(key) => {
-            transaction.open_table(QUOTE_KEYS)?.insert(key.id, encode(key)?.as_slice())?;
+            transaction
+                .open_table(QUOTE_KEYS)?
+                .insert(key.id, encode(key)?.as_slice())?;
         }
         Record::QuoteKeyErased(id) => {
             transaction.open_table(QUOTE_KEYS)?.remove(id)?;
         }
         Record::Invoice(invoice) => {
-            transaction.open_table(INVOICES)?.insert(invoice.payment_hash, encode(invoice)?.as_slice())?;
+            transaction
+                .open_table(INVOICES)?
+                .insert(invoice.payment_hash, encode(invoice)?.as_slice())?;
         }
-        Record::InvoiceClosed { payment_hash, redeemed_until } => {
+        Record::InvoiceClosed {
+            payment_hash,
+            redeemed_until,
+        } => {
             transaction.open_table(INVOICES)?.remove(payment_hash)?;
             if let Some(until) = redeemed_until {
                 transaction.open_table(REDEEMED)?.insert(payment_hash, until.0)?;
             }
         }
         Record::Account(account) => {
-            transaction.open_table(ACCOUNTS)?.insert(account.key, account.balance_msat)?;
+            transaction
+                .open_table(ACCOUNTS)?
+                .insert(account.key, account.balance_msat)?;
         }
         Record::TreasuryOwed(msat) => {
             transaction.open_table(NUMBERS)?.insert(TREASURY_OWED, msat)?;
         }
         Record::Proof(proof) => {
-            transaction.open_table(PROOFS)?.insert(proof.payment_hash, encode(proof)?.as_slice())?;
+            transaction
+                .open_table(PROOFS)?
+                .insert(proof.payment_hash, encode(proof)?.as_slice())?;
         }
         Record::ProofRedeemed { payment_hash } => {
             transaction.open_table(PROOFS)?.remove(payment_hash)?;
@@ -256,20 +269,28 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
     }
     for entry in transaction.open_table(ACCOUNTS)?.iter()? {
         let (key, balance) = entry?;
-        records.push(Record::Account(AccountRecord { key: key.value(), balance_msat: balance.value() }));
+        records.push(Record::Account(AccountRecord {
+            key: key.value(),
+            balance_msat: balance.value(),
+        }));
     }
     for entry in transaction.open_table(PROOFS)?.iter()? {
         records.push(Record::Proof(decode(entry?.1.value())?));
     }
     for entry in transaction.open_table(CREDIT)?.iter()? {
         let (payee, msat) = entry?;
-        records.push(Record::Credit { payee: NodeId(payee.value()), msat: msat.value() });
+        records.push(Record::Credit {
+            payee: NodeId(payee.value()),
+            msat: msat.value(),
+        });
     }
     let numbers = transaction.open_table(NUMBERS)?;
     if let Some(owed) = numbers.get(TREASURY_OWED)? {
         records.push(Record::TreasuryOwed(owed.value()));
     }
-    let wall_clock = numbers.get(WALL_CLOCK)?.map_or(UnixMillis(0), |clock| UnixMillis(clock.value()));
+    let wall_clock = numbers
+        .get(WALL_CLOCK)?
+        .map_or(UnixMillis(0), |clock| UnixMillis(clock.value()));
     Ok(Restored { records, wall_clock })
 }
 
@@ -301,13 +322,36 @@ mod tests {
         let path = directory.path().join("mesh.redb");
         let (store, empty) = Store::open(&path).unwrap();
         assert!(empty.records.is_empty());
-        let account = |balance_msat| Record::Account(AccountRecord { key: [1; 32], balance_msat });
-        write(&store, vec![Record::Invoice(invoice(1)), Record::Invoice(invoice(2)), account(10)]);
-        let redeemed = Record::InvoiceClosed { payment_hash: [1; 32], redeemed_until: Some(UnixMillis(9)) };
-        write(&store, vec![account(13), redeemed.clone(), Record::TreasuryOwed(4)]);
+        let account = |balance_msat| {
+            Record::Account(AccountRecord {
+                key: [1; 32],
+                balance_msat,
+            })
+        };
+        write(
+            &store,
+            vec![
+                Record::Invoice(invoice(1)),
+                Record::Invoice(invoice(2)),
+                account(10),
+            ],
+        );
+        let redeemed = Record::InvoiceClosed {
+            payment_hash: [1; 32],
+            redeemed_until: Some(UnixMillis(9)),
+        };
+        write(
+            &store,
+            vec![account(13), redeemed.clone(), Record::TreasuryOwed(4)],
+        );
         drop(store);
         let (_store, restored) = Store::open(&path).unwrap();
-        let expected = [Record::Invoice(invoice(2)), redeemed, account(13), Record::TreasuryOwed(4)];
+        let expected = [
+            Record::Invoice(invoice(2)),
+            redeemed,
+            account(13),
+            Record::TreasuryOwed(4),
+        ];
         assert_eq!(restored.records, expected);
         assert_eq!(restored.wall_clock, UnixMillis(77));
     }

@@ -44,12 +44,17 @@ impl Checker {
 
     /// Hands a frame over; refused when too many wait.
     pub(crate) fn submit(&self, link: LinkId, frame: Bytes) -> Result<(), DropReason> {
-        self.frames.try_send((link, frame)).map_err(|_| DropReason::RateLimited)
+        self.frames
+            .try_send((link, frame))
+            .map_err(|_| DropReason::RateLimited)
     }
 }
 
 fn checked(link: LinkId, message: Checked) -> Input {
-    Input::Message { link, message: Box::new(message) }
+    Input::Message {
+        link,
+        message: Box::new(message),
+    }
 }
 
 /// Asks the wallet; the core's tables bound how many questions are open at once.
@@ -62,8 +67,16 @@ pub(crate) fn ask_wallet(
 ) {
     tasks.spawn(async move {
         let answer = match question {
-            WalletQuestion::CreateInvoice { amount_msat, description_hash, expiry } => {
-                let request = InvoiceRequest { amount_msat, description_hash, expiry };
+            WalletQuestion::CreateInvoice {
+                amount_msat,
+                description_hash,
+                expiry,
+            } => {
+                let request = InvoiceRequest {
+                    amount_msat,
+                    description_hash,
+                    expiry,
+                };
                 let created = wallet.create_invoice(request).await;
                 WalletAnswer::Invoice(match created {
                     Ok(invoice) => Ok((invoice.bolt11, invoice.payment_hash)),
@@ -76,16 +89,22 @@ pub(crate) fn ask_wallet(
             WalletQuestion::CheckProof { invoice, wait } => {
                 WalletAnswer::Proof(check_proof(wallet.as_ref(), &invoice, wait).await)
             }
-            WalletQuestion::Pay { invoice, max_fee_msat, timeout } => {
-                WalletAnswer::Paid(pay(wallet.as_ref(), invoice, max_fee_msat, timeout).await)
-            }
+            WalletQuestion::Pay {
+                invoice,
+                max_fee_msat,
+                timeout,
+            } => WalletAnswer::Paid(pay(wallet.as_ref(), invoice, max_fee_msat, timeout).await),
         };
         // A loop that is gone needs no answer: what the wallet did is found again by its payment hash.
         let _ = inputs.send(Input::Wallet { ticket, answer }).await;
     });
 }
 
-async fn check_proof(wallet: &dyn Wallet, invoice: &str, wait: Duration) -> Result<(InvoiceFacts, Settlement), DropReason> {
+async fn check_proof(
+    wallet: &dyn Wallet,
+    invoice: &str,
+    wait: Duration,
+) -> Result<(InvoiceFacts, Settlement), DropReason> {
     let facts = read_invoice(invoice)?;
     let settlement = match wallet.wait_settled(facts.payment_hash, wait).await {
         Ok(InvoiceStatus::Settled { amount_msat }) => Settlement::Settled { amount_msat },
@@ -101,15 +120,33 @@ async fn check_proof(wallet: &dyn Wallet, invoice: &str, wait: Duration) -> Resu
     Ok((facts, settlement))
 }
 
-async fn pay(wallet: &dyn Wallet, bolt11: String, max_fee_msat: u64, timeout: Duration) -> Result<Payment, DropReason> {
-    match wallet.pay(PayRequest { bolt11, max_fee_msat, timeout }).await {
-        Ok(paid) => {
-            Ok(Payment { preimage: paid.preimage, amount_msat: paid.amount_msat, fee_msat: paid.fee_msat })
-        }
+async fn pay(
+    wallet: &dyn Wallet,
+    bolt11: String,
+    max_fee_msat: u64,
+    timeout: Duration,
+) -> Result<Payment, DropReason> {
+    match wallet
+        .pay(PayRequest {
+            bolt11,
+            max_fee_msat,
+            timeout,
+        })
+        .await
+    {
+        Ok(paid) => Ok(Payment {
+            preimage: paid.preimage,
+            amount_msat: paid.amount_msat,
+            fee_msat: paid.fee_msat,
+        }),
         Err(error) => {
             tracing::warn!(%error, "a payment did not go through");
             let known = error.nothing_moved();
-            Err(if known { DropReason::PaymentFailed } else { DropReason::PaymentUnknown })
+            Err(if known {
+                DropReason::PaymentFailed
+            } else {
+                DropReason::PaymentUnknown
+            })
         }
     }
 }

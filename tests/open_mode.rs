@@ -17,9 +17,17 @@ async fn packets_cross_a_router_in_both_directions_without_a_wallet() {
     for (from, to) in [(&a, &c), (&c, &a)] {
         let mut arrivals = to.node.handle().deliveries(Some("test".to_owned()));
         for number in 0..50u8 {
-            let sent = from.node.handle().send_packet(open_request(to.id(), &[number; 300])).await.unwrap();
+            let sent = from
+                .node
+                .handle()
+                .send_packet(open_request(to.id(), &[number; 300]))
+                .await
+                .unwrap();
             assert_eq!(sent.path, [from.id(), b.id(), to.id()]);
-            let delivery = tokio::time::timeout(PATIENCE, arrivals.recv()).await.unwrap().unwrap();
+            let delivery = tokio::time::timeout(PATIENCE, arrivals.recv())
+                .await
+                .unwrap()
+                .unwrap();
             assert_eq!(delivery.packet_id, sent.packet_id);
             assert_eq!(delivery.source, Some(from.id()));
             assert_eq!(&delivery.payload[..], &[number; 300]);

@@ -50,7 +50,9 @@ pub fn node_config(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>, directory:
 impl TestNode {
     pub async fn start(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let node = RunningNode::start(node_config(seed, mode, wallet, &directory)).await.unwrap();
+        let node = RunningNode::start(node_config(seed, mode, wallet, &directory))
+            .await
+            .unwrap();
         Self { node, directory }
     }
 
@@ -70,7 +72,9 @@ impl TestNode {
     }
 
     pub fn connect(&self, to: &Self) {
-        self.node.add_peer(to.node.listen_addr().unwrap(), to.id()).unwrap();
+        self.node
+            .add_peer(to.node.listen_addr().unwrap(), to.id())
+            .unwrap();
     }
 }
 
