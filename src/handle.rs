@@ -99,6 +99,7 @@ pub(crate) struct OpenedRoute {
     session: SessionId,
     path: Vec<NodeId>,
     total_msat: u64,
+    msat_per_unit: u64,
 }
 
 /// What [`NodeHandle::send_packet`] is to do.
@@ -135,6 +136,8 @@ pub struct SentPacket {
     pub path: Vec<NodeId>,
     /// What the session's slice cost, in msat.
     pub total_msat: u64,
+    /// What a unit of it cost, in msat, rounded up.
+    pub msat_per_unit: u64,
 }
 
 impl NodeHandle {
@@ -313,12 +316,14 @@ impl NodeHandle {
             session,
             path,
             total_msat,
+            msat_per_unit,
         } = route.clone();
         Ok(SentPacket {
             packet_id,
             session,
             path,
             total_msat,
+            msat_per_unit,
         })
     }
 
@@ -365,6 +370,7 @@ impl NodeHandle {
             session: opened.session,
             path: opened.path,
             total_msat: slice.total_msat,
+            msat_per_unit: slice.total_msat.div_ceil(slice.units.max(1)),
         })
     }
 }
