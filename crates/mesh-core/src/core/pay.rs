@@ -71,7 +71,7 @@ impl Core {
             .collect::<Result<Vec<_>, _>>()?;
         let mut request = QuoteRequest {
             id: self.entropy.bytes16(),
-            total_msat: offered_total(QuoteRequest::least_total(&certificate, units)?)
+            total_msat: offered_total(QuoteRequest::total_for(class, &certificate, units)?)
                 .map_err(|_| DropReason::LimitReached)?,
             certificate,
             class,
