@@ -36,6 +36,19 @@ use crate::workers::{Checker, ask_wallet};
 /// Outputs that may wait for the disk before nothing new is taken in.
 const MAX_HELD: usize = 65_536;
 
+/// Records that may wait for the disk before nothing new is taken in: leases are written behind the packets they cover,
+/// so with a disk that refuses they would pile up as long as packets are paid for.
+const MAX_UNWRITTEN: usize = 65_536;
+
+/// Frames no neighbour may send that one link is forgiven at once: software that is merely newer stays below.
+const MISBEHAVIOUR_BURST: u64 = 32;
+
+/// Such frames forgiven per second, so that an old mistake does not end a link that stands for months.
+const MISBEHAVIOUR_FORGIVEN_PER_SECOND: u64 = 1;
+
+/// Commands taken in one turn: senders of many packets are served a batch at a time, so that their packets leave as one.
+const COMMANDS_PER_TURN: usize = 64;
+
 /// Link events taken in one turn before the outgoing batches are handed over: enough to fill batches under load, few
 /// enough that a packet waits no longer than it takes to decide a few hundred others.
 const EVENTS_PER_TURN: usize = 16;
@@ -57,6 +70,9 @@ pub(crate) struct ManagerParts {
 struct Link {
     sender: LinkSender,
     control_budget: TokenBucket,
+    misbehaviour: TokenBucket,
+    /// The link is being closed for misbehaviour: what is still in flight on it is not looked at.
+    condemned: bool,
     data: Vec<Bytes>,
     control: Vec<Bytes>,
 }
@@ -159,7 +175,7 @@ impl MeshManager {
                 .core
                 .next_timeout()
                 .map(|instant| self.clock.deadline(instant));
-            let open = self.held.len() < MAX_HELD;
+            let open = self.held.len() < MAX_HELD && self.unwritten.len() < MAX_UNWRITTEN;
             let room = self.replies.len() < MAX_PENDING_COMMANDS;
             let woken = sources.next(deadline, open, room).await;
             match woken {
@@ -172,17 +188,15 @@ impl MeshManager {
                         };
                         self.on_link_event(event);
                     }
+                    // A neighbour that never pauses must not keep this node's own people from being heard.
+                    if room {
+                        self.take_commands(&mut sources.commands);
+                    }
                 }
                 Woken::Input(input) => self.feed(input),
                 Woken::Command(inbox) => {
                     self.on_command(inbox);
-                    // Senders of many packets are served a batch at a time, so that their packets leave as one.
-                    for _ in 1..64 {
-                        let Ok(inbox) = sources.commands.try_recv() else {
-                            break;
-                        };
-                        self.on_command(inbox);
-                    }
+                    self.take_commands(&mut sources.commands);
                 }
                 Woken::Committed => self.on_committed(),
                 Woken::Timeout => self.feed(Input::Timeout),
@@ -192,6 +206,15 @@ impl MeshManager {
             self.write();
         }
         self.stop(sources).await;
+    }
+
+    fn take_commands(&mut self, commands: &mut mpsc::Receiver<CommandInbox>) {
+        for _ in 1..COMMANDS_PER_TURN {
+            let Ok(inbox) = commands.try_recv() else {
+                break;
+            };
+            self.on_command(inbox);
+        }
     }
 
     /// An orderly stop: links say goodbye, then what only leases cover is written down.
@@ -267,12 +290,18 @@ impl MeshManager {
                 tracing::info!(peer = %peer.short(), %address, "link up");
                 let control_budget =
                     TokenBucket::new(CONTROL_MESSAGES_PER_SECOND, CONTROL_BURST, now.instant);
-                let link = core_link(link);
+                let misbehaviour = TokenBucket::new(
+                    MISBEHAVIOUR_FORGIVEN_PER_SECOND,
+                    MISBEHAVIOUR_BURST,
+                    now.instant,
+                );
                 self.links.insert(
                     link,
                     Link {
                         sender,
                         control_budget,
+                        misbehaviour,
+                        condemned: false,
                         data: Vec::new(),
                         control: Vec::new(),
                     },
@@ -281,7 +310,6 @@ impl MeshManager {
             }
             LinkEvent::Down { link, peer, reason } => {
                 tracing::info!(peer = %peer.short(), reason = reason.as_str(), "link down");
-                let link = core_link(link);
                 self.links.remove(&link);
                 self.feed(Input::LinkDown { link });
             }
@@ -290,7 +318,9 @@ impl MeshManager {
                 channel,
                 frames,
             } => {
-                let link = core_link(link);
+                if self.links.get(&link).is_none_or(|state| state.condemned) {
+                    return;
+                }
                 let now = self.clock.now();
                 for frame in frames {
                     self.on_frame(now, link, channel, frame);
@@ -299,13 +329,13 @@ impl MeshManager {
         }
     }
 
-    fn on_frame(&mut self, now: Now, link: LinkId, channel: mesh_net::Channel, frame: Bytes) {
+    fn on_frame(&mut self, now: Now, link: LinkId, channel: Channel, frame: Bytes) {
         let input = match (Preamble::parse(&frame).map(|preamble| preamble.kind), channel) {
-            (Ok(FrameKind::Data | FrameKind::Back), mesh_net::Channel::Data)
-            | (Ok(FrameKind::Open | FrameKind::HopError), mesh_net::Channel::Control) => {
+            (Ok(FrameKind::Data | FrameKind::Back), Channel::Data)
+            | (Ok(FrameKind::Open | FrameKind::HopError), Channel::Control) => {
                 Input::Frame { link, frame }
             }
-            (Ok(FrameKind::Control), mesh_net::Channel::Control) => match self.submit_check(now, link, frame)
+            (Ok(FrameKind::Control), Channel::Control) => match self.submit_check(now, link, frame)
             {
                 Ok(()) => return,
                 Err(reason) => Input::Rejected { link, reason },
@@ -357,18 +387,40 @@ impl MeshManager {
             match output {
                 Output::Forward { link, frame } => self.queue(link, Channel::Data, frame),
                 Output::Deliver(delivery) => lock(&self.readers).deliver(&delivery),
-                Output::Dropped { reason, link } => tracing::debug!(%reason, ?link, "dropped"),
+                Output::Dropped { reason, link } => {
+                    tracing::debug!(%reason, ?link, "dropped");
+                    if let Some(link) = link {
+                        self.blame(now, link, reason);
+                    }
+                }
                 Output::PersistSoon(record) => self.unwritten.push(*record),
                 Output::Persist(record) => {
                     self.unwritten.push(*record);
                     self.held
                         .push_back(Held::Until(self.submitted + self.unwritten.len() as u64));
                 }
-                output if self.held.is_empty() => self.obey(output),
+                output if self.held.is_empty() || only_shows(&output) => self.obey(output),
                 output => self.held.push_back(Held::Output(output)),
             }
         }
-        let _ = now;
+    }
+
+    /// Ends the link of a neighbour that goes on sending what no neighbour may send.
+    fn blame(&mut self, now: Now, link: LinkId, reason: DropReason) {
+        if !is_misbehaviour(reason) {
+            return;
+        }
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        if state.condemned || state.misbehaviour.take(1, now.instant) {
+            return;
+        }
+        state.condemned = true;
+        let peer = state.sender.peer();
+        tracing::warn!(peer = %peer.short(), %reason, "a neighbour goes on sending what is no frame; its link is closed");
+        self.transport
+            .disconnect(state.sender.link(), mesh_net::CloseReason::Misbehaved);
     }
 
     fn obey(&mut self, output: Output) {
@@ -472,6 +524,23 @@ impl MeshManager {
     }
 }
 
-fn core_link(link: mesh_net::LinkId) -> LinkId {
-    LinkId(u64::from(link.0))
+/// Whether only a broken or hostile *neighbour* can have caused it. What a relay cannot see, because it is sealed to
+/// somebody else or signed for somebody else, has other names and is not held against the one who passed it on.
+fn is_misbehaviour(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::Malformed | DropReason::UnknownVersion | DropReason::UnknownKind | DropReason::Oversize
+    )
+}
+
+/// Answers that change nothing wait for no disk: held back behind one that refuses, they would hide the very trouble
+/// that they are asked about.
+fn only_shows(output: &Output) -> bool {
+    matches!(
+        output,
+        Output::Answer {
+            answer: Ok(Answer::Status(_) | Answer::Routes(_)),
+            ..
+        }
+    )
 }

@@ -1,4 +1,5 @@
 //! The ModuleAPI end to end: bytes in, packets over real links, real Lightning, bytes out.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
 
 mod common;
 

@@ -68,6 +68,7 @@ impl Backend for FakeNode {
             session: SessionId([8; 16]),
             path,
             total_msat: 9,
+            msat_per_unit: 1,
         })
     }
 

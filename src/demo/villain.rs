@@ -229,18 +229,16 @@ impl Pump {
             LinkEvent::Up {
                 link, peer, sender, ..
             } => {
-                let link = LinkId(u64::from(link.0));
                 self.links.insert(link, (peer, sender));
                 self.feed(Input::LinkUp { link, peer }, wallet);
             }
             LinkEvent::Down { link, .. } => {
-                let link = LinkId(u64::from(link.0));
                 self.links.remove(&link);
                 self.feed(Input::LinkDown { link }, wallet);
             }
             LinkEvent::Frames { link, frames, .. } => {
                 for frame in frames {
-                    self.on_frame(LinkId(u64::from(link.0)), frame, wallet);
+                    self.on_frame(link, frame, wallet);
                 }
             }
         }

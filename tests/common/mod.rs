@@ -1,6 +1,7 @@
 //! Nodes on loopback for end-to-end tests.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 #![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
 
 use std::net::SocketAddr;
 use std::sync::Arc;

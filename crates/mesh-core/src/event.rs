@@ -10,6 +10,7 @@ use crate::check::Checked;
 use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
+use crate::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
 use crate::message::{Price, QuoteId, RequestId};
 use crate::open::{HopRefusal, Receipt};
 use crate::packet::PacketId;
@@ -23,6 +24,12 @@ use crate::verifier::{InvoiceFacts, Settlement};
 /// One live link to a neighbour; never reused within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
+
+impl std::fmt::Display for LinkId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "link {}", self.0)
+    }
+}
 
 /// Ties an answer to the command it answers; chosen by the hands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +46,24 @@ pub enum Channel {
     Data,
     /// Opens, errors, discovery, quotes.
     Control,
+}
+
+impl Channel {
+    /// The longest frame it carries, in bytes.
+    pub const fn max_frame_bytes(self) -> usize {
+        match self {
+            Self::Data => MAX_FRAME_BYTES,
+            Self::Control => MAX_CONTROL_BYTES,
+        }
+    }
+
+    /// The name used in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Control => "control",
+        }
+    }
 }
 
 /// What the core is fed. Every input comes with the moment it happened.

@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::Channel;
+
 /// The longest body on a data connection: a packet of 256 KiB and room for its header.
-pub const MAX_DATA_FRAME_BYTES: usize = 256 * 1024 + 512;
+pub const MAX_DATA_FRAME_BYTES: usize = Channel::Data.max_frame_bytes();
 
 /// The longest body on a control connection: longer messages are split by who sends them, so that none delays
 /// another for long.
-pub const MAX_CONTROL_FRAME_BYTES: usize = 64 * 1024;
+pub const MAX_CONTROL_FRAME_BYTES: usize = Channel::Control.max_frame_bytes();
 
 /// Bytes of the length in front of each body.
 pub(crate) const HEADER_BYTES: usize = 4;

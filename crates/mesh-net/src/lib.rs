@@ -37,10 +37,12 @@ mod villains;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mesh_core::identity::NodeId;
+
+pub use mesh_core::event::{Channel, LinkId};
 
 pub use config::{EndpointConfig, RECOMMENDED_EVENT_QUEUE};
 pub use counters::{CounterSnapshot, Traffic};
@@ -50,53 +52,10 @@ pub use frame::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 pub use queue::{LinkSender, SendError};
 pub use reason::CloseReason;
 
-/// One incarnation of a link. A neighbour that goes and comes back gets a new one; none is used twice in a process,
-/// so a late command for a dead link can never hit its successor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(pub u32);
-
-impl LinkId {
-    /// A handle never given out before in this process; `None` after four thousand million links, because starting
-    /// again from zero would break the promise above.
-    pub(crate) fn next() -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        NEXT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1))
-            .ok()
-            .map(Self)
-    }
-}
-
-impl std::fmt::Display for LinkId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "link {}", self.0)
-    }
-}
-
-/// Which of a link's two connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Channel {
-    /// Packets: bounded queue, the newest dropped when it is full.
-    Data,
-    /// Routing, quotes, proofs: never dropped; a neighbour that does not take them loses the link.
-    Control,
-}
-
-impl Channel {
-    /// The longest frame body the channel carries, bytes.
-    pub const fn max_frame_bytes(self) -> usize {
-        match self {
-            Self::Data => MAX_DATA_FRAME_BYTES,
-            Self::Control => MAX_CONTROL_FRAME_BYTES,
-        }
-    }
-
-    /// The name used in logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::Control => "control",
-        }
-    }
+/// A handle never given out before in this process: a late command for a dead link can never hit its successor.
+pub(crate) fn next_link_id() -> LinkId {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    LinkId(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// What a transport tells its consumer.

@@ -15,7 +15,7 @@ use crate::hello::{Hello, Refusal};
 use crate::pump::{Pump, TlsSocket};
 use crate::queue::LinkSender;
 use crate::registry::Admission;
-use crate::{Channel, CloseReason, LinkEvent, LinkId};
+use crate::{Channel, CloseReason, LinkEvent};
 
 /// The two connections of one neighbour, both past TLS and hello.
 pub(crate) struct Pair {
@@ -41,7 +41,7 @@ impl Pair {
 
 /// Makes the sender of a link to `peer` that is about to be admitted.
 pub(crate) fn new_sender(shared: &Shared, peer: NodeId) -> Result<LinkSender, CloseReason> {
-    let link = LinkId::next().ok_or(CloseReason::PeersFull)?;
+    let link = crate::next_link_id();
     let (data, control) = shared.queue_limits();
     Ok(LinkSender::new(
         link,

@@ -186,7 +186,7 @@ impl State {
             batches,
             shared: None,
         };
-        let sender = LinkSender::new(LinkId::next()?, peer, data, control, node.counters.clone());
+        let sender = LinkSender::new(crate::next_link_id(), peer, data, control, node.counters.clone());
         node.links.insert(sender.link(), sender.clone());
         node.live.send_modify(|live| *live += 1);
         Some(Side {

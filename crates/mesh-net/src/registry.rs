@@ -361,7 +361,7 @@ mod tests {
             shared: None,
         };
         LinkSender::new(
-            LinkId::next().unwrap(),
+            crate::next_link_id(),
             node(peer),
             limits.clone(),
             limits,
