@@ -126,7 +126,9 @@ impl HopErrorView<'_> {
         let plain = cipher
             .open(self.counter, &[], self.sealed)
             .ok_or(DropReason::PayloadAltered)?;
-        read_exactly(&plain)
+        // The hop sealed it so, perhaps with a reason of a newer version: not `Malformed`, for which the neighbour that
+        // only passed it on would be blamed.
+        read_exactly(&plain).map_err(|_| DropReason::PayloadAltered)
     }
 }
 

@@ -146,7 +146,8 @@ impl<'a> OpenView<'a> {
             .seal()
             .open(0, &[self.index], self.sealed)
             .ok_or(DropReason::SealBroken)?;
-        let hop_box: HopBox = read_exactly(&plain)?;
+        // The source sealed it so: not `Malformed`, for which the neighbour that only passed it on would be blamed.
+        let hop_box: HopBox = read_exactly(&plain).map_err(|_| DropReason::SealBroken)?;
         if self.shape_holds(&hop_box) {
             Ok((hop_box, secret))
         } else {
@@ -385,6 +386,10 @@ pub(crate) mod tests {
 
     /// An open of one hop whose box says `hop_box`, as a hostile source would build it.
     fn open_saying(hop_box: &HopBox) -> Bytes {
+        open_holding(postcard::to_stdvec(hop_box).unwrap())
+    }
+
+    fn open_holding(plain: Vec<u8>) -> Bytes {
         let hop = plans(1).remove(0);
         let context = HopContext {
             ephemeral: secret(2).public(),
@@ -394,10 +399,14 @@ pub(crate) mod tests {
             index: 0,
         };
         let hop_secret = HopSecret::of_payer(&secret(2), &hop.account, &context).unwrap();
-        let sealed = hop_secret
-            .seal()
-            .seal_vec(0, &[0], postcard::to_stdvec(hop_box).unwrap());
+        let sealed = hop_secret.seal().seal_vec(0, &[0], plain);
         assemble(&secret(2).public(), &[hop.quote_id], &[sealed]).unwrap()
+    }
+
+    #[test]
+    fn box_of_nonsense_is_not_held_against_the_neighbour_that_passed_it_on() {
+        let refused = unseal(&open_holding(vec![0xff; 40]), 0);
+        assert_eq!(refused.unwrap_err(), DropReason::SealBroken);
     }
 
     #[test]

@@ -78,7 +78,8 @@ impl SourceSession {
     /// What the destination sent back, if nobody altered it.
     pub fn open_back(&self, view: &PacketView<'_>) -> Result<BackMessage, DropReason> {
         let plain = view.open(&self.back).ok_or(DropReason::PayloadAltered)?;
-        read_exactly(&plain)
+        // The destination sealed it so: not `Malformed`, for which the neighbour that only passed it on would be blamed.
+        read_exactly(&plain).map_err(|_| DropReason::PayloadAltered)
     }
 
     /// Why a hop refused, if it was that hop who said so.
@@ -145,6 +146,35 @@ mod tests {
             session.open_back(&PacketView::parse(&ack).unwrap()).unwrap(),
             BackMessage::OpenAck
         );
+    }
+
+    #[test]
+    fn nonsense_that_a_far_node_sealed_is_not_held_against_the_neighbour_that_passed_it_on() {
+        let (frame, session) = open(1);
+        let (_, destination) = unseal(&frame, 0).unwrap();
+        let id = session.id();
+        let nonsense = PacketParts {
+            kind: FrameKind::Back,
+            session: id,
+            sequence: 0,
+            expiry: UnixMillis(5),
+            tag_keys: &[],
+            seal: &PayloadSeal::Sealed(destination.back_cipher(&id)),
+        };
+        let (back, _) = packet::build(&nonsense, &[&[0xff; 9]]).unwrap();
+        let opened = session.open_back(&PacketView::parse(&back).unwrap());
+        assert_eq!(opened, Err(DropReason::PayloadAltered));
+
+        let refusal = HopRefusal {
+            reason: DropReason::CreditSpent,
+            credit_msat: 3,
+        };
+        let mut error = build_hop_error(&id, 0, &destination.error_cipher(&id), 0, &refusal).to_vec();
+        error.truncate(error.len() - 18);
+        let unknown_reason = vec![250, 3];
+        error.extend(destination.error_cipher(&id).seal_vec(0, &[], unknown_reason));
+        let opened = session.open_error(&HopErrorView::parse(&error).unwrap());
+        assert_eq!(opened, Err(DropReason::PayloadAltered));
     }
 
     #[test]
