@@ -8,14 +8,14 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 macro_rules! drop_reasons {
-    ($( $(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $advice:literal; )*) => {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $code:literal, $name:literal, $advice:literal; )*) => {
         /// Why something was refused or dropped. Encoded as its code, one byte: the derived encoding would be the place
         /// in this list, and a reason added in the middle would change what nodes of the older version read.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(into = "u8", try_from = "u8")]
         #[repr(u8)]
         pub enum DropReason {
-            $( $(#[$doc])* $variant = $code, )*
+            $( $(#[doc = $doc])* $variant = $code, )*
         }
 
         impl DropReason {
@@ -25,6 +25,11 @@ macro_rules! drop_reasons {
             /// The stable name: metric label and log field.
             pub fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $name, )* }
+            }
+
+            /// When it arises, in one sentence.
+            pub fn meaning(self) -> &'static str {
+                match self { $( Self::$variant => concat!($($doc),*).trim_start(), )* }
             }
 
             /// What follows from it: what the one who is refused, or the operator, can do.

@@ -1,0 +1,104 @@
+//! PROTOCOL.md says what the code does: its table of reasons and its limits are compared with the code.
+
+#![allow(clippy::expect_used, clippy::unwrap_used)] // a panic is how a test says no
+
+use mesh_core::drop_reason::DropReason;
+use mesh_core::{limits, packet, routing_policy};
+
+fn document() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../PROTOCOL.md");
+    std::fs::read_to_string(path).expect("PROTOCOL.md lies at the root of the repository")
+}
+
+#[test]
+fn every_reason_has_its_row_and_every_row_its_reason() {
+    let rows: Vec<String> = DropReason::ALL
+        .iter()
+        .map(|reason| {
+            format!(
+                "| {} | `{}` | {} | {} |",
+                reason.code(),
+                reason.as_str(),
+                reason.meaning(),
+                reason.advice()
+            )
+        })
+        .collect();
+    let document = document();
+    let (_, after) = document
+        .split_once("| code | name | when | what to do |\n|---|---|---|---|\n")
+        .expect("the table of reasons");
+    let written: Vec<&str> = after.lines().take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(written, rows, "PROTOCOL.md should read:\n{}", rows.join("\n"));
+}
+
+#[test]
+fn limits_are_written_as_they_are() {
+    let document = document();
+    let bytes = |name: &str, value: usize| (name.to_owned(), format!("{value} bytes"));
+    let count = |name: &str, value: u64| (name.to_owned(), value.to_string());
+    let time =
+        |name: &str, value: std::time::Duration| (name.to_owned(), format!("{} ms", value.as_millis()));
+    let msat = |name: &str, value: u64| (name.to_owned(), format!("{value} msat"));
+    let written = [
+        count("MAX_HOPS", limits::MAX_HOPS as u64),
+        bytes("MAX_PAYLOAD_BYTES", limits::MAX_PAYLOAD_BYTES),
+        bytes("MAX_FRAME_BYTES", limits::MAX_FRAME_BYTES),
+        bytes("MAX_CONTROL_BYTES", limits::MAX_CONTROL_BYTES),
+        bytes("UNIT_BYTES", limits::UNIT_BYTES),
+        bytes("MAX_PROTOCOL_ID_BYTES", limits::MAX_PROTOCOL_ID_BYTES),
+        bytes("MAX_INNER_HEADER_BYTES", limits::MAX_INNER_HEADER_BYTES),
+        bytes("HEADER_BYTES", packet::HEADER_BYTES),
+        time("DISCOVERY_TIMEOUT", limits::DISCOVERY_TIMEOUT),
+        time("DISCOVERY_GATHER", limits::DISCOVERY_GATHER),
+        time("RETRY_INTERVAL", limits::RETRY_INTERVAL),
+        time("ROUTE_LIFETIME", limits::ROUTE_LIFETIME),
+        count("MAX_COPIES_PER_REQUEST", limits::MAX_COPIES_PER_REQUEST as u64),
+        count("MAX_ANSWERS_PER_REQUEST", limits::MAX_ANSWERS_PER_REQUEST as u64),
+        time("OPEN_TIMEOUT", limits::OPEN_TIMEOUT),
+        time("SETTLEMENT_WAIT", limits::SETTLEMENT_WAIT),
+        time("PAY_BY", limits::PAY_BY),
+        time("REDEEM_AFTER_PAY_BY", limits::REDEEM_AFTER_PAY_BY),
+        time("REPLAY_MEMORY", limits::REPLAY_MEMORY),
+        time("SESSION_LIFETIME", limits::SESSION_LIFETIME),
+        time("CLOCK_SKEW", limits::CLOCK_SKEW),
+        count("SEQUENCE_WINDOW", limits::SEQUENCE_WINDOW),
+        msat("MIN_SHARE_MSAT", limits::MIN_SHARE_MSAT),
+        msat("ACCOUNT_LEASE_MSAT", limits::ACCOUNT_LEASE_MSAT),
+        bytes(
+            "BACK_ALLOWANCE_BASE_BYTES",
+            limits::BACK_ALLOWANCE_BASE_BYTES as usize,
+        ),
+        bytes(
+            "BACK_ALLOWANCE_BYTES_PER_UNIT",
+            limits::BACK_ALLOWANCE_BYTES_PER_UNIT as usize,
+        ),
+        count("RECEIPT_EVERY_PACKETS", limits::RECEIPT_EVERY_PACKETS),
+        time("RECEIPT_INTERVAL", limits::RECEIPT_INTERVAL),
+        time("HOP_ERROR_INTERVAL", limits::HOP_ERROR_INTERVAL),
+        count("CONTROL_MESSAGES_PER_SECOND", limits::CONTROL_MESSAGES_PER_SECOND),
+        count("CONTROL_BURST", limits::CONTROL_BURST),
+        count(
+            "MAX_OPEN_QUOTES_PER_NEIGHBOUR",
+            limits::MAX_OPEN_QUOTES_PER_NEIGHBOUR as u64,
+        ),
+        count(
+            "MAX_FREE_SESSIONS_PER_NEIGHBOUR",
+            limits::MAX_FREE_SESSIONS_PER_NEIGHBOUR as u64,
+        ),
+        bytes("BITCOIN_P2P_MAX_BYTES", routing_policy::BITCOIN_P2P_MAX_BYTES),
+        count(
+            "BITCOIN_P2P_MAX_MESSAGES",
+            routing_policy::BITCOIN_P2P_MAX_MESSAGES as u64,
+        ),
+        bytes("GOVERNANCE_MAX_BYTES", routing_policy::GOVERNANCE_MAX_BYTES),
+        bytes("STRATUM_SETUP_MAX_BYTES", routing_policy::STRATUM_SETUP_MAX_BYTES),
+    ];
+    for (name, value) in written {
+        let row = format!("| `{name}` | {value} |");
+        assert!(
+            document.contains(&row),
+            "PROTOCOL.md should have a row that begins with: {row}"
+        );
+    }
+}
