@@ -160,6 +160,11 @@ impl NodeHandle {
             .map_err(CommandError::Refused)
     }
 
+    /// Waits until the node has stopped.
+    pub async fn stopped(&self) {
+        self.commands.closed().await;
+    }
+
     /// What arrives for one protocol (`Some("")`: for none), or all of it. A reader that falls 256 packets behind loses
     /// the newest.
     pub fn deliveries(&self, protocol: Option<String>) -> mpsc::Receiver<Delivery> {
