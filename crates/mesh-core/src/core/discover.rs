@@ -125,9 +125,13 @@ impl Core {
             return Err(DropReason::Expired);
         }
         let (destination, max_hops) = (discovery.destination, discovery.max_hops);
-        let first = !std::mem::replace(&mut discovery.gathering, true);
         let path = certificate.path.clone();
         self.routes.insert(certificate, now.unix)?;
+        // Only a route that can be used ends the search: one priced beyond all money must not keep the rest waiting.
+        let first = self
+            .discovery
+            .own_mut(command)
+            .is_some_and(|discovery| !std::mem::replace(&mut discovery.gathering, true));
         self.event(Event::RouteDiscovered { path });
         if self.known_routes(now, &destination, max_hops).len() >= MAX_ROUTES_PER_DESTINATION {
             self.end_discovery(now, command);
