@@ -405,6 +405,9 @@ impl Core {
                     invoice: invoice.clone(),
                     wait: SETTLEMENT_WAIT,
                 };
+                // Kept while the wallet is asked: the neighbour may leave meanwhile, and whoever takes its place in the
+                // table must not get its session.
+                self.neighbours.retain(pending.from);
                 self.pending_opens.insert(id, pending);
                 self.ask_wallet(Asked::ProofOf(id), question);
                 Ok(())
@@ -456,6 +459,7 @@ impl Core {
         let Some(pending) = self.pending_opens.remove(id) else {
             return;
         };
+        let from = pending.from;
         let redeemed = found.and_then(|(facts, settlement)| self.redeem(now, &pending, &facts, settlement));
         let outcome = match redeemed {
             Ok(()) => self.finish_open(now, pending),
@@ -467,6 +471,7 @@ impl Core {
             self.outputs
                 .push_back(crate::event::Output::Dropped { reason, link: None });
         }
+        self.neighbours.release(from);
     }
 
     fn redeem(
