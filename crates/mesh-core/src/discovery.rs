@@ -63,6 +63,10 @@ impl RouteDiscovery {
         let key = (requester, nonce);
         match self.seen.get_mut(&key) {
             Some(ways) if ways.len() >= most => Err(DropReason::AlreadyRelayed),
+            // Half for one neighbour: a villain that repeats what it hears would else use up the honest ways.
+            Some(ways) if ways.iter().filter(|way| **way == previous).count() >= most / 2 => {
+                Err(DropReason::AlreadyRelayed)
+            }
             Some(ways) => {
                 ways.push(previous);
                 Ok(())
