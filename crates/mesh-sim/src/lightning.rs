@@ -130,6 +130,12 @@ impl Lightning {
         self.balances.values().sum::<u64>() + self.fees_msat == self.poured_in_msat
     }
 
+    /// The preimage of an invoice, as a Lightning node learns it that a payment was to pass through: it is no money.
+    pub fn preimage(&self, invoice: &str) -> Option<[u8; 32]> {
+        let facts = read_invoice(invoice).ok()?;
+        self.issued.get(&facts.payment_hash).map(|issued| issued.preimage)
+    }
+
     /// Makes an invoice of a node's wallet, as its node would ask for it; villains ask for whatever they like.
     /// Returns it with its payment hash and preimage.
     pub fn issue(

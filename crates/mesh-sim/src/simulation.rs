@@ -771,6 +771,11 @@ impl Simulation {
         std::mem::take(&mut self.nodes[villain.0].inbox)
     }
 
+    /// How many frames wait in a villain's inbox.
+    pub fn heard(&self, villain: NodeIndex) -> usize {
+        self.nodes[villain.0].inbox.len()
+    }
+
     /// The checker of signatures that all nodes share.
     pub fn signatures(&self) -> Arc<MemoisingVerifier> {
         self.signatures.clone()
