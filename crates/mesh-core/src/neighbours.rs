@@ -8,7 +8,7 @@ use crate::bucket::TokenBucket;
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
-use crate::limits::{CONTROL_BURST, CONTROL_MESSAGES_PER_SECOND, MAX_NEIGHBOURS};
+use crate::limits::{CONTROL_BURST, CONTROL_MESSAGES_PER_SECOND, MAX_FRAME_BYTES, MAX_NEIGHBOURS};
 use crate::time::Instant;
 
 /// A neighbour's place in the table; valid while it has a link or a session refers to it.
@@ -52,6 +52,15 @@ impl Neighbours {
         }
     }
 
+    /// What a quiet neighbour may send at once: two seconds' worth, and at least one packet of the largest size, which
+    /// would otherwise never get through. With no quota nothing gets through.
+    fn free_burst(&self) -> u64 {
+        match self.free_bytes_per_second {
+            0 => 0,
+            rate => rate.saturating_mul(2).max(MAX_FRAME_BYTES as u64),
+        }
+    }
+
     /// A link came up. An older link of the same neighbour is forgotten.
     pub fn link_up(&mut self, link: LinkId, peer: NodeId, now: Instant) -> Result<Neighbour, DropReason> {
         let slot = match self.by_id.get(&peer) {
@@ -75,11 +84,7 @@ impl Neighbours {
             id: peer,
             link: None,
             control: TokenBucket::new(CONTROL_MESSAGES_PER_SECOND, CONTROL_BURST, now),
-            free_bytes: TokenBucket::new(
-                self.free_bytes_per_second,
-                self.free_bytes_per_second.saturating_mul(2),
-                now,
-            ),
+            free_bytes: TokenBucket::new(self.free_bytes_per_second, self.free_burst(), now),
             free_sessions: 0,
             references: 0,
         };
@@ -191,6 +196,17 @@ mod tests {
             ),
             (1, 0, 0)
         );
+    }
+
+    #[test]
+    fn the_smallest_quota_lets_the_largest_packet_through_and_no_quota_nothing() {
+        for (quota, passes) in [(1, true), (0, false)] {
+            let mut neighbours = Neighbours::new(1, quota);
+            let neighbour = neighbours.link_up(LinkId(1), id(1), Instant(0)).unwrap();
+            let state = neighbours.get_mut(neighbour).unwrap();
+            assert_eq!(state.free_bytes.take(MAX_FRAME_BYTES as u64, Instant(0)), passes);
+            assert!(!state.free_bytes.take(1, Instant(0)));
+        }
     }
 
     #[test]
