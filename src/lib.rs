@@ -1,6 +1,12 @@
-//! blvm-mesh
+//! Payment-gated mesh networking for Bitcoin nodes: the hands around [`mesh_core`].
+//!
+//! A program that embeds a node builds a [`node::NodeConfig`], starts a [`node::RunningNode`] and talks to it through
+//! [`handle::NodeHandle`]. Everything a node decides is decided in [`mesh_core::core::Core`]; this package owns the
+//! sockets, the disk, the clock and the wallet, and obeys. ARCHITECTURE.md shows the whole.
 
 pub mod admin;
+pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod data_dir;
