@@ -331,10 +331,12 @@ impl MeshManager {
 
     fn on_frame(&mut self, now: Now, link: LinkId, channel: Channel, frame: Bytes) {
         let input = match (Preamble::parse(&frame).map(|preamble| preamble.kind), channel) {
-            (Ok(FrameKind::Data | FrameKind::Back), Channel::Data)
-            | (Ok(FrameKind::Open | FrameKind::HopError), Channel::Control) => {
-                Input::Frame { link, frame }
-            }
+            (Ok(FrameKind::Data | FrameKind::Back), Channel::Data) => Input::Frame { link, frame },
+            // An open may wait for the wallet, and a slice would keep the whole buffer that the link read it into.
+            (Ok(FrameKind::Open | FrameKind::HopError), Channel::Control) => Input::Frame {
+                link,
+                frame: Bytes::copy_from_slice(&frame),
+            },
             (Ok(FrameKind::Control), Channel::Control) => match self.submit_check(now, link, frame)
             {
                 Ok(()) => return,
@@ -356,7 +358,7 @@ impl MeshManager {
         if !state.control_budget.take(1, now.instant) {
             return Err(DropReason::RateLimited);
         }
-        self.checker.submit(link, frame)
+        self.checker.submit(link, &frame)
     }
 
     fn on_command(&mut self, inbox: CommandInbox) {

@@ -305,7 +305,9 @@ mod tests {
             account: [2; 32],
             credit_msat: 3,
             treasury_msat: 4,
+            pay_by: UnixMillis(5),
             redeem_by: UnixMillis(5),
+            previous: NodeId([6; 32]),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The dear checks, done before the core and beside it: signatures of control messages, invoices, the wallet.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,27 +10,87 @@ use mesh_core::check::{Checked, check};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Input, LinkId, Payment, Ticket, WalletAnswer, WalletQuestion};
 use mesh_core::identity::{Ed25519Verifier, NodeId};
+use mesh_core::limits::MAX_CONTROL_BYTES;
 use mesh_core::verifier::{InvoiceFacts, Settlement, read_invoice};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use crate::wallet::{InvoiceRequest, InvoiceStatus, PayRequest, Wallet, WalletError};
+use crate::handle::lock;
+use crate::wallet::{InvoiceRequest, InvoiceStatus, PayRequest, PaymentStatus, Wallet, WalletError};
 
-/// Control frames that wait to be checked, all links together. A quote request over ten hops takes 0.3 ms, so this is
-/// the work of a third of a second.
-const CHECK_QUEUE: usize = 1024;
+/// Control frames of one link that wait to be checked. A quote request over ten hops takes 0.3 ms, so this is the work
+/// of a twelfth of a second; a relay that serves many payers at once stays below.
+const LANE_FRAMES: usize = 256;
 
-/// Checks control frames in order, off the loop.
+/// Bytes of them: with the 128 neighbours that a node has by default, 64 MiB at the very worst.
+const LANE_BYTES: usize = 512 * 1024;
+
+/// Checks control frames off the loop: those of one link in their order, the links by turns, so that a neighbour that
+/// floods waits for itself and nobody else for it.
 pub(crate) struct Checker {
-    frames: mpsc::Sender<(LinkId, Bytes)>,
+    waiting: Arc<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lanes: Mutex<Lanes>,
+    filled: Notify,
+}
+
+/// What waits, by link. A lane is there only while something is in it.
+#[derive(Default)]
+struct Lanes {
+    by_link: BTreeMap<LinkId, Lane>,
+    served: Option<LinkId>,
+}
+
+#[derive(Default)]
+struct Lane {
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Lanes {
+    fn push(&mut self, link: LinkId, frame: Bytes) -> Result<(), DropReason> {
+        let lane = self.by_link.entry(link).or_default();
+        let full = lane.frames.len() >= LANE_FRAMES || lane.bytes + frame.len() > LANE_BYTES;
+        // The first always fits: no frame is longer than what a lane takes.
+        if full {
+            return Err(DropReason::RateLimited);
+        }
+        lane.bytes += frame.len();
+        lane.frames.push_back(frame);
+        Ok(())
+    }
+
+    /// The next frame of the link whose turn it is.
+    fn pop(&mut self) -> Option<(LinkId, Bytes)> {
+        let after = self.served.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut turn = self.by_link.range((after, Bound::Unbounded));
+        let link = *turn.next().or_else(|| self.by_link.iter().next())?.0;
+        self.served = Some(link);
+        let lane = self.by_link.get_mut(&link)?;
+        let frame = lane.frames.pop_front()?;
+        lane.bytes -= frame.len();
+        if lane.frames.is_empty() {
+            self.by_link.remove(&link);
+        }
+        Some((link, frame))
+    }
 }
 
 impl Checker {
     /// Starts the worker; what it finds comes out of `inputs`.
     pub(crate) fn start(me: NodeId, inputs: mpsc::Sender<Input>, tasks: &mut JoinSet<()>) -> Self {
-        let (frames, mut queue) = mpsc::channel::<(LinkId, Bytes)>(CHECK_QUEUE);
+        let waiting = Arc::new(Waiting::default());
+        let queue = waiting.clone();
         tasks.spawn(async move {
-            while let Some((link, frame)) = queue.recv().await {
+            loop {
+                let next = lock(&queue.lanes).pop();
+                let Some((link, frame)) = next else {
+                    queue.filled.notified().await;
+                    continue;
+                };
                 let input = match check(&frame, &me, &Ed25519Verifier) {
                     Ok(message) => checked(link, message),
                     Err(reason) => Input::Rejected { link, reason },
@@ -39,14 +101,18 @@ impl Checker {
                 tokio::task::yield_now().await;
             }
         });
-        Self { frames }
+        Self { waiting }
     }
 
-    /// Hands a frame over; refused when too many wait.
-    pub(crate) fn submit(&self, link: LinkId, frame: Bytes) -> Result<(), DropReason> {
-        self.frames
-            .try_send((link, frame))
-            .map_err(|_| DropReason::RateLimited)
+    /// Hands a frame over; refused when too many of this link wait.
+    pub(crate) fn submit(&self, link: LinkId, frame: &Bytes) -> Result<(), DropReason> {
+        if frame.len() > MAX_CONTROL_BYTES {
+            return Err(DropReason::Oversize);
+        }
+        // A slice would keep the whole buffer that the link read it into.
+        lock(&self.waiting.lanes).push(link, Bytes::copy_from_slice(frame))?;
+        self.waiting.filled.notify_one();
+        Ok(())
     }
 }
 
@@ -89,6 +155,12 @@ pub(crate) fn ask_wallet(
             WalletQuestion::CheckProof { invoice, wait } => {
                 WalletAnswer::Proof(check_proof(wallet.as_ref(), &invoice, wait).await)
             }
+            WalletQuestion::Settlement { payment_hash } => {
+                WalletAnswer::Settlement(settlement(wallet.invoice_status(payment_hash).await))
+            }
+            WalletQuestion::LookUp { payment_hash } => {
+                WalletAnswer::Paid(look_up(wallet.as_ref(), payment_hash).await)
+            }
             WalletQuestion::Pay {
                 invoice,
                 max_fee_msat,
@@ -106,7 +178,12 @@ async fn check_proof(
     wait: Duration,
 ) -> Result<(InvoiceFacts, Settlement), DropReason> {
     let facts = read_invoice(invoice)?;
-    let settlement = match wallet.wait_settled(facts.payment_hash, wait).await {
+    let said = wallet.wait_settled(facts.payment_hash, wait).await;
+    Ok((facts, settlement(said)))
+}
+
+fn settlement(said: Result<InvoiceStatus, WalletError>) -> Settlement {
+    match said {
         Ok(InvoiceStatus::Settled { amount_msat }) => Settlement::Settled { amount_msat },
         Ok(InvoiceStatus::Unknown) => Settlement::Unknown,
         Ok(InvoiceStatus::Open) => Settlement::Open,
@@ -116,8 +193,24 @@ async fn check_proof(
             tracing::warn!(%error, "the wallet could not say whether an invoice is settled; it counts as unsettled");
             Settlement::Open
         }
-    };
-    Ok((facts, settlement))
+    }
+}
+
+/// What became of a payment. Only what the wallet is sure of counts as failed.
+async fn look_up(wallet: &dyn Wallet, payment_hash: [u8; 32]) -> Result<Payment, DropReason> {
+    match wallet.payment_status(payment_hash).await {
+        Ok(PaymentStatus::Succeeded(paid)) => Ok(Payment {
+            preimage: paid.preimage,
+            amount_msat: paid.amount_msat,
+            fee_msat: paid.fee_msat,
+        }),
+        Ok(PaymentStatus::Unknown | PaymentStatus::Failed(_)) => Err(DropReason::PaymentFailed),
+        Ok(PaymentStatus::InFlight) => Err(DropReason::PaymentUnknown),
+        Err(error) => {
+            tracing::warn!(%error, "the wallet could not say what became of a payment; it will be asked again");
+            Err(DropReason::PaymentUnknown)
+        }
+    }
 }
 
 async fn pay(
@@ -148,5 +241,43 @@ async fn pay(
                 DropReason::PaymentUnknown
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(byte: u8) -> Bytes {
+        Bytes::from(vec![byte; 10])
+    }
+
+    #[test]
+    fn flooder_waits_for_itself_and_the_others_take_their_turns() {
+        let mut lanes = Lanes::default();
+        let (flooder, quiet, late) = (LinkId(5), LinkId(7), LinkId(2));
+        let taken = (0..1000)
+            .filter(|_| lanes.push(flooder, frame(0)).is_ok())
+            .count();
+        assert_eq!(taken, LANE_FRAMES);
+        for byte in 1..=2 {
+            lanes.push(quiet, frame(byte)).unwrap();
+            lanes.push(late, frame(byte)).unwrap();
+        }
+        let order: Vec<_> = std::iter::from_fn(|| lanes.pop()).collect();
+        assert_eq!(order.len(), LANE_FRAMES + 4);
+        let of = |link| order.iter().filter(move |(from, _)| *from == link);
+        assert!(of(quiet).map(|(_, frame)| frame[0]).eq([1, 2]), "in order");
+        let last_of_others = order.iter().rposition(|(link, _)| *link != flooder).unwrap();
+        assert!(last_of_others < 6, "{last_of_others}");
+        assert!(lanes.by_link.is_empty());
+    }
+
+    #[test]
+    fn lane_holds_no_more_bytes_than_it_says_and_takes_the_longest_message() {
+        let mut lanes = Lanes::default();
+        let longest = Bytes::from(vec![0; MAX_CONTROL_BYTES]);
+        let taken = (0..100).filter(|_| lanes.push(LinkId(1), longest.clone()).is_ok());
+        assert_eq!(taken.count(), LANE_BYTES / MAX_CONTROL_BYTES);
     }
 }

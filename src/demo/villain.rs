@@ -348,6 +348,9 @@ async fn ask(wallet: &DevnetWallet, question: WalletQuestion) -> WalletAnswer {
             };
             WalletAnswer::Proof(read_invoice(&invoice).map(believed))
         }
+        // A villain forgets what it quoted and what it began.
+        WalletQuestion::Settlement { .. } => WalletAnswer::Settlement(Settlement::Unknown),
+        WalletQuestion::LookUp { .. } => WalletAnswer::Paid(Err(DropReason::PaymentFailed)),
         WalletQuestion::Pay {
             invoice,
             max_fee_msat,

@@ -24,6 +24,7 @@ mod open_session;
 mod pay;
 mod payee;
 mod relay;
+mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use crate::discovery::RouteDiscovery;
 use crate::drop_reason::DropReason;
 use crate::entropy::Entropy;
 use crate::event::{
-    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Status, Ticket,
+    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Status, Ticket, WalletQuestion,
 };
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
@@ -88,6 +89,7 @@ enum Timer {
     OpenRetry(SessionId),
     OpenEnds(SessionId),
     OwnSessionEnds(SessionId),
+    LookUpPayments,
 }
 
 /// Why a question was put to the wallet.
@@ -95,6 +97,8 @@ enum Asked {
     InvoiceFor(Box<payee::PendingQuote>),
     ProofOf(SessionId),
     Payment { quotes: RequestId, place: usize },
+    LookUp([u8; 32]),
+    SettlementOf([u8; 32]),
 }
 
 /// One mesh node, without hands.
@@ -200,16 +204,26 @@ impl Core {
                 }
                 Record::Account(account) => self.accounts.restore(account)?,
                 Record::TreasuryOwed(msat) => self.treasury_owed_msat = msat,
+                Record::Proof(proof) if proof.is_under_way() => {
+                    self.payer.under_way.insert(proof.payment_hash, proof);
+                }
                 Record::Proof(proof) => {
+                    self.payer.under_way.remove(&proof.payment_hash);
                     let purse = self.payer.purses.at(&proof.payee)?;
                     purse.proofs.insert(proof.payment_hash, proof);
                 }
-                Record::ProofRedeemed { payment_hash } => self.payer.purses.forget_proof(&payment_hash),
+                Record::ProofRedeemed { payment_hash } => {
+                    self.payer.under_way.remove(&payment_hash);
+                    self.payer.purses.forget_proof(&payment_hash);
+                }
                 Record::Credit { payee, msat } => {
                     let purse = self.payer.purses.at(&payee)?;
                     (purse.credit_msat, purse.durable_msat) = (msat, msat);
                 }
             }
+        }
+        if !self.payer.under_way.is_empty() {
+            self.set_timer(now.instant, Timer::LookUpPayments);
         }
         Ok(())
     }
@@ -358,6 +372,7 @@ impl Core {
                 Timer::QuoteRetry(quotes) => self.retry_quotes(now, quotes),
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(quotes),
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
+                Timer::LookUpPayments => self.look_up_payments(),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(&session),
                 Timer::OwnSessionEnds(session) => {
@@ -380,6 +395,10 @@ impl Core {
                 payment_hash,
                 redeemed_until: None,
             });
+        }
+        for payment_hash in self.quotes.take_unpaid(now.unix) {
+            let question = WalletQuestion::Settlement { payment_hash };
+            self.ask_wallet(Asked::SettlementOf(payment_hash), question);
         }
         self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
@@ -455,7 +474,7 @@ impl Core {
         self.timers.insert((at, timer));
     }
 
-    fn ask_wallet(&mut self, asked: Asked, question: crate::event::WalletQuestion) {
+    fn ask_wallet(&mut self, asked: Asked, question: WalletQuestion) {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
         self.asked.insert(ticket, asked);

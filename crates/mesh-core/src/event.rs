@@ -409,6 +409,16 @@ pub enum WalletQuestion {
         /// How long to wait at the most.
         wait: Duration,
     },
+    /// Say whether an invoice of one's own was paid; at once.
+    Settlement {
+        /// Its payment hash.
+        payment_hash: [u8; 32],
+    },
+    /// Say what became of a payment; at once, and without paying.
+    LookUp {
+        /// Its payment hash.
+        payment_hash: [u8; 32],
+    },
     /// Pay an invoice; paying the same one twice pays once.
     Pay {
         /// The invoice.
@@ -425,6 +435,8 @@ impl std::fmt::Debug for WalletQuestion {
         match self {
             Self::CreateInvoice { amount_msat, .. } => write!(f, "CreateInvoice({amount_msat} msat)"),
             Self::CheckProof { .. } => f.write_str("CheckProof"),
+            Self::Settlement { .. } => f.write_str("Settlement"),
+            Self::LookUp { .. } => f.write_str("LookUp"),
             Self::Pay { max_fee_msat, .. } => write!(f, "Pay(fee at most {max_fee_msat} msat)"),
         }
     }
@@ -437,7 +449,9 @@ pub enum WalletAnswer {
     Invoice(Result<(String, [u8; 32]), DropReason>),
     /// What the shown invoice says, and what the wallet says of it.
     Proof(Result<(InvoiceFacts, Settlement), DropReason>),
-    /// The payment, or why there is none.
+    /// What the wallet says of an invoice of its own.
+    Settlement(Settlement),
+    /// The payment, or why there is none: [`DropReason::PaymentFailed`] when it is certain that none was made.
     Paid(Result<Payment, DropReason>),
 }
 

@@ -36,6 +36,17 @@ pub struct PurchasedProof {
     pub redeem_by: UnixMillis,
 }
 
+impl PurchasedProof {
+    /// Stands for the preimage as long as the payment is under way. A payee that makes this its real preimage only
+    /// cheats itself out of being shown it.
+    pub const UNDER_WAY: [u8; 32] = [0; 32];
+
+    /// Whether the payment was begun and its outcome is not known.
+    pub fn is_under_way(&self) -> bool {
+        matches!(&self.proof, PaymentProof::Lightning { preimage, .. } if *preimage == Self::UNDER_WAY)
+    }
+}
+
 /// This node's money at one payee.
 #[derive(Debug, Default)]
 pub struct Purse {
@@ -291,4 +302,7 @@ pub struct Payer {
     pub sessions: BTreeMap<SessionId, OwnSession>,
     /// Money at others.
     pub purses: Purses,
+    /// Payments of unknown outcome, by payment hash: at most those that were being paid when an earlier life ended or
+    /// that the wallet could not tell the end of.
+    pub under_way: BTreeMap<[u8; 32], PurchasedProof>,
 }

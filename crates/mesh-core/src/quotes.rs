@@ -4,13 +4,14 @@
 //! not used in time. An invoice that was paid stays redeemable until redeem-by, in whatever open its proof is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
 use crate::keys::DhSecret;
-use crate::limits::{MAX_OPEN_QUOTES, MAX_OPEN_QUOTES_PER_NEIGHBOUR};
+use crate::limits::{MAX_OPEN_QUOTES, MAX_OPEN_QUOTES_PER_NEIGHBOUR, PAY_BY};
 use crate::message::QuoteId;
 use crate::open::Transcript;
 use crate::routing_policy::TrafficClass;
@@ -60,8 +61,12 @@ pub struct InvoiceRecord {
     pub credit_msat: u64,
     /// The treasury's part in it, in msat.
     pub treasury_msat: u64,
+    /// Until when it may be paid.
+    pub pay_by: UnixMillis,
     /// Until when it is redeemed.
     pub redeem_by: UnixMillis,
+    /// The neighbour the quote was asked over.
+    pub previous: NodeId,
 }
 
 impl InvoiceRecord {
@@ -97,8 +102,17 @@ pub struct QuoteBook {
     keys_by_expiry: BTreeSet<(UnixMillis, QuoteId)>,
     invoices: BTreeMap<[u8; 32], InvoiceRecord>,
     invoices_by_expiry: BTreeSet<(UnixMillis, [u8; 32])>,
+    /// Invoices not known to be paid, and when the wallet is to be asked about them.
+    unpaid: BTreeMap<[u8; 32], UnixMillis>,
+    unpaid_by_time: BTreeSet<(UnixMillis, [u8; 32])>,
     per_neighbour: BTreeMap<NodeId, usize>,
 }
+
+/// How long after pay-by the wallet is asked whether an invoice was paid: what arrived in time is settled by then.
+const ASK_AFTER_PAY_BY: Duration = Duration::from_secs(60);
+
+/// Invoices that the wallet is asked about in one step.
+const ASKED_PER_STEP: usize = 64;
 
 impl QuoteBook {
     /// Whether one more quote may be given to a request that came over `previous`.
@@ -144,12 +158,7 @@ impl QuoteBook {
             return false;
         };
         self.keys_by_expiry.remove(&(key.record.expires, *id));
-        if let Some(count) = self.per_neighbour.get_mut(&key.record.previous) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_neighbour.remove(&key.record.previous);
-            }
-        }
+        self.release(&key.record.previous);
         true
     }
 
@@ -167,7 +176,49 @@ impl QuoteBook {
         self.close_invoice(&record.payment_hash);
         self.invoices_by_expiry
             .insert((record.redeem_by, record.payment_hash));
+        self.ask_at(record.payment_hash, record.pay_by + ASK_AFTER_PAY_BY);
+        *self.per_neighbour.entry(record.previous).or_default() += 1;
         self.invoices.insert(record.payment_hash, record);
+    }
+
+    /// A bounded part of the invoices that can no longer be paid: whether they were is the wallet's to say. Each is
+    /// named once, then again a while later unless [`QuoteBook::note_paid`] or [`QuoteBook::close_invoice`] follows.
+    /// Without asking, a neighbour that never pays would fill the table for a day.
+    pub fn take_unpaid(&mut self, now: UnixMillis) -> Vec<[u8; 32]> {
+        let due = self.unpaid_by_time.iter().take_while(|(ask, _)| *ask < now);
+        let due: Vec<[u8; 32]> = due.take(ASKED_PER_STEP).map(|(_, payment_hash)| *payment_hash).collect();
+        for payment_hash in &due {
+            self.ask_at(*payment_hash, now + PAY_BY);
+        }
+        due
+    }
+
+    fn ask_at(&mut self, payment_hash: [u8; 32], at: UnixMillis) {
+        if let Some(before) = self.unpaid.insert(payment_hash, at) {
+            self.unpaid_by_time.remove(&(before, payment_hash));
+        }
+        self.unpaid_by_time.insert((at, payment_hash));
+    }
+
+    /// An invoice was paid: it stays until it is redeemed or its time is over, and no longer counts against the
+    /// neighbour.
+    pub fn note_paid(&mut self, payment_hash: &[u8; 32]) {
+        let Some(ask) = self.unpaid.remove(payment_hash) else {
+            return;
+        };
+        self.unpaid_by_time.remove(&(ask, *payment_hash));
+        if let Some(previous) = self.invoices.get(payment_hash).map(|invoice| invoice.previous) {
+            self.release(&previous);
+        }
+    }
+
+    fn release(&mut self, neighbour: &NodeId) {
+        if let Some(count) = self.per_neighbour.get_mut(neighbour) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_neighbour.remove(neighbour);
+            }
+        }
     }
 
     /// The invoice with that payment hash.
@@ -177,6 +228,8 @@ impl QuoteBook {
 
     /// Forgets an invoice: it was redeemed, or can no longer be.
     pub fn close_invoice(&mut self, payment_hash: &[u8; 32]) -> bool {
+        // While it is there, so that it no longer counts against its neighbour.
+        self.note_paid(payment_hash);
         let Some(record) = self.invoices.remove(payment_hash) else {
             return false;
         };
@@ -260,7 +313,9 @@ mod tests {
             account: [2; 32],
             credit_msat: 1000,
             treasury_msat: 0,
+            pay_by: UnixMillis(1),
             redeem_by: UnixMillis(redeem_by),
+            previous: NodeId([9; 32]),
         };
         let mut book = QuoteBook::default();
         for record in [invoice(1, 10), invoice(2, 20), invoice(3, 5)] {
@@ -270,6 +325,42 @@ mod tests {
         assert!(book.expire_invoices(UnixMillis(10)).is_empty());
         assert_eq!(book.expire_invoices(UnixMillis(11)), [[1; 32]]);
         assert!(book.invoice(&[1; 32]).is_none() && book.invoice(&[2; 32]).is_some());
+    }
+
+    #[test]
+    fn unpaid_invoices_are_asked_about_and_fill_only_their_neighbours_share() {
+        let invoice = |number: u32| {
+            let mut payment_hash = [0; 32];
+            payment_hash[..4].copy_from_slice(&number.to_be_bytes());
+            InvoiceRecord {
+                payment_hash,
+                account: [2; 32],
+                credit_msat: 1000,
+                treasury_msat: 0,
+                pay_by: UnixMillis(0),
+                redeem_by: UnixMillis(u64::MAX),
+                previous: NodeId([3; 32]),
+            }
+        };
+        let mut book = QuoteBook::default();
+        for number in 0..MAX_OPEN_QUOTES_PER_NEIGHBOUR as u32 {
+            book.insert_invoice(invoice(number));
+        }
+        let (flooder, honest) = (NodeId([3; 32]), NodeId([4; 32]));
+        assert_eq!(book.check_room(&flooder), Err(DropReason::TableFull));
+        assert_eq!(book.check_room(&honest), Ok(()));
+        assert!(book.take_unpaid(UnixMillis(0)).is_empty(), "they may still be paid");
+
+        let asked = book.take_unpaid(UnixMillis(0) + ASK_AFTER_PAY_BY + Duration::from_secs(1));
+        assert_eq!(asked.len(), ASKED_PER_STEP);
+        book.note_paid(&asked[0]);
+        book.note_paid(&asked[0]);
+        assert!(book.invoice(&asked[0]).is_some(), "what was paid stays redeemable");
+        assert!(asked[1..].iter().all(|payment_hash| book.close_invoice(payment_hash)));
+        assert_eq!(book.check_room(&flooder), Ok(()));
+        let counted = MAX_OPEN_QUOTES_PER_NEIGHBOUR - ASKED_PER_STEP;
+        assert_eq!((book.unpaid.len(), book.per_neighbour[&flooder]), (counted, counted));
+        assert_eq!(book.unpaid_by_time.len(), counted);
     }
 
     #[test]

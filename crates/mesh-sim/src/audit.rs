@@ -283,12 +283,20 @@ impl Simulation {
         }
     }
 
-    /// Whether the payer wrote the proof down before anything else could happen. Villains keep no books.
+    /// Whether the payer can still show the proof. Villains keep no books.
     fn holds_proof(&self, payment: &SettledPayment) -> bool {
-        let payer = payment.payer;
-        self.nodes[payer.0].is_villain
-            || self.disk(payer).iter().any(
-                |record| matches!(record, Record::Proof(proof) if proof.payment_hash == payment.payment_hash),
-            )
+        let mut held = self.nodes[payment.payer.0].is_villain;
+        for record in self.disk(payment.payer) {
+            match record {
+                Record::Proof(proof) if proof.payment_hash == payment.payment_hash => {
+                    held = !proof.is_under_way();
+                }
+                Record::ProofRedeemed { payment_hash } if *payment_hash == payment.payment_hash => {
+                    held = false
+                }
+                _ => {}
+            }
+        }
+        held
     }
 }

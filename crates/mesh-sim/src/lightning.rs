@@ -32,6 +32,8 @@ pub struct WalletSpec {
     pub fee_ppm: u32,
     /// Payments that fail without anything spent, in parts per million.
     pub fails: u32,
+    /// Payments that go through while the wallet cannot tell so until it is asked again, in parts per million.
+    pub unknown: u32,
 }
 
 impl Default for WalletSpec {
@@ -42,6 +44,7 @@ impl Default for WalletSpec {
             settles_after: Duration::ZERO,
             fee_ppm: 1000,
             fails: 0,
+            unknown: 0,
         }
     }
 }
@@ -66,6 +69,7 @@ pub struct SettledPayment {
 struct Issued {
     payee: NodeIndex,
     preimage: [u8; 32],
+    expires: UnixMillis,
     settled: Option<SettledPayment>,
 }
 
@@ -167,6 +171,7 @@ impl Lightning {
         let issued = Issued {
             payee,
             preimage,
+            expires: UnixMillis(now.seconds() * 1000) + expiry,
             settled: None,
         };
         self.issued.insert(payment_hash, issued);
@@ -217,13 +222,21 @@ impl Lightning {
         Ok(payment(preimage, &settled))
     }
 
+    fn is_settled(&self, invoice: &str) -> bool {
+        let issued = read_invoice(invoice)
+            .ok()
+            .and_then(|facts| self.issued.get(&facts.payment_hash));
+        issued.is_some_and(|issued| issued.settled.is_some())
+    }
+
     /// How long after it was asked a question is first looked at.
     pub(crate) fn delay(&self, question: &WalletQuestion) -> Duration {
         match question {
             WalletQuestion::Pay { .. } => self.spec.pays_after,
-            WalletQuestion::CreateInvoice { .. } | WalletQuestion::CheckProof { .. } => {
-                self.spec.answers_after
-            }
+            WalletQuestion::CreateInvoice { .. }
+            | WalletQuestion::CheckProof { .. }
+            | WalletQuestion::Settlement { .. }
+            | WalletQuestion::LookUp { .. } => self.spec.answers_after,
         }
     }
 
@@ -248,7 +261,20 @@ impl Lightning {
                 invoice,
                 max_fee_msat,
                 ..
-            } => WalletAnswer::Paid(self.pay(node, invoice, *max_fee_msat, now, random)),
+            } => {
+                let known_before = self.is_settled(invoice);
+                let paid = self.pay(node, invoice, *max_fee_msat, now, random);
+                let untold = !known_before && paid.is_ok() && random.chance(self.spec.unknown);
+                WalletAnswer::Paid(if untold {
+                    Err(DropReason::PaymentUnknown)
+                } else {
+                    paid
+                })
+            }
+            WalletQuestion::Settlement { payment_hash } => {
+                WalletAnswer::Settlement(self.settlement_of(node, payment_hash, now))
+            }
+            WalletQuestion::LookUp { payment_hash } => WalletAnswer::Paid(self.look_up(node, payment_hash)),
             WalletQuestion::CheckProof { invoice, wait } => match self.settlement(node, invoice, now) {
                 Ok((_, Settlement::Open)) if now < asked + *wait => {
                     return Outcome::LookAgainAfter(Duration::from_millis(100));
@@ -265,19 +291,29 @@ impl Lightning {
         now: UnixMillis,
     ) -> Result<(InvoiceFacts, Settlement), DropReason> {
         let facts = read_invoice(invoice)?;
-        let issued = self
-            .issued
-            .get(&facts.payment_hash)
-            .filter(|issued| issued.payee == node);
-        let settlement = match issued.map(|issued| issued.settled) {
-            None => Settlement::Unknown,
-            Some(Some(settled)) if settled.visible <= now => Settlement::Settled {
-                amount_msat: settled.amount_msat,
-            },
-            Some(None) if facts.expires < now => Settlement::Dead,
-            Some(_) => Settlement::Open,
-        };
+        let settlement = self.settlement_of(node, &facts.payment_hash, now);
         Ok((facts, settlement))
+    }
+
+    fn settlement_of(&self, node: NodeIndex, payment_hash: &[u8; 32], now: UnixMillis) -> Settlement {
+        let issued = self.issued.get(payment_hash).filter(|issued| issued.payee == node);
+        match issued {
+            None => Settlement::Unknown,
+            Some(issued) => match issued.settled {
+                Some(settled) if settled.visible <= now => Settlement::Settled {
+                    amount_msat: settled.amount_msat,
+                },
+                None if issued.expires < now => Settlement::Dead,
+                Some(_) | None => Settlement::Open,
+            },
+        }
+    }
+
+    fn look_up(&self, node: NodeIndex, payment_hash: &[u8; 32]) -> Result<Payment, DropReason> {
+        let issued = self.issued.get(payment_hash);
+        let paid = issued.and_then(|issued| Some((issued, issued.settled.filter(|settled| settled.payer == node)?)));
+        let (issued, settled) = paid.ok_or(DropReason::PaymentFailed)?;
+        Ok(payment(issued.preimage, &settled))
     }
 }
 

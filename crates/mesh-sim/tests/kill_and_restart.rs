@@ -225,27 +225,41 @@ fn crashed_hop_forgets_at_most_its_lease_and_to_its_own_loss() {
 }
 
 #[test]
-fn payer_killed_after_paying_shows_the_proof_in_its_next_life() {
+fn payer_killed_while_paying_pays_nobody_twice_and_shows_the_proofs_in_its_next_life() {
+    for point in [CrashPoint::BeforeWriting, CrashPoint::AfterWriting] {
+        for seed in SEEDS {
+            let (mut sim, [a, b, c]) = row(seed, [0, 3, 5]);
+            sim.crash_at(
+                a,
+                point,
+                |record| matches!(record, Record::Proof(proof) if !proof.is_under_way()),
+            );
+            assert!(sim.establish_once(a, c, TrafficClass::Paid, 500).is_err());
+            sim.run_for(Duration::from_secs(1));
+            sim.restart(a);
+            sim.run_for(Duration::from_secs(1));
+            let trip = sim.establish(a, c, TrafficClass::Paid, 500).unwrap();
+            packets(&mut sim, a, &trip, 400);
+            for payee in [b, c] {
+                let payments = sim.lightning.settled().filter(|payment| payment.payee == payee);
+                assert_eq!(payments.count(), 1, "{point:?} {seed}");
+            }
+            assert_eq!(sim.audit().unwrap().unredeemed, 0, "{point:?} {seed}");
+        }
+    }
+}
+
+#[test]
+fn payment_of_unknown_outcome_is_looked_up_and_never_paid_twice() {
     for seed in SEEDS {
-        let (mut sim, [a, b, c]) = row(seed, [0, 3, 5]);
-        sim.crash_at(a, CrashPoint::AfterWriting, |record| {
-            matches!(record, Record::Proof(_))
-        });
-        assert!(sim.establish_once(a, c, TrafficClass::Paid, 500).is_err());
-        sim.restart(a);
-        sim.run_for(Duration::from_secs(1));
-        sim.establish(a, c, TrafficClass::Paid, 500).unwrap();
-        let to_b = sim
-            .lightning
-            .settled()
-            .filter(|payment| payment.payee == b)
-            .count();
-        let to_c = sim
-            .lightning
-            .settled()
-            .filter(|payment| payment.payee == c)
-            .count();
-        assert!(to_b + to_c <= 3, "what was written down is not paid again");
+        let (mut sim, [a, _, c]) = row(seed, [0, 3, 5]);
+        sim.lightning.spec.unknown = 1_000_000;
+        let refusal = sim.establish_once(a, c, TrafficClass::Paid, 500).unwrap_err();
+        assert_eq!(refusal.reason, DropReason::PaymentUnknown);
+        sim.run_for(Duration::from_secs(65));
+        sim.establish_once(a, c, TrafficClass::Paid, 500).unwrap();
+        assert_eq!(sim.lightning.settled().count(), 2);
+        assert_eq!(sim.audit().unwrap().unredeemed, 0);
     }
 }
 

@@ -12,13 +12,14 @@ use crate::identity::NodeId;
 use crate::limits::{DISCOVERY_TIMEOUT, MAX_PENDING_COMMANDS, PAY_BY, RETRY_INTERVAL};
 use crate::message::{ControlMessage, QuoteAnswer, QuoteRequest, QuoteResponse, RequestId};
 use crate::neighbours::Neighbour;
-use crate::payer::{Opening, PurchasedProof, QuoteSet};
+use crate::payer::{AcceptedQuote, Opening, PurchasedProof, QuoteSet};
 use crate::payment_proof::PaymentProof;
 use crate::routing_policy::TrafficClass;
 use crate::time::Now;
 use crate::verifier::InvoiceFacts;
 
 use super::open_session::hash_of_shown;
+use super::under_way::purchase;
 use super::{Asked, Core, Timer};
 
 /// How long the wallet may try to pay one share.
@@ -280,6 +281,11 @@ impl Core {
                     self.open_session(now, opening)?;
                 } else {
                     self.payer.openings.insert(quotes, opening);
+                    for (place, ..) in &bills {
+                        if let Some(accepted) = self.accepted(quotes, *place) {
+                            self.note_begun(now, &accepted);
+                        }
+                    }
                     for (place, _, invoice) in bills {
                         let question = WalletQuestion::Pay {
                             invoice,
@@ -374,10 +380,7 @@ impl Core {
         place: usize,
         paid: Result<Payment, DropReason>,
     ) {
-        let Some(set) = self.payer.quote_sets.get(&quotes) else {
-            return;
-        };
-        let Some(Some(accepted)) = set.quotes.get(place).cloned() else {
+        let Some(accepted) = self.accepted(quotes, place) else {
             return;
         };
         let payee = accepted.quote.payee;
@@ -389,28 +392,16 @@ impl Core {
         match paid {
             Ok(payment) => {
                 opening.paid.push((payee, payment.amount_msat, payment.fee_msat));
-                let proof = PaymentProof::Lightning {
-                    invoice: accepted.quote.invoice.clone().unwrap_or_default(),
-                    preimage: payment.preimage,
-                    amount_msats: payment.amount_msat,
-                    timestamp: now.unix.seconds(),
-                    expires_at: accepted.quote.redeem_by.seconds(),
-                };
-                if let Some(slot) = opening.proofs.get_mut(place) {
-                    *slot = Some(proof.clone());
-                }
-                if let Some(payment_hash) = accepted.payment_hash {
-                    self.keep_proof(PurchasedProof {
-                        payee,
-                        payment_hash,
-                        proof,
-                        credit_msat: accepted.terms.credit_msat,
-                        redeem_by: accepted.quote.redeem_by,
-                    });
+                if let Some(purchased) = purchase(now, &accepted, payment.preimage, payment.amount_msat) {
+                    if let Some(slot) = opening.proofs.get_mut(place) {
+                        *slot = Some(purchased.proof.clone());
+                    }
+                    self.keep_proof(purchased);
                 }
             }
             Err(reason) => {
                 opening.failure.get_or_insert((payee, reason));
+                self.note_failed(now, &accepted, reason);
             }
         }
         if done {
@@ -418,8 +409,18 @@ impl Core {
         }
     }
 
+    fn accepted(&self, quotes: RequestId, place: usize) -> Option<AcceptedQuote> {
+        self.payer
+            .quote_sets
+            .get(&quotes)?
+            .quotes
+            .get(place)
+            .cloned()
+            .flatten()
+    }
+
     /// What was paid is written down before it is shown to anybody: it is money until it is redeemed.
-    fn keep_proof(&mut self, proof: PurchasedProof) {
+    pub(super) fn keep_proof(&mut self, proof: PurchasedProof) {
         match self.payer.purses.at(&proof.payee) {
             Ok(purse) => {
                 purse.proofs.insert(proof.payment_hash, proof.clone());

@@ -247,7 +247,9 @@ impl Core {
                 account: pending.account,
                 credit_msat: pending.terms.credit_msat,
                 treasury_msat: pending.terms.treasury_msat,
+                pay_by: pending.pay_by,
                 redeem_by: pending.redeem_by,
+                previous: pending.previous,
             };
             self.quotes.insert_invoice(invoice);
             self.persist(Record::Invoice(invoice));

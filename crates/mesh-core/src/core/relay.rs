@@ -92,7 +92,10 @@ impl Core {
         session.window.mark(view.sequence);
         session.grant_back(units);
         match (next, content) {
-            (Some(link), _) => self.outputs.push_back(Output::Forward { link, frame: frame.clone() }),
+            (Some(link), _) => self.outputs.push_back(Output::Forward {
+                link,
+                frame: frame.clone(),
+            }),
             (None, Some(content)) => self.deliver(now, view, units, content),
             // A session has a next hop or an end.
             (None, None) => return Err(DropReason::BadRoute),

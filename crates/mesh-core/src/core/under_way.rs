@@ -1,0 +1,119 @@
+//! Payments whose outcome is not known: begun by an earlier life, or left open by the wallet.
+//!
+//! A payment is written down before the wallet is asked to make it. Else a node killed in between would have paid for a
+//! preimage that only its wallet knows and that it never shows to anybody. What was begun is looked up in the wallet
+//! until the wallet knows: never paid again, since that might be twice.
+
+use std::time::Duration;
+
+use crate::drop_reason::DropReason;
+use crate::event::{Payment, Record, WalletQuestion};
+use crate::payer::{AcceptedQuote, PurchasedProof};
+use crate::payment_proof::PaymentProof;
+use crate::time::Now;
+
+use super::{Asked, Core, Timer};
+
+/// How long after a look-up that told nothing the wallet is asked again.
+const LOOK_UP_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Core {
+    /// Writes down that the payment of this quote is about to begin.
+    pub(super) fn note_begun(&mut self, now: Now, accepted: &AcceptedQuote) {
+        if let Some(begun) = purchase(
+            now,
+            accepted,
+            PurchasedProof::UNDER_WAY,
+            accepted.quote.amount_msat,
+        ) {
+            self.persist(Record::Proof(begun));
+        }
+    }
+
+    /// A payment did not go through. One of unknown outcome is money until the opposite is known.
+    pub(super) fn note_failed(&mut self, now: Now, accepted: &AcceptedQuote, reason: DropReason) {
+        let Some(begun) = purchase(
+            now,
+            accepted,
+            PurchasedProof::UNDER_WAY,
+            accepted.quote.amount_msat,
+        ) else {
+            return;
+        };
+        if reason == DropReason::PaymentUnknown {
+            self.payer.under_way.insert(begun.payment_hash, begun);
+            self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
+        } else {
+            self.persist(Record::ProofRedeemed {
+                payment_hash: begun.payment_hash,
+            });
+        }
+    }
+
+    /// Asks the wallet what became of every payment of unknown outcome.
+    pub(super) fn look_up_payments(&mut self) {
+        let unknown: Vec<[u8; 32]> = self.payer.under_way.keys().copied().collect();
+        for payment_hash in unknown {
+            let question = WalletQuestion::LookUp { payment_hash };
+            self.ask_wallet(Asked::LookUp(payment_hash), question);
+        }
+    }
+
+    pub(super) fn on_look_up(
+        &mut self,
+        now: Now,
+        payment_hash: [u8; 32],
+        found: Result<Payment, DropReason>,
+    ) {
+        let Some(begun) = self.payer.under_way.remove(&payment_hash) else {
+            return;
+        };
+        match (found, begun.proof.clone()) {
+            (
+                Ok(payment),
+                PaymentProof::Lightning {
+                    invoice,
+                    timestamp,
+                    expires_at,
+                    ..
+                },
+            ) => self.keep_proof(PurchasedProof {
+                proof: PaymentProof::Lightning {
+                    invoice,
+                    preimage: payment.preimage,
+                    amount_msats: payment.amount_msat,
+                    timestamp,
+                    expires_at,
+                },
+                ..begun
+            }),
+            (Err(reason), _) if reason != DropReason::PaymentFailed && now.unix <= begun.redeem_by => {
+                self.payer.under_way.insert(payment_hash, begun);
+                self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
+            }
+            _ => self.persist(Record::ProofRedeemed { payment_hash }),
+        }
+    }
+}
+
+/// What paying this quote buys; none when there is nothing to pay.
+pub(super) fn purchase(
+    now: Now,
+    accepted: &AcceptedQuote,
+    preimage: [u8; 32],
+    amount_msats: u64,
+) -> Option<PurchasedProof> {
+    Some(PurchasedProof {
+        payee: accepted.quote.payee,
+        payment_hash: accepted.payment_hash?,
+        proof: PaymentProof::Lightning {
+            invoice: accepted.quote.invoice.clone()?,
+            preimage,
+            amount_msats,
+            timestamp: now.unix.seconds(),
+            expires_at: accepted.quote.redeem_by.seconds(),
+        },
+        credit_msat: accepted.terms.credit_msat,
+        redeem_by: accepted.quote.redeem_by,
+    })
+}
