@@ -8,7 +8,9 @@
 //!
 //! Outputs are obeyed in their order (but see [`Output`] for packets). What stands before an [`Output::Persist`] may
 //! become visible at any time; what stands after it only when the record is durable: a hop that forwarded an open
-//! before it wrote the redemption down could be killed in between and honour the same payment twice.
+//! before it wrote the redemption down could be killed in between and honour the same payment twice. The records that
+//! follow from one input become durable together or not at all: a credit without the redemption that it came from
+//! would be given twice.
 //!
 //! Every question to the wallet is answered exactly once, every command gets exactly one answer. When nothing happens,
 //! feed [`Input::Timeout`] at [`Core::next_timeout`].
@@ -23,11 +25,13 @@ mod discover;
 mod open_session;
 mod pay;
 mod payee;
+mod quoting;
 mod relay;
 mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -36,7 +40,8 @@ use crate::discovery::RouteDiscovery;
 use crate::drop_reason::DropReason;
 use crate::entropy::Entropy;
 use crate::event::{
-    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Status, Ticket, WalletQuestion,
+    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Status, Ticket,
+    WalletQuestion,
 };
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
@@ -74,10 +79,15 @@ pub struct CoreConfig {
     pub seed: [u8; 32],
 }
 
+/// Pause between two bounded parts of forgetting old redemptions: packets go first, and a million are forgotten within
+/// seconds.
+const FORGET_ON_AFTER: Duration = Duration::from_millis(5);
+
 /// Everything that waits for a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Housekeeping,
+    ForgetRedeemed,
     SessionEnds(SessionId),
     ReceiptDue(SessionId),
     DiscoveryRetry(CommandId),
@@ -94,7 +104,7 @@ enum Timer {
 
 /// Why a question was put to the wallet.
 enum Asked {
-    InvoiceFor(Box<payee::PendingQuote>),
+    InvoiceFor(Box<quoting::PendingQuote>),
     ProofOf(SessionId),
     Payment { quotes: RequestId, place: usize },
     LookUp([u8; 32]),
@@ -119,7 +129,7 @@ pub struct Core {
     quotes: QuoteBook,
     replay: ReplayPrevention,
     pending_opens: BTreeMap<SessionId, payee::PendingOpen>,
-    quote_relays: Relays<RequestId, payee::QuoteRelay>,
+    quote_relays: Relays<RequestId, quoting::QuoteRelay>,
     earned_msat: u64,
     treasury_owed_msat: u64,
 
@@ -363,8 +373,13 @@ impl Core {
             self.timers.pop_first();
             match timer {
                 Timer::Housekeeping => self.housekeeping(now),
+                Timer::ForgetRedeemed => {
+                    if self.replay.expire(now.unix) {
+                        self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
+                    }
+                }
                 Timer::SessionEnds(session) => self.end_session(&session),
-                Timer::ReceiptDue(session) => self.receipt_due(now, &session),
+                Timer::ReceiptDue(session) => self.receipt_due(&session),
                 Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
                 Timer::DiscoveryGathered(command) | Timer::DiscoveryEnds(command) => {
                     self.end_discovery(now, command)
@@ -386,7 +401,9 @@ impl Core {
         self.discovery.expire(now.instant);
         self.quote_relays.expire(now.instant);
         self.routes.expire(now.unix);
-        self.replay.expire(now.unix);
+        if self.replay.expire(now.unix) {
+            self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
+        }
         for id in self.quotes.expire_keys(now.unix) {
             self.persist(Record::QuoteKeyErased(id));
         }

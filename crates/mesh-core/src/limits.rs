@@ -77,6 +77,10 @@ pub const MAX_OPEN_QUOTES_PER_NEIGHBOUR: usize = 4096;
 /// Sessions a node takes part in at once, as router or destination.
 pub const MAX_SESSIONS: usize = 65_536;
 
+/// Sessions that come from one neighbour or go to it: one that opens sessions at the price of a single unit each fills
+/// its own share of the table only.
+pub const MAX_SESSIONS_PER_NEIGHBOUR: usize = MAX_SESSIONS / 4;
+
 /// Free sessions per neighbour: free traffic must not crowd out paid.
 pub const MAX_FREE_SESSIONS_PER_NEIGHBOUR: usize = 256;
 

@@ -31,6 +31,13 @@ pub struct NeighbourState {
     references: usize,
 }
 
+impl NeighbourState {
+    /// Sessions that come from it or go to it.
+    pub fn references(&self) -> usize {
+        self.references
+    }
+}
+
 /// All neighbours, with and without a live link.
 pub struct Neighbours {
     slots: Vec<Option<NeighbourState>>,

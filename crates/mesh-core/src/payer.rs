@@ -8,7 +8,7 @@ use crate::drop_reason::DropReason;
 use crate::event::CommandId;
 use crate::identity::{NodeId, Signature};
 use crate::keys::{DhSecret, SessionId};
-use crate::limits::MAX_PURSES;
+use crate::limits::{MAX_PURSES, REDEEM_AFTER_PAY_BY};
 use crate::message::{PayeeTerms, Quote, QuoteRequest, RequestId};
 use crate::open::{Receipt, SourceSession};
 use crate::payment_proof::PaymentProof;
@@ -202,7 +202,7 @@ impl QuoteSet {
             && quote.price_msat <= terms.price_msat
             && quote.amount_msat == terms.amount_msat()
             && quote.pay_by > now
-            && quote.redeem_by >= quote.pay_by
+            && quote.redeem_by >= quote.pay_by + REDEEM_AFTER_PAY_BY
             && quote.invoice.is_some() == (quote.amount_msat > 0);
         if !as_asked {
             return Err(DropReason::QuoteMismatch);

@@ -186,7 +186,10 @@ impl QuoteBook {
     /// Without asking, a neighbour that never pays would fill the table for a day.
     pub fn take_unpaid(&mut self, now: UnixMillis) -> Vec<[u8; 32]> {
         let due = self.unpaid_by_time.iter().take_while(|(ask, _)| *ask < now);
-        let due: Vec<[u8; 32]> = due.take(ASKED_PER_STEP).map(|(_, payment_hash)| *payment_hash).collect();
+        let due: Vec<[u8; 32]> = due
+            .take(ASKED_PER_STEP)
+            .map(|(_, payment_hash)| *payment_hash)
+            .collect();
         for payment_hash in &due {
             self.ask_at(*payment_hash, now + PAY_BY);
         }
@@ -349,17 +352,30 @@ mod tests {
         let (flooder, honest) = (NodeId([3; 32]), NodeId([4; 32]));
         assert_eq!(book.check_room(&flooder), Err(DropReason::TableFull));
         assert_eq!(book.check_room(&honest), Ok(()));
-        assert!(book.take_unpaid(UnixMillis(0)).is_empty(), "they may still be paid");
+        assert!(
+            book.take_unpaid(UnixMillis(0)).is_empty(),
+            "they may still be paid"
+        );
 
         let asked = book.take_unpaid(UnixMillis(0) + ASK_AFTER_PAY_BY + Duration::from_secs(1));
         assert_eq!(asked.len(), ASKED_PER_STEP);
         book.note_paid(&asked[0]);
         book.note_paid(&asked[0]);
-        assert!(book.invoice(&asked[0]).is_some(), "what was paid stays redeemable");
-        assert!(asked[1..].iter().all(|payment_hash| book.close_invoice(payment_hash)));
+        assert!(
+            book.invoice(&asked[0]).is_some(),
+            "what was paid stays redeemable"
+        );
+        assert!(
+            asked[1..]
+                .iter()
+                .all(|payment_hash| book.close_invoice(payment_hash))
+        );
         assert_eq!(book.check_room(&flooder), Ok(()));
         let counted = MAX_OPEN_QUOTES_PER_NEIGHBOUR - ASKED_PER_STEP;
-        assert_eq!((book.unpaid.len(), book.per_neighbour[&flooder]), (counted, counted));
+        assert_eq!(
+            (book.unpaid.len(), book.per_neighbour[&flooder]),
+            (counted, counted)
+        );
         assert_eq!(book.unpaid_by_time.len(), counted);
     }
 

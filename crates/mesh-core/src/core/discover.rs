@@ -177,7 +177,8 @@ impl Core {
         if request.path.len() > max_hops {
             return Err(DropReason::BadRoute);
         }
-        if request.deadline < now.unix || request.deadline > now.unix + DISCOVERY_TIMEOUT + CLOCK_SKEW {
+        let missed = request.deadline + CLOCK_SKEW < now.unix;
+        if missed || request.deadline > now.unix + DISCOVERY_TIMEOUT + CLOCK_SKEW {
             return Err(DropReason::Expired);
         }
         let is_destination = request.destination == me;

@@ -1,56 +1,28 @@
-//! As payee: quotes asked of this node, and sessions opened through or to it.
+//! As payee: sessions opened through or to this node, and the proofs of payment shown with them.
 
 use bytes::Bytes;
 
 use crate::account::AccountSlot;
 use crate::drop_reason::DropReason;
-use crate::event::{Channel, Event, LinkId, Record, WalletQuestion};
-use crate::identity::{NodeId, Signature, SignatureContext};
-use crate::keys::{HopSecret, PayloadSeal, TagKey};
+use crate::event::{Channel, Event, LinkId, Output, Record, WalletQuestion};
+use crate::keys::{HopSecret, PayloadSeal, SessionId, TagKey};
 use crate::limits::{
-    MAX_FREE_SESSIONS_PER_NEIGHBOUR, MAX_PENDING_INVOICES, MAX_PENDING_OPENS, PAY_BY, REDEEM_AFTER_PAY_BY,
+    CLOCK_SKEW, MAX_FREE_SESSIONS_PER_NEIGHBOUR, MAX_PENDING_OPENS, MAX_SESSIONS_PER_NEIGHBOUR,
     SESSION_LIFETIME, SETTLEMENT_WAIT,
 };
-use crate::message::{
-    ControlMessage, PayeeTerms, Quote, QuoteAnswer, QuoteId, QuoteRequest, QuoteResponse, RequestId,
-    refusal_bytes,
-};
+use crate::message::{ControlMessage, QuoteId};
 use crate::neighbours::Neighbour;
 use crate::open::{
     BackMessage, DestinationBox, HopBox, HopRefusal, OpenView, Transcript, advance, build_hop_error,
 };
 use crate::payment_proof::PaymentProof;
-use crate::quotes::{InvoiceRecord, QuoteKeyRecord};
+use crate::quotes::InvoiceRecord;
 use crate::replay::SequenceWindow;
-use crate::routing_policy::TrafficClass;
 use crate::session::{DestinationEnd, HopSession};
-use crate::time::{Now, UnixMillis};
-use crate::verifier::{Commitment, InvoiceFacts, Settlement, ShownProof};
+use crate::time::Now;
+use crate::verifier::{InvoiceFacts, Settlement, ShownProof};
 
 use super::{Asked, Core, Timer};
-
-/// A quote that waits for the wallet's invoice.
-pub(super) struct PendingQuote {
-    request: RequestId,
-    requester: NodeId,
-    digest: [u8; 32],
-    account: [u8; 32],
-    terms: PayeeTerms,
-    class: TrafficClass,
-    previous: NodeId,
-    next: Option<NodeId>,
-    nonce: [u8; 16],
-    pay_by: UnixMillis,
-    redeem_by: UnixMillis,
-}
-
-/// A quote request that passed by.
-pub(super) struct QuoteRelay {
-    digest: [u8; 32],
-    previous: NodeId,
-    next: Option<NodeId>,
-    mine: Option<Bytes>,
-}
 
 /// An open whose proof is being checked.
 pub(super) struct PendingOpen {
@@ -64,251 +36,6 @@ pub(super) struct PendingOpen {
     quote: QuoteId,
 }
 
-/// Quotes.
-impl Core {
-    /// A quote request whose route's signatures were checked.
-    pub(super) fn on_quote_request(
-        &mut self,
-        now: Now,
-        from: Neighbour,
-        request: QuoteRequest,
-    ) -> Result<(), DropReason> {
-        let previous = self.id_of(from)?;
-        let path = &request.certificate.path;
-        let me = self.node_id();
-        let place = path
-            .iter()
-            .position(|node| *node == me)
-            .ok_or(DropReason::WrongHop)?;
-        if place == 0 || path.get(place - 1) != Some(&previous) {
-            return Err(DropReason::WrongHop);
-        }
-        let next = path.get(place + 1).copied();
-        let (id, digest) = (request.id, request.digest());
-        let known = self
-            .quote_relays
-            .get_mut(&id)
-            .map(|relay| (relay.digest, relay.mine.clone()));
-        if let Some((first_digest, mine)) = known {
-            if first_digest != digest {
-                return Err(DropReason::AlreadyRelayed);
-            }
-            self.pass_on(next, request);
-            return match (mine, self.neighbours.link_of(from)) {
-                (Some(frame), Some(link)) => {
-                    self.transmit(link, Channel::Control, frame);
-                    Ok(())
-                }
-                _ => Ok(()),
-            };
-        }
-        self.quote_relays.insert(
-            id,
-            QuoteRelay {
-                digest,
-                previous,
-                next,
-                mine: None,
-            },
-            previous,
-            now.instant,
-        )?;
-        let offered = self.offer(now, &request, digest, place, previous, next);
-        let requester = *path.first().ok_or(DropReason::BadRoute)?;
-        self.pass_on(next, request);
-        match offered {
-            Ok(()) => Ok(()),
-            Err(reason) => {
-                self.refuse_quote(id, requester, &digest, reason);
-                Err(reason)
-            }
-        }
-    }
-
-    fn pass_on(&mut self, next: Option<NodeId>, request: QuoteRequest) {
-        if let Some(next) = next
-            && let Err(reason) = self.send_message(&next, &ControlMessage::QuoteRequest(Box::new(request)))
-        {
-            self.count(reason);
-        }
-    }
-
-    fn offer(
-        &mut self,
-        now: Now,
-        request: &QuoteRequest,
-        digest: [u8; 32],
-        place: usize,
-        previous: NodeId,
-        next: Option<NodeId>,
-    ) -> Result<(), DropReason> {
-        self.policy.admit(request.class)?;
-        if request.certificate.valid_until() < now.unix {
-            return Err(DropReason::Expired);
-        }
-        if next.is_some_and(|next| self.neighbours.link_to(&next).is_none()) {
-            return Err(DropReason::NextHopGone);
-        }
-        self.quotes.check_room(&previous)?;
-        let terms = request.terms(place)?;
-        let pay_by = now.unix + PAY_BY;
-        let pending = PendingQuote {
-            request: request.id,
-            requester: *request.certificate.requester().ok_or(DropReason::BadRoute)?,
-            digest,
-            account: *request.accounts.get(place - 1).ok_or(DropReason::BadRoute)?,
-            terms,
-            class: request.class,
-            previous,
-            next,
-            nonce: self.entropy.bytes16(),
-            pay_by,
-            redeem_by: pay_by + REDEEM_AFTER_PAY_BY,
-        };
-        if terms.amount_msat() == 0 {
-            return self.give_quote(pending, None);
-        }
-        if !self.verifier.payable() {
-            return Err(DropReason::PaymentsUnavailable);
-        }
-        if self.asked.len() >= MAX_PENDING_INVOICES {
-            return Err(DropReason::TableFull);
-        }
-        let commitment = Commitment {
-            payee: &self.node_id(),
-            account: &pending.account,
-            amount_msat: terms.amount_msat(),
-            terms: &digest,
-            pay_by,
-            redeem_by: pending.redeem_by,
-            nonce: &pending.nonce,
-        };
-        let question = WalletQuestion::CreateInvoice {
-            amount_msat: terms.amount_msat(),
-            description_hash: commitment.description_hash(),
-            expiry: PAY_BY,
-        };
-        self.ask_wallet(Asked::InvoiceFor(Box::new(pending)), question);
-        Ok(())
-    }
-
-    pub(super) fn on_invoice(
-        &mut self,
-        pending: PendingQuote,
-        invoice: Result<(String, [u8; 32]), DropReason>,
-    ) {
-        let (request, requester, digest) = (pending.request, pending.requester, pending.digest);
-        let given = invoice.and_then(|invoice| self.give_quote(pending, Some(invoice)));
-        if let Err(reason) = given {
-            self.count(reason);
-            self.refuse_quote(request, requester, &digest, reason);
-        }
-    }
-
-    fn give_quote(
-        &mut self,
-        pending: PendingQuote,
-        invoice: Option<(String, [u8; 32])>,
-    ) -> Result<(), DropReason> {
-        let secret = self.entropy.bytes32();
-        let (invoice, payment_hash) = match invoice {
-            Some((text, hash)) => (Some(text), Some(hash)),
-            None => (None, None),
-        };
-        let quote = Quote {
-            request_digest: pending.digest,
-            payee: self.node_id(),
-            key: crate::keys::DhSecret::new(secret)?.public(),
-            price_msat: pending.terms.price_msat,
-            amount_msat: pending.terms.amount_msat(),
-            invoice,
-            nonce: pending.nonce,
-            pay_by: pending.pay_by,
-            redeem_by: pending.redeem_by,
-            signature: Signature([0; 64]),
-        }
-        .sign(&self.identity);
-        let key = QuoteKeyRecord {
-            id: quote.id(),
-            secret,
-            account: pending.account,
-            previous: pending.previous,
-            next: pending.next,
-            class: pending.class,
-            price_msat: pending.terms.price_msat,
-            // A payment takes until pay-by; the open must still find its key then.
-            expires: pending.pay_by + PAY_BY,
-        };
-        self.quotes.insert_key(key.clone())?;
-        self.persist(Record::QuoteKey(key));
-        if let Some(payment_hash) = payment_hash {
-            let invoice = InvoiceRecord {
-                payment_hash,
-                account: pending.account,
-                credit_msat: pending.terms.credit_msat,
-                treasury_msat: pending.terms.treasury_msat,
-                pay_by: pending.pay_by,
-                redeem_by: pending.redeem_by,
-                previous: pending.previous,
-            };
-            self.quotes.insert_invoice(invoice);
-            self.persist(Record::Invoice(invoice));
-        }
-        self.respond(pending.request, pending.requester, QuoteAnswer::Quote(quote));
-        Ok(())
-    }
-
-    fn refuse_quote(&mut self, request: RequestId, requester: NodeId, digest: &[u8; 32], reason: DropReason) {
-        let signature = self
-            .identity
-            .sign(SignatureContext::Quote, &refusal_bytes(digest, reason));
-        self.respond(
-            request,
-            requester,
-            QuoteAnswer::Refusal {
-                payee: self.node_id(),
-                reason,
-                signature,
-            },
-        );
-    }
-
-    fn respond(&mut self, request: RequestId, requester: NodeId, answer: QuoteAnswer) {
-        let response = ControlMessage::QuoteResponse(QuoteResponse {
-            request,
-            requester,
-            answer,
-        });
-        let Ok(frame) = response.encode() else {
-            return self.count(DropReason::Oversize);
-        };
-        let Some(relay) = self.quote_relays.get_mut(&request) else {
-            return;
-        };
-        relay.mine = Some(frame.clone());
-        let previous = relay.previous;
-        match self.neighbours.link_to(&previous) {
-            Some(link) => self.transmit(link, Channel::Control, frame),
-            None => self.count(DropReason::NextHopGone),
-        }
-    }
-
-    /// Another payee's answer, on its way back to the requester.
-    pub(super) fn relay_quote(&mut self, from: Neighbour, response: QuoteResponse) -> Result<(), DropReason> {
-        let from = self.id_of(from)?;
-        let relay = self
-            .quote_relays
-            .get_mut(&response.request)
-            .ok_or(DropReason::Unsolicited)?;
-        if relay.next != Some(from) {
-            return Err(DropReason::Unsolicited);
-        }
-        let previous = relay.previous;
-        self.send_message(&previous, &ControlMessage::QuoteResponse(response))
-    }
-}
-
-/// Opens.
 impl Core {
     pub(super) fn on_open(&mut self, now: Now, link: LinkId, frame: Bytes) -> Result<(), DropReason> {
         let from = self.charge_control(now, link)?;
@@ -318,7 +45,7 @@ impl Core {
             if session.transcript != view.transcript || session.previous != from {
                 return Err(DropReason::DifferingOpen);
             }
-            return self.repeat_open(now, &view, &frame);
+            return self.repeat_open(&view, &frame);
         }
         if self.pending_opens.contains_key(&id) {
             return Err(DropReason::AlreadyRelayed);
@@ -342,16 +69,17 @@ impl Core {
             hop_box,
             secret,
             quote: view.quote_id(),
-            frame: frame.clone(),
+            // A copy, because the frame is a slice of a buffer that would stay alive for as long as the proof is checked.
+            frame: Bytes::copy_from_slice(&frame),
         };
         let outcome = self.admit(now, id, pending);
         outcome.map_err(|(pending, reason)| self.refuse_open(&pending, reason))
     }
 
     /// The ack or the open of a later hop was lost: nothing is credited again, the open goes on its way again.
-    fn repeat_open(&mut self, now: Now, view: &OpenView<'_>, frame: &Bytes) -> Result<(), DropReason> {
+    fn repeat_open(&mut self, view: &OpenView<'_>, frame: &Bytes) -> Result<(), DropReason> {
         if view.is_destination() {
-            self.send_back(now, &view.session(), &BackMessage::OpenAck);
+            self.send_back(&view.session(), &BackMessage::OpenAck);
             return Ok(());
         }
         let next = self
@@ -391,7 +119,7 @@ impl Core {
     fn admit(
         &mut self,
         now: Now,
-        id: crate::keys::SessionId,
+        id: SessionId,
         pending: PendingOpen,
     ) -> Result<(), (PendingOpen, DropReason)> {
         if let Err(reason) = self.check_box(now, &pending) {
@@ -425,9 +153,7 @@ impl Core {
             return Err(DropReason::QuoteMismatch);
         }
         self.policy.admit(hop_box.class)?;
-        if hop_box.expires <= now.unix
-            || hop_box.expires > now.unix + SESSION_LIFETIME + crate::limits::CLOCK_SKEW
-        {
+        if hop_box.expires <= now.unix || hop_box.expires > now.unix + SESSION_LIFETIME + CLOCK_SKEW {
             return Err(DropReason::Expired);
         }
         if let Some(DestinationBox {
@@ -455,7 +181,7 @@ impl Core {
     pub(super) fn on_proof(
         &mut self,
         now: Now,
-        id: &crate::keys::SessionId,
+        id: &SessionId,
         found: Result<(InvoiceFacts, Settlement), DropReason>,
     ) {
         let Some(pending) = self.pending_opens.remove(id) else {
@@ -470,8 +196,7 @@ impl Core {
         if let Err((pending, reason)) = outcome {
             let reason = self.refuse_open(&pending, reason);
             self.count(reason);
-            self.outputs
-                .push_back(crate::event::Output::Dropped { reason, link: None });
+            self.outputs.push_back(Output::Dropped { reason, link: None });
         }
         self.neighbours.release(from);
     }
@@ -542,7 +267,15 @@ impl Core {
         pending: &PendingOpen,
     ) -> Result<(Option<AccountSlot>, u64, Option<Neighbour>), DropReason> {
         let quote = self.quotes.key(&pending.quote).ok_or(DropReason::UnknownQuote)?;
+        // Another open may have used the quote while this one's proof was being checked.
+        if quote.opened.is_some_and(|opened| opened != pending.transcript) {
+            return Err(DropReason::DifferingOpen);
+        }
         let (price_msat, key) = (quote.record.price_msat, quote.record.account);
+        let previous = self.neighbours.get(pending.from).ok_or(DropReason::WrongHop)?;
+        if previous.references() >= MAX_SESSIONS_PER_NEIGHBOUR {
+            return Err(DropReason::TableFull);
+        }
         let next = match &pending.hop_box.next {
             Some(next) => Some(self.neighbours.by_id(next).ok_or(DropReason::NextHopGone)?),
             None => None,
@@ -584,7 +317,7 @@ impl Core {
             secret,
             quote,
         } = pending;
-        let mut id = crate::keys::SessionId([0; 16]);
+        let mut id = SessionId([0; 16]);
         id.0.copy_from_slice(&transcript[..16]);
         let end = hop_box.destination.map(|destination| {
             Box::new(DestinationEnd {
@@ -640,7 +373,7 @@ impl Core {
             is_destination,
         });
         if is_destination {
-            self.send_back(now, &id, &BackMessage::OpenAck);
+            self.send_back(&id, &BackMessage::OpenAck);
         } else if let Some(link) = next.and_then(|next| self.neighbours.link_of(next)) {
             self.transmit(link, Channel::Control, advance(&frame));
         }
@@ -648,7 +381,7 @@ impl Core {
 
     /// Tells the source why this hop does not open its session: it has proved to hold the account key.
     fn refuse_open(&mut self, pending: &PendingOpen, reason: DropReason) -> DropReason {
-        let mut id = crate::keys::SessionId([0; 16]);
+        let mut id = SessionId([0; 16]);
         id.0.copy_from_slice(&pending.transcript[..16]);
         let account = self.quotes.key(&pending.quote).map(|quote| quote.record.account);
         let credit_msat = account.map_or(0, |account| self.accounts.balance_of(&account));

@@ -6,7 +6,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Channel, Delivery, Event, LinkId, Output, Record};
 use crate::identity::Signature;
 use crate::keys::{SessionId, TAG_BYTES};
-use crate::limits::{HOP_ERROR_INTERVAL, RECEIPT_EVERY_PACKETS, RECEIPT_INTERVAL};
+use crate::limits::{CLOCK_SKEW, HOP_ERROR_INTERVAL, RECEIPT_EVERY_PACKETS, RECEIPT_INTERVAL};
 use crate::open::{BackMessage, HopErrorView, HopRefusal, Receipt, build_hop_error, split_content};
 use crate::packet::{self, FrameKind, PacketParts, PacketView};
 use crate::session::HopSession;
@@ -26,7 +26,7 @@ impl Core {
         if session.previous != from || session.hops != view.hops {
             return Err(DropReason::WrongHop);
         }
-        if view.expiry < now.unix || session.expires < now.unix {
+        if view.expiry + CLOCK_SKEW < now.unix || session.expires < now.unix {
             return Err(DropReason::Expired);
         }
         session.window.check(view.sequence)?;
@@ -56,10 +56,11 @@ impl Core {
             let content = view
                 .sealed()
                 .split_last_chunk::<TAG_BYTES>()
-                .ok_or(DropReason::Malformed)?
+                .ok_or(DropReason::ContentMismatch)?
                 .0;
-            self.policy
-                .check_content(session.class, split_content(content)?.1)?;
+            // The source sealed it this way; the neighbour that brought it has only passed it on.
+            let payload = split_content(content).map_err(|_| DropReason::ContentMismatch)?.1;
+            self.policy.check_content(session.class, payload)?;
         }
         let content = match &session.end {
             Some(end) => Some(view.open(&end.payload).ok_or(DropReason::PayloadAltered)?),
@@ -132,23 +133,23 @@ impl Core {
         end.receipt_due |= start_timer;
         self.outputs.push_back(Output::Deliver(Box::new(delivery)));
         if first || many {
-            self.send_receipt(now, &view.session);
+            self.send_receipt(&view.session);
         } else if start_timer {
             self.set_timer(now.instant + RECEIPT_INTERVAL, Timer::ReceiptDue(view.session));
         }
     }
 
-    pub(super) fn receipt_due(&mut self, now: Now, id: &SessionId) {
+    pub(super) fn receipt_due(&mut self, id: &SessionId) {
         let Some(end) = self.sessions.get_mut(id).and_then(|session| session.end.as_mut()) else {
             return;
         };
         end.receipt_due = false;
         if end.packets > end.receipted {
-            self.send_receipt(now, id);
+            self.send_receipt(id);
         }
     }
 
-    fn send_receipt(&mut self, now: Now, id: &SessionId) {
+    fn send_receipt(&mut self, id: &SessionId) {
         let Some(end) = self.sessions.get_mut(id).and_then(|session| session.end.as_mut()) else {
             return;
         };
@@ -160,17 +161,22 @@ impl Core {
             highest_sequence: end.highest_sequence,
             signature: Signature([0; 64]),
         };
-        end.receipted = end.packets;
+        let packets = end.packets;
         let receipt = receipt.sign(&self.identity);
-        self.send_back(now, id, &BackMessage::Receipt(receipt));
+        let sent = self.send_back(id, &BackMessage::Receipt(receipt));
+        if sent && let Some(end) = self.sessions.get_mut(id).and_then(|session| session.end.as_mut()) {
+            end.receipted = packets;
+        }
     }
 
-    /// As the destination: seals a message for the source and sends it back along the route.
-    pub(super) fn send_back(&mut self, now: Now, id: &SessionId, message: &BackMessage) {
+    /// As the destination: seals a message for the source and sends it back along the route. Whether it went out.
+    pub(super) fn send_back(&mut self, id: &SessionId, message: &BackMessage) -> bool {
         let Some(session) = self.sessions.get_mut(id) else {
-            return;
+            return false;
         };
-        let Some(end) = session.end.as_mut() else { return };
+        let Some(end) = session.end.as_mut() else {
+            return false;
+        };
         let parts = PacketParts {
             kind: FrameKind::Back,
             session: *id,
@@ -192,10 +198,15 @@ impl Core {
             Ok((link, frame))
         });
         match outcome {
-            Ok((link, frame)) => self.transmit(link, Channel::Data, frame),
-            Err(reason) => self.count(reason),
+            Ok((link, frame)) => {
+                self.transmit(link, Channel::Data, frame);
+                true
+            }
+            Err(reason) => {
+                self.count(reason);
+                false
+            }
         }
-        let _ = now;
     }
 
     /// A packet on its way back to the source.
