@@ -296,7 +296,10 @@ impl Lightning {
     }
 
     fn settlement_of(&self, node: NodeIndex, payment_hash: &[u8; 32], now: UnixMillis) -> Settlement {
-        let issued = self.issued.get(payment_hash).filter(|issued| issued.payee == node);
+        let issued = self
+            .issued
+            .get(payment_hash)
+            .filter(|issued| issued.payee == node);
         match issued {
             None => Settlement::Unknown,
             Some(issued) => match issued.settled {
@@ -311,7 +314,8 @@ impl Lightning {
 
     fn look_up(&self, node: NodeIndex, payment_hash: &[u8; 32]) -> Result<Payment, DropReason> {
         let issued = self.issued.get(payment_hash);
-        let paid = issued.and_then(|issued| Some((issued, issued.settled.filter(|settled| settled.payer == node)?)));
+        let paid =
+            issued.and_then(|issued| Some((issued, issued.settled.filter(|settled| settled.payer == node)?)));
         let (issued, settled) = paid.ok_or(DropReason::PaymentFailed)?;
         Ok(payment(issued.preimage, &settled))
     }

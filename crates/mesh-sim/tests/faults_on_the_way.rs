@@ -1,5 +1,7 @@
 //! Frames are lost, doubled and overtaken, one at a time at every stage and all at once: money and packets survive it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! kill -9 at the worst moments: what was paid stays paid, what was spent stays spent.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
+
 mod common;
 
 use std::cell::RefCell;

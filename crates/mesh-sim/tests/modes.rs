@@ -1,5 +1,7 @@
 //! What each mode carries, and for what.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
+
 mod common;
 
 use std::time::Duration;
