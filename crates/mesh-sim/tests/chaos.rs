@@ -1,0 +1,196 @@
+//! Everything at once, by chance: users that send, links that break and lie, nodes that are killed at any moment. When
+//! the dust has settled the books balance and the network works again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that meets the unexpected has failed
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mesh_core::event::Record;
+use mesh_core::routing_policy::TrafficClass;
+use mesh_sim::{CrashPoint, FaultRates, LinkSpec, NodeIndex, NodeSpec, Random, Simulation, Trip};
+
+const NODES: u64 = 7;
+const STEPS: usize = 40;
+
+struct Chaos {
+    sim: Simulation,
+    random: Random,
+    nodes: Vec<NodeIndex>,
+    links: Vec<(NodeIndex, NodeIndex)>,
+    cut: BTreeSet<(NodeIndex, NodeIndex)>,
+    trips: Vec<(NodeIndex, Trip)>,
+}
+
+impl Chaos {
+    fn new(seed: u64) -> Self {
+        let mut sim = Simulation::new(seed);
+        let mut random = Random::new(seed ^ 0xc4a05);
+        let nodes: Vec<_> = (0..NODES)
+            .map(|_| sim.add_node(NodeSpec::paid(random.below(20))))
+            .collect();
+        // A ring keeps everybody reachable, a few chords make for choices.
+        let mut links = BTreeSet::new();
+        for (place, node) in nodes.iter().enumerate() {
+            links.insert((*node, nodes[(place + 1) % nodes.len()]));
+        }
+        for _ in 0..4 {
+            let (a, b) = (
+                nodes[random.below(NODES) as usize],
+                nodes[random.below(NODES) as usize],
+            );
+            if a != b && !links.contains(&(a, b)) && !links.contains(&(b, a)) {
+                links.insert((a, b));
+            }
+        }
+        for (a, b) in &links {
+            let rates = FaultRates {
+                loss: random.below(60_000) as u32,
+                duplicate: random.below(60_000) as u32,
+                reorder: random.below(60_000) as u32,
+                jitter: Duration::from_millis(random.below(30)),
+            };
+            sim.connect(*a, *b, LinkSpec::faulty(rates));
+        }
+        sim.lightning.spec.fails = 50_000;
+        sim.lightning.spec.unknown = 50_000;
+        sim.lightning.spec.settles_after = Duration::from_millis(random.below(3000));
+        Self {
+            sim,
+            random,
+            nodes,
+            links: links.into_iter().collect(),
+            cut: BTreeSet::new(),
+            trips: Vec::new(),
+        }
+    }
+
+    fn any_node(&mut self) -> NodeIndex {
+        self.nodes[self.random.below(NODES) as usize]
+    }
+
+    fn step(&mut self) {
+        let (node, other) = (self.any_node(), self.any_node());
+        match self.random.below(12) {
+            0..=3 if node != other => {
+                let units = 1 + self.random.below(300);
+                if let Ok(trip) = self.sim.establish_once(node, other, TrafficClass::Paid, units) {
+                    self.trips.push((node, trip));
+                }
+            }
+            4..=6 => self.send_some(),
+            7 => {
+                let link = self.links[self.random.below(self.links.len() as u64) as usize];
+                if self.cut.remove(&link) {
+                    self.sim.heal(link.0, link.1);
+                } else {
+                    self.cut.insert(link);
+                    self.sim.cut(link.0, link.1);
+                }
+            }
+            8 if self.sim.is_up(node) => self.sim.kill(node),
+            9 if self.sim.is_up(node) => {
+                let before = self.random.chance(500_000);
+                let point = if before {
+                    CrashPoint::BeforeWriting
+                } else {
+                    CrashPoint::AfterWriting
+                };
+                let payer = self.random.chance(500_000);
+                self.sim.crash_at(node, point, move |record| match record {
+                    Record::Proof(_) | Record::ProofRedeemed { .. } | Record::Credit { .. } => payer,
+                    _ => !payer,
+                });
+            }
+            _ if !self.sim.is_up(node) => self.sim.restart(node),
+            _ => {}
+        }
+        let pause = self.random.below(1500);
+        self.sim.run_for(Duration::from_millis(pause));
+    }
+
+    fn send_some(&mut self) {
+        let Some(last) = (self.trips.len() as u64).checked_sub(1) else {
+            return;
+        };
+        let place = last - self.random.below(last.min(3) + 1);
+        let (source, session) = (self.trips[place as usize].0, self.trips[place as usize].1.session);
+        for number in 0..self.random.below(30) {
+            let payload = vec![number as u8; self.random.below(3000) as usize];
+            if self.sim.send(source, session, "chaos", &payload).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Everybody is brought back, and links behave from now on.
+    fn calm(&mut self) {
+        common::make_faulty(&mut self.sim, FaultRates::default());
+        self.sim.lightning.spec.fails = 0;
+        self.sim.lightning.spec.unknown = 0;
+        for link in std::mem::take(&mut self.cut) {
+            self.sim.heal(link.0, link.1);
+        }
+        for node in self.nodes.clone() {
+            if !self.sim.is_up(node) {
+                self.sim.restart(node);
+            }
+            self.sim.crash_at(node, CrashPoint::BeforeWriting, |_| false);
+        }
+        // Commands end, and payments of unknown outcome are looked up.
+        self.sim.run_for(Duration::from_secs(180));
+    }
+}
+
+#[test]
+fn whatever_happens_the_books_balance_and_the_network_works_again() {
+    let (mut opened, mut delivered) = (0, 0);
+    for seed in 0..60 {
+        let mut chaos = Chaos::new(seed);
+        for _ in 0..STEPS {
+            chaos.step();
+        }
+        chaos.calm();
+        let found = chaos.sim.audit();
+        assert!(found.is_ok(), "seed {seed}: {found:?}");
+        assert_eq!(chaos.sim.unanswered(), 0, "seed {seed}");
+        opened += chaos.trips.len();
+        delivered += chaos
+            .nodes
+            .iter()
+            .map(|node| chaos.sim.deliveries(*node).len())
+            .sum::<usize>();
+
+        let (from, to) = (chaos.nodes[0], chaos.nodes[3]);
+        let trip = chaos.sim.establish(from, to, TrafficClass::Paid, 50);
+        let trip = trip.unwrap_or_else(|refusal| panic!("seed {seed}: {refusal}"));
+        let before = chaos.sim.deliveries(to).len();
+        for _ in 0..50 {
+            let sent = chaos.sim.send(from, trip.session, "", b"calm");
+            assert!(sent.is_ok(), "seed {seed}: {sent:?}");
+        }
+        chaos.sim.settle();
+        let found = chaos.sim.audit();
+        assert!(found.is_ok(), "seed {seed}: {found:?}");
+        assert!(chaos.sim.deliveries(to).len() > before, "seed {seed}");
+    }
+    assert!(
+        opened > 100 && delivered > 1000,
+        "chaos that lets nothing through tests nothing: {opened} {delivered}"
+    );
+}
+
+#[test]
+fn chaos_itself_is_reproducible() {
+    let run = |seed| {
+        let mut chaos = Chaos::new(seed);
+        for _ in 0..STEPS {
+            chaos.step();
+        }
+        chaos.sim.event_hash()
+    };
+    for seed in 0..3 {
+        assert_eq!(run(seed), run(seed));
+    }
+}
