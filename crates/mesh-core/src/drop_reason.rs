@@ -1,7 +1,7 @@
 //! Every end of a packet, message or proof that is not success has a name.
 //!
 //! One enum is the log field, the metric label, the wire code of an authenticated error, the test assertion and the
-//! row in API.md. A new reason is added here, to the table in PROTOCOL.md, and where it arises; nowhere else.
+//! row in PROTOCOL.md. A new reason is added here, to that table, and where it arises; nowhere else.
 
 use std::fmt;
 
