@@ -443,8 +443,13 @@ fn checks(
 
 fn table(header: &[&str], right: &[usize]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
-    for line_between_rows in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .set_header(header);
+    for line_between_rows in [
+        TableComponent::HorizontalLines,
+        TableComponent::MiddleIntersections,
+    ] {
         table.remove_style(line_between_rows);
     }
     for index in right {
