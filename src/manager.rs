@@ -290,11 +290,8 @@ impl MeshManager {
                 tracing::info!(peer = %peer.short(), %address, "link up");
                 let control_budget =
                     TokenBucket::new(CONTROL_MESSAGES_PER_SECOND, CONTROL_BURST, now.instant);
-                let misbehaviour = TokenBucket::new(
-                    MISBEHAVIOUR_FORGIVEN_PER_SECOND,
-                    MISBEHAVIOUR_BURST,
-                    now.instant,
-                );
+                let misbehaviour =
+                    TokenBucket::new(MISBEHAVIOUR_FORGIVEN_PER_SECOND, MISBEHAVIOUR_BURST, now.instant);
                 self.links.insert(
                     link,
                     Link {
@@ -337,8 +334,7 @@ impl MeshManager {
                 link,
                 frame: Bytes::copy_from_slice(&frame),
             },
-            (Ok(FrameKind::Control), Channel::Control) => match self.submit_check(now, link, frame)
-            {
+            (Ok(FrameKind::Control), Channel::Control) => match self.submit_check(now, link, frame) {
                 Ok(()) => return,
                 Err(reason) => Input::Rejected { link, reason },
             },

@@ -79,16 +79,35 @@ impl TestNode {
     }
 }
 
+/// How often something is looked at again that gives no notice: often enough to lose no time, rarely enough to leave the
+/// machine to what is waited for.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
+/// Looks again and again until there is something, for a bounded time.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let found = tokio::time::timeout(PATIENCE, async {
+        let mut again = tokio::time::interval(LOOK_AGAIN);
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            again.tick().await;
+        }
+    });
+    match found.await {
+        Ok(found) => found,
+        Err(_) => panic!("waited in vain for {what}"),
+    }
+}
+
 /// Waits until every node has as many live links as told.
 pub async fn wait_linked(nodes: &[(&TestNode, usize)]) {
-    let all = async {
-        for (node, links) in nodes {
-            while node.status().await.neighbours.len() < *links {
-                tokio::task::yield_now().await;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, all).await.expect("links come up");
+    for (node, links) in nodes {
+        eventually("links", async || {
+            (node.status().await.neighbours.len() >= *links).then_some(())
+        })
+        .await;
+    }
 }
 
 pub fn open_request(destination: NodeId, payload: &[u8]) -> SendRequest {
