@@ -14,6 +14,8 @@ use mesh_core::routing_policy::TrafficClass;
 use mesh_net::{CounterSnapshot, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::store::StoreHealth;
+
 /// Deliveries that wait for one reader. A payload is at most 256 KiB, so a reader that stands still costs 64 MiB.
 const DELIVERY_QUEUE: usize = 256;
 
@@ -91,6 +93,7 @@ pub struct NodeHandle {
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) sessions: Arc<Mutex<BTreeMap<(NodeId, u8), OpenedRoute>>>,
+    pub(crate) store: Arc<StoreHealth>,
 }
 
 /// A session that is kept for the next packet.
@@ -186,6 +189,11 @@ impl NodeHandle {
     /// What happened on its links, by name.
     pub fn link_counters(&self) -> CounterSnapshot {
         self.transport.counters()
+    }
+
+    /// Whether its disk takes what has to survive a crash.
+    pub fn store_health(&self) -> &StoreHealth {
+        &self.store
     }
 
     /// Routes to a node, cheapest first.

@@ -233,14 +233,9 @@ impl MeshManager {
         } = self;
         // Dropping the store waits for the writer, which may wait for a disk: off the runtime's threads.
         let last_write = tokio::task::spawn_blocking(move || {
-            let mut unwritten = Some(unwritten);
-            let clock = clock.now().unix;
-            while let Some(records) = unwritten.take() {
-                if store.submit(records.clone(), clock, || {}).is_err() {
-                    // The batch before is still being written.
-                    std::thread::sleep(Duration::from_millis(5));
-                    unwritten = Some(records);
-                }
+            // At most one batch is under way, so there is room for this one.
+            if let Err(error) = store.submit(unwritten, clock.now().unix, || {}) {
+                tracing::error!(%error, "the last records were not written");
             }
             drop(store);
         });

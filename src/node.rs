@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use mesh_core::core::{Core, CoreConfig};
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::clock::Clock;
 use crate::handle::{NodeHandle, Readers};
 use crate::manager::{ManagerParts, MeshManager};
-use crate::store::{Store, StoreError};
+use crate::store::{Restored, Store, StoreError};
 use crate::wallet::{LightningNetwork, Wallet, WalletError};
 
 /// Commands that wait for the loop.
@@ -93,6 +93,13 @@ pub struct RunningNode {
 impl RunningNode {
     /// Starts a node; must be called within a tokio runtime.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        Self::start_on(config, Store::open).await
+    }
+
+    async fn start_on(
+        config: NodeConfig,
+        open: impl FnOnce(&Path) -> Result<(Store, Restored), StoreError>,
+    ) -> Result<Self, StartError> {
         let info = config.wallet.info().await?;
         if let Some(wallet) = info.network
             && wallet_network(wallet) != config.network
@@ -102,7 +109,7 @@ impl RunningNode {
                 configured: config.network,
             });
         }
-        let (store, restored) = Store::open(&config.data_dir.join("mesh.redb"))?;
+        let (store, restored) = open(&config.data_dir.join("mesh.redb"))?;
         let mut clock = Clock::starting_at(restored.wall_clock);
         let now = clock.now();
 
@@ -140,6 +147,7 @@ impl RunningNode {
             events: events.clone(),
             transport: transport.clone(),
             sessions: Arc::new(Mutex::new(BTreeMap::new())),
+            store: store.health(),
         };
         let parts = ManagerParts {
             core,
@@ -197,3 +205,6 @@ fn wallet_network(network: LightningNetwork) -> BitcoinNetwork {
         LightningNetwork::Regtest => BitcoinNetwork::Regtest,
     }
 }
+
+#[cfg(test)]
+mod tests;

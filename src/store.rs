@@ -2,10 +2,10 @@
 //!
 //! Records that queue up while a commit is under way go into the next one together, so a commit's fsync is shared by
 //! all who wait for it. A disk that refuses is asked again until the node is stopped: whoever waits for durability goes
-//! on waiting and nothing is lost or shown too early.
+//! on waiting and nothing is lost or shown too early. [`StoreHealth`] says whether it refuses.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,10 +34,13 @@ const QUEUE: usize = 2;
 /// How long a refused commit waits before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// How often a disk that refuses is asked again once the node is being stopped: whoever stops it waits for this long.
+const LAST_ATTEMPTS: u32 = 3;
+
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database cannot be opened or read.
+    /// What is in the database makes no sense.
     #[error(
         "the database {path} cannot be read: {reason}; restore it from a backup, or move it away to start with empty accounts"
     )]
@@ -47,9 +50,38 @@ pub enum StoreError {
         /// What the database said.
         reason: String,
     },
+    /// The disk or the operating system refuses.
+    #[error(
+        "the database {path} cannot be opened and written: {reason}; check the disk's free space and the file's permissions"
+    )]
+    Refused {
+        /// The file.
+        path: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// Two nodes on one database would both spend what is in it.
+    #[error("the database {path} is in use by another process; stop that one first")]
+    InUse {
+        /// The file.
+        path: String,
+    },
     /// The writer is gone.
     #[error("the database writer has stopped; restart the node")]
     Stopped,
+}
+
+impl StoreError {
+    fn of(path: &str, error: &redb::Error) -> Self {
+        let (path, reason) = (path.to_owned(), error.to_string());
+        match error {
+            redb::Error::DatabaseAlreadyOpen => Self::InUse { path },
+            redb::Error::Io(io) if io.kind() != std::io::ErrorKind::InvalidData => {
+                Self::Refused { path, reason }
+            }
+            _ => Self::Unreadable { path, reason },
+        }
+    }
 }
 
 /// What was written down in an earlier life.
@@ -67,36 +99,71 @@ struct Batch {
     done: Box<dyn FnOnce() + Send>,
 }
 
+/// How the writing goes. Read by whoever tells the operator.
+#[derive(Debug, Default)]
+pub struct StoreHealth {
+    commits: AtomicU64,
+    failures: AtomicU64,
+    refuses: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl StoreHealth {
+    /// Commits done.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Commits that failed and were tried again.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Whether the disk refused the latest attempt: until it takes one, this node opens no session, credits no payment
+    /// and pays nobody.
+    pub fn refuses(&self) -> bool {
+        self.refuses.load(Ordering::Relaxed)
+    }
+}
+
+/// How the database is opened: at the start, and again whenever it failed.
+type Open = Box<dyn Fn() -> Result<Database, redb::Error> + Send>;
+
 /// The database and its writer thread.
 pub struct Store {
     batches: Option<mpsc::SyncSender<Batch>>,
     writer: Option<JoinHandle<()>>,
-    failures: Arc<AtomicU64>,
-    commits: Arc<AtomicU64>,
+    health: Arc<StoreHealth>,
 }
 
 impl Store {
     /// Opens or creates the database and reads what is in it.
     pub fn open(path: &Path) -> Result<(Self, Restored), StoreError> {
-        let unreadable = |reason: String| StoreError::Unreadable {
-            path: path.display().to_string(),
-            reason,
-        };
-        let database = Database::create(path).map_err(|error| unreadable(error.to_string()))?;
-        prepare(&database).map_err(|error| unreadable(error.to_string()))?;
-        let restored = load(&database).map_err(|error| unreadable(error.to_string()))?;
+        let file = path.to_owned();
+        let open = move || Database::create(&file).map_err(redb::Error::from);
+        Self::open_with(&path.display().to_string(), Box::new(open))
+    }
+
+    fn open_with(path: &str, open: Open) -> Result<(Self, Restored), StoreError> {
+        let failed = |error: redb::Error| StoreError::of(path, &error);
+        let database = open().map_err(failed)?;
+        prepare(&database).map_err(failed)?;
+        let restored = load(&database).map_err(failed)?;
         let (batches, queue) = mpsc::sync_channel(QUEUE);
-        let (failures, commits) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let counters = (failures.clone(), commits.clone());
+        let health = Arc::new(StoreHealth::default());
+        let writer = Writer {
+            open,
+            database: Some(database),
+            health: health.clone(),
+        };
         let writer = std::thread::Builder::new()
             .name("mesh-store".to_owned())
-            .spawn(move || write_loop(&database, &queue, &counters.0, &counters.1))
-            .map_err(|error| unreadable(error.to_string()))?;
+            .spawn(move || writer.run(&queue))
+            .map_err(|error| failed(redb::Error::Io(error)))?;
         let store = Self {
             batches: Some(batches),
             writer: Some(writer),
-            failures,
-            commits,
+            health,
         };
         Ok((store, restored))
     }
@@ -118,20 +185,16 @@ impl Store {
         batches.try_send(batch).map_err(|_| StoreError::Stopped)
     }
 
-    /// Commits that failed and were tried again.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
-
-    /// Commits done.
-    pub fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+    /// How the writing goes.
+    pub fn health(&self) -> Arc<StoreHealth> {
+        self.health.clone()
     }
 }
 
 impl Drop for Store {
-    /// Waits for what was handed over.
+    /// Waits for what was handed over, but not for a disk that goes on refusing.
     fn drop(&mut self) {
+        self.health.stopping.store(true, Ordering::Relaxed);
         self.batches = None;
         if let Some(writer) = self.writer.take() {
             // A writer that panicked has nothing left to wait for.
@@ -140,21 +203,60 @@ impl Drop for Store {
     }
 }
 
-fn write_loop(database: &Database, queue: &mpsc::Receiver<Batch>, failures: &AtomicU64, commits: &AtomicU64) {
-    while let Ok(first) = queue.recv() {
-        let mut group = vec![first];
-        group.extend(queue.try_iter());
-        let mut attempts = 0u32;
-        while let Err(error) = commit(database, &group) {
-            failures.fetch_add(1, Ordering::Relaxed);
-            attempts += 1;
+/// The thread that writes.
+struct Writer {
+    open: Open,
+    database: Option<Database>,
+    health: Arc<StoreHealth>,
+}
+
+impl Writer {
+    fn run(mut self, queue: &mpsc::Receiver<Batch>) {
+        while let Ok(first) = queue.recv() {
+            let mut group = vec![first];
+            group.extend(queue.try_iter());
+            if !self.make_durable(&group) {
+                return;
+            }
+            for batch in group {
+                (batch.done)();
+            }
+        }
+    }
+
+    /// Tries until it is done; gives up only when the node is being stopped and the disk still refuses.
+    fn make_durable(&mut self, group: &[Batch]) -> bool {
+        let mut last_attempts = 0;
+        while let Err(error) = self.attempt(group) {
+            self.health.failures.fetch_add(1, Ordering::Relaxed);
+            self.health.refuses.store(true, Ordering::Relaxed);
+            let attempts = self.health.failures();
+            if self.health.stopping.load(Ordering::Relaxed) {
+                last_attempts += 1;
+                if last_attempts >= LAST_ATTEMPTS {
+                    tracing::error!(%error, "the database refuses to write and the node stops: what waited for it was never shown to anybody, and leases not written back are this node's loss");
+                    return false;
+                }
+            }
             tracing::error!(%error, attempts, "the database refused to write; everything that waits for it goes on waiting: check the disk");
             std::thread::sleep(RETRY_AFTER);
         }
-        commits.fetch_add(1, Ordering::Relaxed);
-        for batch in group {
-            (batch.done)();
+        if self.health.refuses.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the database takes what is written again");
         }
+        self.health.commits.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// One commit. A database that failed once refuses everything until it is opened anew, so after a failure it is.
+    fn attempt(&mut self, group: &[Batch]) -> Result<(), redb::Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => (self.open)()?,
+        };
+        commit(&database, group)?;
+        self.database = Some(database);
+        Ok(())
     }
 }
 
@@ -295,75 +397,6 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use mesh_core::quotes::InvoiceRecord;
-
-    fn invoice(byte: u8) -> InvoiceRecord {
-        InvoiceRecord {
-            payment_hash: [byte; 32],
-            account: [2; 32],
-            credit_msat: 3,
-            treasury_msat: 4,
-            pay_by: UnixMillis(5),
-            redeem_by: UnixMillis(5),
-            previous: NodeId([6; 32]),
-        }
-    }
-
-    fn write(store: &Store, records: Vec<Record>) {
-        let (done, wait) = mpsc::channel();
-        let told = move || done.send(()).unwrap();
-        store.submit(records, UnixMillis(77), told).unwrap();
-        wait.recv().unwrap();
-    }
-
-    #[test]
-    fn what_is_durable_comes_back_as_it_was_left() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("mesh.redb");
-        let (store, empty) = Store::open(&path).unwrap();
-        assert!(empty.records.is_empty());
-        let account = |balance_msat| {
-            Record::Account(AccountRecord {
-                key: [1; 32],
-                balance_msat,
-            })
-        };
-        write(
-            &store,
-            vec![
-                Record::Invoice(invoice(1)),
-                Record::Invoice(invoice(2)),
-                account(10),
-            ],
-        );
-        let redeemed = Record::InvoiceClosed {
-            payment_hash: [1; 32],
-            redeemed_until: Some(UnixMillis(9)),
-        };
-        write(
-            &store,
-            vec![account(13), redeemed.clone(), Record::TreasuryOwed(4)],
-        );
-        drop(store);
-        let (_store, restored) = Store::open(&path).unwrap();
-        let expected = [
-            Record::Invoice(invoice(2)),
-            redeemed,
-            account(13),
-            Record::TreasuryOwed(4),
-        ];
-        assert_eq!(restored.records, expected);
-        assert_eq!(restored.wall_clock, UnixMillis(77));
-    }
-
-    #[test]
-    fn file_that_is_no_database_is_refused_with_advice() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("mesh.redb");
-        std::fs::write(&path, vec![7; 10_000]).unwrap();
-        let error = Store::open(&path).err().unwrap().to_string();
-        assert!(error.contains("backup"), "{error}");
-    }
-}
+pub(crate) mod full_disk;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+//! What the store promises, with disks that refuse.
+
+use super::full_disk::Disk;
+use super::*;
+use mesh_core::quotes::InvoiceRecord;
+
+fn invoice(byte: u8) -> InvoiceRecord {
+    InvoiceRecord {
+        payment_hash: [byte; 32],
+        account: [2; 32],
+        credit_msat: 3,
+        treasury_msat: 4,
+        pay_by: UnixMillis(5),
+        redeem_by: UnixMillis(5),
+        previous: NodeId([6; 32]),
+    }
+}
+
+fn write(store: &Store, records: Vec<Record>) {
+    let (done, wait) = mpsc::channel();
+    let told = move || done.send(()).unwrap();
+    store.submit(records, UnixMillis(77), told).unwrap();
+    wait.recv().unwrap();
+}
+
+#[test]
+fn what_is_durable_comes_back_as_it_was_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mesh.redb");
+    let (store, empty) = Store::open(&path).unwrap();
+    assert!(empty.records.is_empty());
+    let account = |balance_msat| {
+        Record::Account(AccountRecord {
+            key: [1; 32],
+            balance_msat,
+        })
+    };
+    write(
+        &store,
+        vec![
+            Record::Invoice(invoice(1)),
+            Record::Invoice(invoice(2)),
+            account(10),
+        ],
+    );
+    let redeemed = Record::InvoiceClosed {
+        payment_hash: [1; 32],
+        redeemed_until: Some(UnixMillis(9)),
+    };
+    write(
+        &store,
+        vec![account(13), redeemed.clone(), Record::TreasuryOwed(4)],
+    );
+    drop(store);
+    let (_store, restored) = Store::open(&path).unwrap();
+    let expected = [
+        Record::Invoice(invoice(2)),
+        redeemed,
+        account(13),
+        Record::TreasuryOwed(4),
+    ];
+    assert_eq!(restored.records, expected);
+    assert_eq!(restored.wall_clock, UnixMillis(77));
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let patience = std::time::Instant::now() + Duration::from_secs(30);
+    while !done() {
+        assert!(std::time::Instant::now() < patience, "{what} never came");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn disk_that_was_full_takes_what_waited_for_it_and_nothing_counts_as_durable_before() {
+    let disk = Disk::new();
+    let (store, _) = disk.open().unwrap();
+    let health = store.health();
+    disk.set_full(true);
+    let (done, wait) = mpsc::channel();
+    let told = move || done.send(()).unwrap();
+    store
+        .submit(vec![Record::TreasuryOwed(5)], UnixMillis(1), told)
+        .unwrap();
+    wait_until("two refusals", || health.failures() >= 2);
+    assert!(health.refuses() && health.commits() == 0);
+    assert!(wait.try_recv().is_err(), "durable on a full disk");
+    disk.set_full(false);
+    wait.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert!(!health.refuses());
+    drop(store);
+    let (_, restored) = disk.open().unwrap();
+    assert_eq!(restored.records, [Record::TreasuryOwed(5)]);
+}
+
+#[test]
+fn node_on_a_full_disk_can_be_stopped() {
+    let disk = Disk::new();
+    let (store, _) = disk.open().unwrap();
+    disk.set_full(true);
+    let not_told = || panic!("durable on a full disk");
+    store
+        .submit(vec![Record::TreasuryOwed(5)], UnixMillis(1), not_told)
+        .unwrap();
+    let health = store.health();
+    drop(store);
+    assert!(health.refuses());
+    disk.set_full(false);
+    assert!(disk.open().unwrap().1.records.is_empty());
+}
+
+#[test]
+fn database_that_cannot_be_written_or_is_in_use_is_refused_with_the_advice_that_helps() {
+    let disk = Disk::new();
+    disk.set_full(true);
+    let error = disk.open().err().unwrap();
+    assert!(matches!(error, StoreError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("free space"), "{error}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mesh.redb");
+    let (_first, _) = Store::open(&path).unwrap();
+    let error = Store::open(&path).err().unwrap();
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+}
+
+#[test]
+fn file_that_is_no_database_is_refused_with_advice() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mesh.redb");
+    std::fs::write(&path, vec![7; 10_000]).unwrap();
+    let error = Store::open(&path).err().unwrap().to_string();
+    assert!(error.contains("backup"), "{error}");
+}
