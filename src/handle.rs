@@ -1,6 +1,7 @@
 //! A running node, as the rest of the process talks to it.
 
 use std::collections::BTreeMap;
+use std::iter::Peekable;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Buying, Command, Delivery, Event, Funding, QuotedSlice, Refusal, RouteInfo};
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
+use mesh_core::limits::{MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES};
 use mesh_core::message::RequestId;
 use mesh_core::routing_policy::TrafficClass;
 use mesh_net::{CounterSnapshot, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::store::StoreHealth;
 
@@ -21,6 +24,11 @@ const DELIVERY_QUEUE: usize = 256;
 
 /// Sessions remembered for reuse by [`NodeHandle::send_packet`].
 const MAX_REUSED_SESSIONS: usize = 1024;
+
+/// How long a session may go without a receipt after a packet before it is taken for dead: the destination signs one
+/// within 200 ms. A router that was killed and started again has forgotten the session, and tells nobody, since it can
+/// no longer know who is its source.
+const RECEIPT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Units that [`NodeHandle::send_packet`] buys at once: a first slice is small, since a payer that is cheated loses one.
 const FIRST_SLICE_UNITS: u64 = 256;
@@ -52,6 +60,17 @@ impl CommandError {
     }
 }
 
+/// Not all packets of [`NodeHandle::send_many`] are on their way.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("packet {} was not sent: {error}", .sent.len())]
+pub struct SendManyError {
+    /// The names of those that are, in order.
+    pub sent: Vec<[u8; 32]>,
+    /// Why the next one is not.
+    #[source]
+    pub error: CommandError,
+}
+
 /// A command on its way into the loop.
 pub(crate) struct CommandInbox {
     pub(crate) command: Command,
@@ -67,16 +86,26 @@ pub(crate) struct Readers {
 
 impl Readers {
     /// Hands a delivery to everybody who reads its protocol; a slow reader loses it, and it is counted.
-    pub(crate) fn deliver(&mut self, delivery: &Delivery) {
+    pub(crate) fn deliver(&mut self, delivery: Delivery) {
         self.readers.retain(|(_, reader)| !reader.is_closed());
-        let mut taken = false;
-        for (protocol, reader) in &self.readers {
-            if protocol
+        let reads = |protocol: &Option<String>| {
+            protocol
                 .as_ref()
                 .is_none_or(|protocol| *protocol == delivery.protocol_id)
-            {
+        };
+        let readers: Vec<&mpsc::Sender<Delivery>> = self
+            .readers
+            .iter()
+            .filter(|(protocol, _)| reads(protocol))
+            .map(|(_, reader)| reader)
+            .collect();
+        let mut taken = false;
+        // Only a second reader costs a copy.
+        if let Some((last, others)) = readers.split_last() {
+            for reader in others {
                 taken |= reader.try_send(delivery.clone()).is_ok();
             }
+            taken |= last.try_send(delivery).is_ok();
         }
         if !taken {
             self.undelivered += 1;
@@ -92,14 +121,86 @@ pub struct NodeHandle {
     pub(crate) readers: Arc<Mutex<Readers>>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) sessions: Arc<Mutex<BTreeMap<(NodeId, u8), OpenedRoute>>>,
+    pub(crate) sessions: Arc<Mutex<Reusable>>,
     pub(crate) store: Arc<StoreHealth>,
+}
+
+/// Sessions that are kept for the next packet to the same destination and of the same class.
+pub(crate) struct Reusable {
+    routes: BTreeMap<(NodeId, u8), OpenedRoute>,
+    events: broadcast::Receiver<Arc<Event>>,
+}
+
+impl Reusable {
+    pub(crate) fn new(events: broadcast::Receiver<Arc<Event>>) -> Self {
+        Self {
+            routes: BTreeMap::new(),
+            events,
+        }
+    }
+
+    /// The session to use again, unless nothing is heard of it any more.
+    fn get(&mut self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
+        self.listen();
+        let route = self.routes.get(key)?;
+        if route
+            .silent_since
+            .is_some_and(|since| since.elapsed() > RECEIPT_PATIENCE)
+        {
+            tracing::info!(session = %route.session, "no receipts come: a new session is opened");
+            self.routes.remove(key);
+            return None;
+        }
+        Some(route.clone())
+    }
+
+    /// Takes in what receipts came meanwhile.
+    fn listen(&mut self) {
+        use broadcast::error::TryRecvError;
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => {
+                    if let Event::Receipt(receipt) = event.as_ref() {
+                        let mut routes = self.routes.values_mut();
+                        if let Some(route) = routes.find(|route| route.session == receipt.session) {
+                            route.silent_since = None;
+                        }
+                    }
+                }
+                // What was missed may have been receipts: nothing is taken for dead because of it.
+                Err(TryRecvError::Lagged(_)) => {
+                    for route in self.routes.values_mut() {
+                        route.silent_since = None;
+                    }
+                }
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn insert(&mut self, key: (NodeId, u8), route: OpenedRoute) {
+        if self.routes.len() >= MAX_REUSED_SESSIONS {
+            self.routes.pop_first();
+        }
+        self.routes.insert(key, route);
+    }
+
+    /// A packet went out over a session: from now on a receipt is awaited, unless one was already.
+    fn sent(&mut self, key: &(NodeId, u8), session: SessionId) {
+        if let Some(route) = self.routes.get_mut(key)
+            && route.session == session
+        {
+            route.silent_since.get_or_insert_with(Instant::now);
+        }
+    }
 }
 
 /// A session that is kept for the next packet.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenedRoute {
     session: SessionId,
+    /// Since when a receipt is awaited.
+    silent_since: Option<Instant>,
     path: Vec<NodeId>,
     total_msat: u64,
     msat_per_unit: u64,
@@ -284,6 +385,43 @@ impl NodeHandle {
         }
     }
 
+    /// Sends many packets over an open session, in their order: what a stream of packets is sent with, because the node
+    /// is woken once for many of them.
+    ///
+    /// # Errors
+    /// At the first packet that is refused; those before it are on their way, those behind it were not tried.
+    pub async fn send_many(
+        &self,
+        session: SessionId,
+        protocol_id: &str,
+        payloads: Vec<Bytes>,
+        ttl: Duration,
+    ) -> Result<Vec<[u8; 32]>, SendManyError> {
+        let mut sent = Vec::with_capacity(payloads.len());
+        let mut payloads = payloads.into_iter().peekable();
+        while payloads.peek().is_some() {
+            let command = Command::SendMany {
+                session,
+                protocol_id: protocol_id.to_owned(),
+                payloads: next_command(&mut payloads),
+                ttl,
+            };
+            let error = match self.command(command).await {
+                Ok(Answer::SentMany { packet_ids, refused }) => {
+                    sent.extend(packet_ids);
+                    match refused {
+                        None => continue,
+                        Some(reason) => CommandError::Refused(Refusal::own(reason)),
+                    }
+                }
+                Ok(_) => CommandError::Unexpected,
+                Err(error) => error,
+            };
+            return Err(SendManyError { sent, error });
+        }
+        Ok(sent)
+    }
+
     /// One call: finds a route, asks for quotes, pays within the limits, opens a session, sends. The next packet to the
     /// same destination goes over the same session as long as it holds credit.
     pub async fn send_packet(&self, request: SendRequest) -> Result<SentPacket, CommandError> {
@@ -292,24 +430,18 @@ impl NodeHandle {
             match self.send_over(&known, &request).await {
                 Err(error) if !is_worn_out(&error) => return Err(error),
                 Err(_) => {
-                    lock(&self.sessions).remove(&key);
+                    lock(&self.sessions).routes.remove(&key);
                 }
                 sent => return sent,
             }
         }
         let opened = self.open_route(&request).await?;
-        {
-            let mut sessions = lock(&self.sessions);
-            if sessions.len() >= MAX_REUSED_SESSIONS {
-                sessions.pop_first();
-            }
-            sessions.insert(key, opened.clone());
-        }
+        lock(&self.sessions).insert(key, opened.clone());
         self.send_over(&opened, &request).await
     }
 
     fn reusable(&self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
-        lock(&self.sessions).get(key).cloned()
+        lock(&self.sessions).get(key)
     }
 
     async fn send_over(
@@ -330,7 +462,10 @@ impl NodeHandle {
             path,
             total_msat,
             msat_per_unit,
+            ..
         } = route.clone();
+        let key = (request.destination, request.class as u8);
+        lock(&self.sessions).sent(&key, session);
         Ok(SentPacket {
             packet_id,
             session,
@@ -381,11 +516,28 @@ impl NodeHandle {
         let opened = self.open(slice.id, funding).await?;
         Ok(OpenedRoute {
             session: opened.session,
+            silent_since: None,
             path: opened.path,
             total_msat: slice.total_msat,
             msat_per_unit: slice.total_msat.div_ceil(slice.units.max(1)),
         })
     }
+}
+
+/// As many payloads as fit into one command, at least one.
+fn next_command(payloads: &mut Peekable<impl Iterator<Item = Bytes>>) -> Vec<Bytes> {
+    let mut bytes = 0usize;
+    let mut batch = Vec::new();
+    while batch.len() < MAX_PACKETS_PER_COMMAND {
+        let room = MAX_PAYLOAD_BYTES.saturating_sub(bytes);
+        let first = batch.is_empty();
+        let Some(payload) = payloads.next_if(|payload| first || payload.len() <= room) else {
+            break;
+        };
+        bytes += payload.len();
+        batch.push(payload);
+    }
+    batch
 }
 
 /// Whether a new session would help.

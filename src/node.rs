@@ -1,6 +1,5 @@
 //! A complete node, assembled: identity, store, wallet, links, core and loop.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -15,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
-use crate::handle::{NodeHandle, Readers};
+use crate::handle::{NodeHandle, Readers, Reusable};
 use crate::manager::{ManagerParts, MeshManager};
 use crate::store::{Restored, Store, StoreError};
 use crate::wallet::{LightningNetwork, Wallet, WalletError};
@@ -146,7 +145,7 @@ impl RunningNode {
             readers: readers.clone(),
             events: events.clone(),
             transport: transport.clone(),
-            sessions: Arc::new(Mutex::new(BTreeMap::new())),
+            sessions: Arc::new(Mutex::new(Reusable::new(events.subscribe()))),
             store: store.health(),
         };
         let parts = ManagerParts {
