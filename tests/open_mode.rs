@@ -3,7 +3,12 @@
 
 mod common;
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use common::{PATIENCE, TestNode, open_request, wait_linked};
+use mesh_core::drop_reason::DropReason;
+use mesh_core::limits::MAX_PAYLOAD_BYTES;
 use mesh_core::routing_policy::MeshMode;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -35,6 +40,50 @@ async fn packets_cross_a_router_in_both_directions_without_a_wallet() {
         }
     }
     for node in [a, b, c] {
+        node.node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_packets_arrives_in_order_and_says_which_one_was_refused() {
+    let a = TestNode::without_wallet(4, MeshMode::Open).await;
+    let b = TestNode::without_wallet(5, MeshMode::Open).await;
+    a.connect(&b);
+    wait_linked(&[(&a, 1), (&b, 1)]).await;
+    let mut arrivals = b.node.handle().deliveries(Some("test".to_owned()));
+    let first = a
+        .node
+        .handle()
+        .send_packet(open_request(b.id(), b"first"))
+        .await
+        .unwrap();
+    tokio::time::timeout(PATIENCE, arrivals.recv()).await.unwrap();
+
+    let ttl = Duration::from_secs(30);
+    let mut payloads: Vec<Bytes> = (0..150u8).map(|number| Bytes::from(vec![number; 900])).collect();
+    let handle = a.node.handle();
+    let sent = handle
+        .send_many(first.session, "test", payloads.clone(), ttl)
+        .await
+        .unwrap();
+    for (payload, packet_id) in payloads.iter().zip(sent) {
+        let delivery = tokio::time::timeout(PATIENCE, arrivals.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!((&delivery.payload, delivery.packet_id), (payload, packet_id));
+    }
+
+    payloads[70] = Bytes::from(vec![0; MAX_PAYLOAD_BYTES + 1]);
+    let refused = handle
+        .send_many(first.session, "test", payloads, ttl)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.sent.len(), refused.error.reason()),
+        (70, Some(DropReason::Oversize))
+    );
+    for node in [a, b] {
         node.node.stop().await;
     }
 }

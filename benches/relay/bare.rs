@@ -62,11 +62,11 @@ impl BareLine {
         let mut left = load.messages;
         while left > 0 {
             let batch = left.min(load.batch);
-            self.window.take(batch).await;
+            assert!(self.window.take(batch).await, "a message was lost");
             self.first.try_send_data(vec![message.clone(); batch]).unwrap();
             left -= batch;
         }
-        self.window.take(load.window).await;
+        assert!(self.window.take(load.window).await, "a message was lost");
     }
 }
 

@@ -55,7 +55,7 @@ const LOADS: [Load; 2] = [
         name: "256 KiB",
         bytes: 256 * 1024,
         messages: 600,
-        window: 16,
+        window: 12,
         batch: 1,
     },
 ];

@@ -20,7 +20,6 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::line::{Line, Load, Window};
 
@@ -40,7 +39,7 @@ pub(crate) struct MeshLine {
     source: NodeHandle,
     session: SessionId,
     window: Window,
-    _nodes: Vec<(RunningNode, TempDir)>,
+    nodes: Vec<(RunningNode, TempDir)>,
 }
 
 impl MeshLine {
@@ -86,36 +85,46 @@ impl MeshLine {
             source,
             session,
             window,
-            _nodes: nodes,
+            nodes,
         }
     }
 
     async fn send(&self, load: &Load) {
         let payload = Bytes::from(vec![7; load.bytes]);
         self.window.open(load.window);
-        let mut senders = JoinSet::new();
-        for sender in 0..load.batch {
-            let messages = (load.messages - sender).div_ceil(load.batch);
-            let (source, session, window, payload) = (
-                self.source.clone(),
-                self.session,
-                self.window.clone(),
-                payload.clone(),
+        let mut left = load.messages;
+        while left > 0 {
+            let batch = left.min(load.batch);
+            self.take(batch).await;
+            let payloads = vec![payload.clone(); batch];
+            self.source
+                .send_many(self.session, "bench", payloads, Duration::from_secs(30))
+                .await
+                .unwrap();
+            left -= batch;
+        }
+        self.take(load.window).await;
+    }
+
+    async fn take(&self, messages: usize) {
+        if self.window.take(messages).await {
+            return;
+        }
+        for (place, (node, _)) in self.nodes.iter().enumerate() {
+            let counters = node.handle().link_counters();
+            let Ok(Answer::Status(status)) = node.handle().command(Command::Status).await else {
+                continue;
+            };
+            println!(
+                "node {place}: refused {:?}, undelivered {}, not queued {}, sent {}, received {}",
+                status.dropped,
+                node.handle().undelivered(),
+                counters.data_frames_dropped,
+                counters.data_sent.frames,
+                counters.data_received.frames,
             );
-            senders.spawn(async move {
-                for _ in 0..messages {
-                    window.take(1).await;
-                    source
-                        .send(session, "bench", payload.clone(), Duration::from_secs(30))
-                        .await
-                        .unwrap();
-                }
-            });
         }
-        while let Some(done) = senders.join_next().await {
-            done.unwrap();
-        }
-        self.window.take(load.window).await;
+        panic!("a message was lost");
     }
 }
 

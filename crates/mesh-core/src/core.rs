@@ -350,6 +350,15 @@ impl Core {
                 ttl,
             } => self
                 .send(now, &session, &protocol_id, &payload, ttl)
+                .map(|(packet_id, sequence)| Some(Answer::Sent { packet_id, sequence }))
+                .map_err(Refusal::own),
+            Command::SendMany {
+                session,
+                protocol_id,
+                payloads,
+                ttl,
+            } => self
+                .send_many(now, &session, &protocol_id, &payloads, ttl)
                 .map(Some)
                 .map_err(Refusal::own),
             Command::Close { session } => self.close_own(&session).map(Some).map_err(Refusal::own),
@@ -458,11 +467,7 @@ impl Core {
 
     fn answer(&mut self, id: CommandId, answer: Result<Answer, Box<Refusal>>) {
         if let Err(refusal) = &answer {
-            self.count(refusal.reason);
-            self.outputs.push_back(Output::Dropped {
-                reason: refusal.reason,
-                link: None,
-            });
+            self.drop_own(refusal.reason);
         }
         self.outputs.push_back(Output::Answer { id, answer });
     }
@@ -481,6 +486,11 @@ impl Core {
             reason,
             link: Some(link),
         });
+    }
+
+    fn drop_own(&mut self, reason: DropReason) {
+        self.count(reason);
+        self.outputs.push_back(Output::Dropped { reason, link: None });
     }
 
     fn count(&mut self, reason: DropReason) {

@@ -219,6 +219,17 @@ pub enum Command {
         /// How long it may take.
         ttl: Duration,
     },
+    /// Send several packets over an open session, in their order, until one is refused.
+    SendMany {
+        /// The session.
+        session: SessionId,
+        /// The name of the protocol they are for; may be empty.
+        protocol_id: String,
+        /// The payloads: at most [`crate::limits::MAX_PACKETS_PER_COMMAND`], together at most 256 KiB.
+        payloads: Vec<Bytes>,
+        /// How long each may take.
+        ttl: Duration,
+    },
     /// Forget a session of one's own. Credit at its hops is kept.
     Close {
         /// The session.
@@ -272,6 +283,13 @@ pub enum Answer {
         packet_id: PacketId,
         /// Its place in the session.
         sequence: u64,
+    },
+    /// The packets are on their way, at least the first ones.
+    SentMany {
+        /// Their names on the wire, in order.
+        packet_ids: Vec<PacketId>,
+        /// Why the next one was refused; none when all are on their way.
+        refused: Option<DropReason>,
     },
     /// Done.
     Done,

@@ -49,6 +49,10 @@ pub const MAX_ANSWERS_PER_REQUEST: usize = 8;
 /// Discovery and quote requests remembered for relaying answers back. 30 s at the budget of all neighbours fit.
 pub const MAX_PENDING_RELAYS: usize = 65_536;
 
+/// Packets that one command may send: enough that waking the loop and answering cost little beside sealing, few enough
+/// that others are served between two commands. Together they hold no more than the largest single payload.
+pub const MAX_PACKETS_PER_COMMAND: usize = 64;
+
 /// Commands of one's own that may be under way at once.
 pub const MAX_PENDING_COMMANDS: usize = 1024;
 
@@ -91,7 +95,7 @@ pub const MAX_ACCOUNTS: usize = 1_048_576;
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How much an account may be drawn in memory before the draw is made durable, in msat. After a crash the payer may
-/// spend this much again: it is the crashed hop's greatest loss per account.
+/// spend this much again, and what it was drawn while the record was on its way to the disk: the crashed hop's loss.
 pub const ACCOUNT_LEASE_MSAT: u64 = 10_000;
 
 /// Sequence numbers a replay window covers behind the highest one seen: packets overtaken by fewer others are told

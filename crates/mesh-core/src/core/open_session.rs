@@ -8,10 +8,13 @@ use crate::drop_reason::DropReason;
 use crate::event::{Answer, Channel, Event, OpenedSession, Record, Refusal};
 use crate::identity::NodeId;
 use crate::keys::{DhSecret, SessionId};
-use crate::limits::{ACCOUNT_LEASE_MSAT, MAX_OWN_SESSIONS, OPEN_TIMEOUT, RETRY_INTERVAL, SESSION_LIFETIME};
+use crate::limits::{
+    ACCOUNT_LEASE_MSAT, MAX_OWN_SESSIONS, MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES, OPEN_TIMEOUT,
+    RETRY_INTERVAL, SESSION_LIFETIME,
+};
 use crate::neighbours::Neighbour;
 use crate::open::{BackMessage, HopErrorView, HopPlan, OpenPlan};
-use crate::packet::{PacketView, units_of};
+use crate::packet::{PacketId, PacketView, units_of};
 use crate::payer::{Opening, OwnSession};
 use crate::payment_proof::PaymentProof;
 use crate::time::Now;
@@ -181,7 +184,7 @@ impl Core {
         protocol_id: &str,
         payload: &Bytes,
         ttl: Duration,
-    ) -> Result<Answer, DropReason> {
+    ) -> Result<(PacketId, u64), DropReason> {
         let session = self
             .payer
             .sessions
@@ -193,7 +196,7 @@ impl Core {
         if session.expires < now.unix {
             return Err(DropReason::Expired);
         }
-        if payload.len() > crate::limits::MAX_PAYLOAD_BYTES {
+        if payload.len() > MAX_PAYLOAD_BYTES {
             return Err(DropReason::Oversize);
         }
         let first = session.path.get(1).ok_or(DropReason::BadRoute)?;
@@ -231,7 +234,40 @@ impl Core {
         }
         self.outputs
             .push_back(crate::event::Output::Forward { link, frame });
-        Ok(Answer::Sent { packet_id, sequence })
+        Ok((packet_id, sequence))
+    }
+
+    /// Sends until one packet is refused: those behind it would most likely be refused as well, and in any case would
+    /// arrive without the one they follow.
+    pub(super) fn send_many(
+        &mut self,
+        now: Now,
+        id: &SessionId,
+        protocol_id: &str,
+        payloads: &[Bytes],
+        ttl: Duration,
+    ) -> Result<Answer, DropReason> {
+        let bytes = payloads.iter().map(Bytes::len).fold(0, usize::saturating_add);
+        if payloads.len() > MAX_PACKETS_PER_COMMAND || bytes > MAX_PAYLOAD_BYTES {
+            return Err(DropReason::Oversize);
+        }
+        let mut packet_ids = Vec::with_capacity(payloads.len());
+        for payload in payloads {
+            match self.send(now, id, protocol_id, payload, ttl) {
+                Ok((packet_id, _)) => packet_ids.push(packet_id),
+                Err(reason) => {
+                    self.drop_own(reason);
+                    return Ok(Answer::SentMany {
+                        packet_ids,
+                        refused: Some(reason),
+                    });
+                }
+            }
+        }
+        Ok(Answer::SentMany {
+            packet_ids,
+            refused: None,
+        })
     }
 
     pub(super) fn close_own(&mut self, id: &SessionId) -> Result<Answer, DropReason> {
