@@ -31,14 +31,17 @@
 //! ```
 
 mod audit;
+mod commands;
 mod driver;
 mod faults;
+mod hands;
 mod lightning;
 mod node;
 mod random;
 mod simulation;
 mod verifier;
 mod villain;
+mod world;
 
 pub use audit::{Books, Discrepancy};
 pub use driver::Trip;

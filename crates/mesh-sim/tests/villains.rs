@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{SEEDS, row};
 use mesh_core::drop_reason::DropReason;
-use mesh_core::event::{Buying, Funding, QuotedSlice};
+use mesh_core::event::{Buying, Event, Funding, QuotedSlice};
 use mesh_core::identity::NodeId;
 use mesh_core::message::{ControlMessage, Price, QuoteAnswer, RouteCertificate};
 use mesh_core::payment_proof::PaymentProof;
@@ -520,16 +520,21 @@ fn old_refusal_shown_again_does_not_make_the_payer_forget_what_it_bought_since()
             vec![frame.clone()]
         }),
     );
+    // The payer spends, is killed before it wrote that down, and is told better by B on a session of its next life.
     let first = sim.establish(a, c, TrafficClass::Paid, 10).unwrap();
-    // The payer restarts, believes to hold more than it does, and is told better on its new session.
+    for _ in 0..5 {
+        sim.send(a, first.session, "", b"x").unwrap();
+    }
+    sim.settle();
     sim.kill(a);
     sim.run_for(Duration::from_secs(1));
     sim.restart(a);
     sim.run_for(Duration::from_secs(1));
-    drop(first);
     let session = sim.establish(a, c, TrafficClass::Paid, 5).unwrap();
     while sim.send(a, session.session, "", b"x").is_ok() {}
     sim.settle();
+    let is_spent = |event: &Event| matches!(event, Event::HopRefused { refusal, .. } if refusal.reason == DropReason::CreditSpent);
+    assert!(sim.events(a).iter().any(is_spent));
     sim.establish(a, c, TrafficClass::Paid, 1000).unwrap();
     let bought = sim.status(a).unwrap().own_credit_msat;
     let old = errors.borrow().clone();
