@@ -11,15 +11,17 @@ use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
-use crate::message::{Price, QuoteId, RequestId};
+use crate::message::QuoteId;
 use crate::open::{HopRefusal, Receipt};
 use crate::packet::PacketId;
 use crate::payer::PurchasedProof;
-use crate::payment_proof::PaymentProof;
 use crate::quotes::{InvoiceRecord, QuoteKeyRecord};
-use crate::routing_policy::{MeshMode, TrafficClass};
 use crate::time::UnixMillis;
 use crate::verifier::{InvoiceFacts, Settlement};
+
+pub use crate::command::{
+    Answer, Buying, Command, Funding, OpenedSession, QuotedPayee, QuotedSlice, Refusal, RouteInfo, Status,
+};
 
 /// One live link to a neighbour; never reused within a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -170,225 +172,6 @@ pub enum Output {
         /// Whose it was; none for commands.
         link: Option<LinkId>,
     },
-}
-
-/// What somebody on this machine wants.
-#[derive(Debug, Clone)]
-pub enum Command {
-    /// Find routes to a node.
-    Discover {
-        /// The node.
-        destination: NodeId,
-        /// Longest route wanted, 1 to 10 hops.
-        max_hops: u8,
-        /// How long to wait for answers.
-        timeout: Duration,
-        /// Ask the network even if routes are known.
-        refresh: bool,
-    },
-    /// Get quotes from every payee of a known route.
-    Quote {
-        /// The route: all nodes from this one to the destination, as [`Command::Discover`] returned it.
-        path: Vec<NodeId>,
-        /// What is to be carried.
-        class: TrafficClass,
-        /// Units the slice shall pay for (a unit is a started KiB of payload).
-        units: u64,
-        /// Where to buy credit.
-        buying: Buying,
-        /// How long to wait for all quotes.
-        timeout: Duration,
-    },
-    /// Open a session over quoted hops.
-    Open {
-        /// The quotes, as [`Command::Quote`] returned them.
-        quotes: RequestId,
-        /// Where the money comes from.
-        funding: Funding,
-        /// Whether to sign as source.
-        sign_as_source: bool,
-    },
-    /// Send one packet over an open session.
-    Send {
-        /// The session.
-        session: SessionId,
-        /// The name of the protocol it is for; may be empty.
-        protocol_id: String,
-        /// The payload, at most 256 KiB.
-        payload: Bytes,
-        /// How long it may take.
-        ttl: Duration,
-    },
-    /// Send several packets over an open session, in their order, until one is refused.
-    SendMany {
-        /// The session.
-        session: SessionId,
-        /// The name of the protocol they are for; may be empty.
-        protocol_id: String,
-        /// The payloads: at most [`crate::limits::MAX_PACKETS_PER_COMMAND`], together at most 256 KiB.
-        payloads: Vec<Bytes>,
-        /// How long each may take.
-        ttl: Duration,
-    },
-    /// Forget a session of one's own. Credit at its hops is kept.
-    Close {
-        /// The session.
-        session: SessionId,
-    },
-    /// What this node knows of itself.
-    Status,
-    /// The routes this node knows.
-    Routes,
-}
-
-/// Where a quote asks to buy credit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Buying {
-    /// Where the known credit does not cover the units.
-    WhereNeeded,
-    /// At every payee.
-    Everywhere,
-    /// Nowhere: spend what is there.
-    Nowhere,
-}
-
-/// Where the money for a session comes from.
-#[derive(Debug, Clone)]
-pub enum Funding {
-    /// This node's wallet pays, within these limits, everybody for whom the caller shows no proof.
-    Wallet {
-        /// What the caller paid by himself, each proof for its payee.
-        proofs: Vec<(NodeId, PaymentProof)>,
-        /// The most that all shares together may cost, in msat.
-        max_total_msat: u64,
-        /// The most that Lightning fees may cost per payment, in msat.
-        max_fee_msat: u64,
-    },
-    /// The caller paid and shows the proofs, each for its payee.
-    Proofs(Vec<(NodeId, PaymentProof)>),
-}
-
-/// What came of a command.
-#[derive(Debug, Clone)]
-pub enum Answer {
-    /// Routes, cheapest first; at least one.
-    Routes(Vec<RouteInfo>),
-    /// All quotes of a route.
-    Quoted(Box<QuotedSlice>),
-    /// The session is open.
-    Opened(Box<OpenedSession>),
-    /// The packet is on its way.
-    Sent {
-        /// Its name on the wire.
-        packet_id: PacketId,
-        /// Its place in the session.
-        sequence: u64,
-    },
-    /// The packets are on their way, at least the first ones.
-    SentMany {
-        /// Their names on the wire, in order.
-        packet_ids: Vec<PacketId>,
-        /// Why the next one was refused; none when all are on their way.
-        refused: Option<DropReason>,
-    },
-    /// Done.
-    Done,
-    /// What this node knows of itself.
-    Status(Box<Status>),
-}
-
-/// Why a command was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}{}", .by.map(|node| format!(" (said node {})", node.short())).unwrap_or_default())]
-pub struct Refusal {
-    /// Why.
-    pub reason: DropReason,
-    /// Which node refused; none when it was this one.
-    pub by: Option<NodeId>,
-    /// The payees that are not yet paid.
-    pub missing: Vec<NodeId>,
-}
-
-impl Refusal {
-    /// A refusal by this node.
-    pub fn own(reason: DropReason) -> Box<Self> {
-        Box::new(Self {
-            reason,
-            by: None,
-            missing: Vec::new(),
-        })
-    }
-
-    /// A refusal by another node.
-    pub fn by(reason: DropReason, node: NodeId) -> Box<Self> {
-        Box::new(Self {
-            reason,
-            by: Some(node),
-            missing: Vec::new(),
-        })
-    }
-}
-
-/// A route as callers see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RouteInfo {
-    /// All nodes, this one first, the destination last.
-    pub path: Vec<NodeId>,
-    /// What each payee charges per unit, first router first.
-    pub prices: Vec<Price>,
-    /// The least fee for one unit over this route, in msat, before the rounding of small slices.
-    pub msat_per_unit: u64,
-    /// Until when it is kept.
-    pub expires: UnixMillis,
-}
-
-/// The quotes of all payees for one slice.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuotedSlice {
-    /// Names them in [`Command::Open`].
-    pub id: RequestId,
-    /// All nodes, this one first.
-    pub path: Vec<NodeId>,
-    /// What is to be carried.
-    pub class: TrafficClass,
-    /// Units the slice pays for.
-    pub units: u64,
-    /// The fee, in msat: the sum of all shares when everybody is to be paid.
-    pub total_msat: u64,
-    /// The payees, first router first, destination last.
-    pub payees: Vec<QuotedPayee>,
-}
-
-/// One payee's quote as callers see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QuotedPayee {
-    /// Who is to be paid.
-    pub payee: NodeId,
-    /// What the invoice is for, in msat; 0 when nothing is bought.
-    pub amount_msat: u64,
-    /// The part of it that the payee passes on to the treasury, in msat.
-    pub treasury_msat: u64,
-    /// What the session draws per unit, in msat.
-    pub price_msat: u64,
-    /// The invoice to pay.
-    pub invoice: Option<String>,
-    /// Until when it may be paid.
-    pub pay_by: UnixMillis,
-    /// Until when it is redeemed.
-    pub redeem_by: UnixMillis,
-}
-
-/// A session that was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenedSession {
-    /// Names it in [`Command::Send`].
-    pub session: SessionId,
-    /// All nodes, this one first.
-    pub path: Vec<NodeId>,
-    /// What was paid by this node's wallet, with the Lightning fee, each in msat.
-    pub paid: Vec<(NodeId, u64, u64)>,
-    /// When it ends.
-    pub expires: UnixMillis,
 }
 
 /// A payload that arrived here.
@@ -577,33 +360,4 @@ pub enum Record {
         /// The credit.
         msat: u64,
     },
-}
-
-/// What this node knows of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// Its id.
-    pub node_id: NodeId,
-    /// What it carries.
-    pub mode: MeshMode,
-    /// Live links with the neighbour on each.
-    pub neighbours: Vec<(LinkId, NodeId)>,
-    /// Routes known, direct ones included.
-    pub routes: usize,
-    /// Sessions through or to this node.
-    pub sessions: usize,
-    /// Sessions of this node's own.
-    pub own_sessions: usize,
-    /// What payers hold in accounts at this node, in msat.
-    pub payers_credit_msat: u64,
-    /// What this node holds in accounts at others, in msat.
-    pub own_credit_msat: u64,
-    /// What this node earned by shares, in msat.
-    pub earned_msat: u64,
-    /// What this node owes the treasury, in msat.
-    pub treasury_owed_msat: u64,
-    /// Redeemed payments remembered.
-    pub redeemed: usize,
-    /// Drops and refusals by reason, only those that happened.
-    pub dropped: Vec<(DropReason, u64)>,
 }

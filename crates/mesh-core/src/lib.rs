@@ -6,6 +6,7 @@ pub mod back;
 pub mod bucket;
 pub mod certificate;
 pub mod check;
+pub mod command;
 pub mod core;
 pub mod discovery;
 pub mod drop_reason;
