@@ -1,6 +1,7 @@
 //! A running node, as the rest of the process talks to it.
 
-use std::collections::BTreeMap;
+mod reuse;
+
 use std::iter::Peekable;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,20 +16,13 @@ use mesh_core::message::RequestId;
 use mesh_core::routing_policy::TrafficClass;
 use mesh_net::{CounterSnapshot, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
-use tokio::time::Instant;
 
 use crate::store::StoreHealth;
 
+pub(crate) use reuse::{OpenedRoute, Reusable};
+
 /// Deliveries that wait for one reader. A payload is at most 256 KiB, so a reader that stands still costs 64 MiB.
 const DELIVERY_QUEUE: usize = 256;
-
-/// Sessions remembered for reuse by [`NodeHandle::send_packet`].
-const MAX_REUSED_SESSIONS: usize = 1024;
-
-/// How long a session may go without a receipt after a packet before it is taken for dead: the destination signs one
-/// within 200 ms. A router that was killed and started again has forgotten the session, and tells nobody, since it can
-/// no longer know who is its source.
-const RECEIPT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Units that [`NodeHandle::send_packet`] buys at once: a first slice is small, since a payer that is cheated loses one.
 const FIRST_SLICE_UNITS: u64 = 256;
@@ -123,87 +117,6 @@ pub struct NodeHandle {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) sessions: Arc<Mutex<Reusable>>,
     pub(crate) store: Arc<StoreHealth>,
-}
-
-/// Sessions that are kept for the next packet to the same destination and of the same class.
-pub(crate) struct Reusable {
-    routes: BTreeMap<(NodeId, u8), OpenedRoute>,
-    events: broadcast::Receiver<Arc<Event>>,
-}
-
-impl Reusable {
-    pub(crate) fn new(events: broadcast::Receiver<Arc<Event>>) -> Self {
-        Self {
-            routes: BTreeMap::new(),
-            events,
-        }
-    }
-
-    /// The session to use again, unless nothing is heard of it any more.
-    fn get(&mut self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
-        self.listen();
-        let route = self.routes.get(key)?;
-        if route
-            .silent_since
-            .is_some_and(|since| since.elapsed() > RECEIPT_PATIENCE)
-        {
-            tracing::info!(session = %route.session, "no receipts come: a new session is opened");
-            self.routes.remove(key);
-            return None;
-        }
-        Some(route.clone())
-    }
-
-    /// Takes in what receipts came meanwhile.
-    fn listen(&mut self) {
-        use broadcast::error::TryRecvError;
-        loop {
-            match self.events.try_recv() {
-                Ok(event) => {
-                    if let Event::Receipt(receipt) = event.as_ref() {
-                        let mut routes = self.routes.values_mut();
-                        if let Some(route) = routes.find(|route| route.session == receipt.session) {
-                            route.silent_since = None;
-                        }
-                    }
-                }
-                // What was missed may have been receipts: nothing is taken for dead because of it.
-                Err(TryRecvError::Lagged(_)) => {
-                    for route in self.routes.values_mut() {
-                        route.silent_since = None;
-                    }
-                }
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-            }
-        }
-    }
-
-    fn insert(&mut self, key: (NodeId, u8), route: OpenedRoute) {
-        if self.routes.len() >= MAX_REUSED_SESSIONS {
-            self.routes.pop_first();
-        }
-        self.routes.insert(key, route);
-    }
-
-    /// A packet went out over a session: from now on a receipt is awaited, unless one was already.
-    fn sent(&mut self, key: &(NodeId, u8), session: SessionId) {
-        if let Some(route) = self.routes.get_mut(key)
-            && route.session == session
-        {
-            route.silent_since.get_or_insert_with(Instant::now);
-        }
-    }
-}
-
-/// A session that is kept for the next packet.
-#[derive(Debug, Clone)]
-pub(crate) struct OpenedRoute {
-    session: SessionId,
-    /// Since when a receipt is awaited.
-    silent_since: Option<Instant>,
-    path: Vec<NodeId>,
-    total_msat: u64,
-    msat_per_unit: u64,
 }
 
 /// What [`NodeHandle::send_packet`] is to do.
@@ -430,7 +343,7 @@ impl NodeHandle {
             match self.send_over(&known, &request).await {
                 Err(error) if !is_worn_out(&error) => return Err(error),
                 Err(_) => {
-                    lock(&self.sessions).routes.remove(&key);
+                    lock(&self.sessions).remove(&key);
                 }
                 sent => return sent,
             }
