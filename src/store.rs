@@ -4,6 +4,7 @@
 //! all who wait for it. A disk that refuses is asked again until the node is stopped: whoever waits for durability goes
 //! on waiting and nothing is lost or shown too early. [`StoreHealth`] says whether it refuses.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -140,7 +141,10 @@ impl Store {
     /// Opens or creates the database and reads what is in it.
     pub fn open(path: &Path) -> Result<(Self, Restored), StoreError> {
         let file = path.to_owned();
-        let open = move || Database::create(&file).map_err(redb::Error::from);
+        let open = move || {
+            make_private(&file)?;
+            Database::create(&file).map_err(redb::Error::from)
+        };
         Self::open_with(&path.display().to_string(), Box::new(open))
     }
 
@@ -258,6 +262,12 @@ impl Writer {
         self.database = Some(database);
         Ok(())
     }
+}
+
+/// Creates the file readable by its owner alone: it holds the secret keys of open quotes and unredeemed preimages.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.create(true).append(true).mode(0o600).open(path).map(drop)
 }
 
 /// Makes the tables, and forgets redemptions that nobody can show again: beyond redeem-by and the replay memory.

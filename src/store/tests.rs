@@ -132,3 +132,13 @@ fn file_that_is_no_database_is_refused_with_advice() {
     let error = Store::open(&path).err().unwrap().to_string();
     assert!(error.contains("backup"), "{error}");
 }
+
+#[test]
+fn database_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mesh.redb");
+    let _store = Store::open(&path).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

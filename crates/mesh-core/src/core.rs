@@ -45,7 +45,7 @@ use crate::event::{
 };
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
-use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
+use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS, MAX_PENDING_INVOICES};
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
 use crate::packet::{FrameKind, Preamble};
@@ -422,9 +422,12 @@ impl Core {
                 redeemed_until: None,
             });
         }
-        for payment_hash in self.quotes.take_unpaid(now.unix) {
-            let question = WalletQuestion::Settlement { payment_hash };
-            self.ask_wallet(Asked::SettlementOf(payment_hash), question);
+        // A wallet that answers nothing is not asked more and more, and keeps room for questions about new quotes.
+        if self.asked.len() < MAX_PENDING_INVOICES / 2 {
+            for payment_hash in self.quotes.take_unpaid(now.unix) {
+                let question = WalletQuestion::Settlement { payment_hash };
+                self.ask_wallet(Asked::SettlementOf(payment_hash), question);
+            }
         }
         self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
