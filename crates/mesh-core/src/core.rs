@@ -259,7 +259,7 @@ impl Core {
             }
             Input::LinkDown { link } => {
                 if let Some((_, peer)) = self.neighbours.link_down(link) {
-                    self.routes.forget_via(&peer);
+                    self.routes.cache.forget_via(&peer);
                 }
             }
         }
@@ -364,7 +364,11 @@ impl Core {
             Command::Close { session } => self.close_own(&session).map(Some).map_err(Refusal::own),
             Command::Status => Ok(Some(Answer::Status(Box::new(self.status())))),
             Command::Routes => Ok(Some(Answer::Routes(
-                self.routes.all(now.unix).map(|route| route.info()).collect(),
+                self.routes
+                    .cache
+                    .all(now.unix)
+                    .map(|route| route.info())
+                    .collect(),
             ))),
         };
         match outcome {
@@ -409,7 +413,7 @@ impl Core {
     fn housekeeping(&mut self, now: Now) {
         self.discovery.expire(now.instant);
         self.quote_relays.expire(now.instant);
-        self.routes.expire(now.unix);
+        self.routes.cache.expire(now.unix);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
         }
@@ -437,7 +441,7 @@ impl Core {
         Status {
             node_id: self.node_id(),
             mode: self.mode,
-            routes: self.routes.cached_routes(),
+            routes: self.routes.cache.cached_routes(),
             neighbours,
             sessions: self.sessions.len(),
             own_sessions: self.payer.sessions.len(),

@@ -99,7 +99,10 @@ impl Core {
     }
 
     fn known_routes(&self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
-        let routes = self.routes.find(destination, usize::from(max_hops), now.unix);
+        let routes = self
+            .routes
+            .cache
+            .find(destination, usize::from(max_hops), now.unix);
         routes.into_iter().map(|route| route.info()).collect()
     }
 
@@ -126,7 +129,7 @@ impl Core {
         }
         let (destination, max_hops) = (discovery.destination, discovery.max_hops);
         let path = certificate.path.clone();
-        self.routes.insert(certificate, now.unix)?;
+        self.routes.cache.insert(certificate, now.unix)?;
         // Only a route that can be used ends the search: one priced beyond all money must not keep the rest waiting.
         let first = self
             .discovery

@@ -112,7 +112,7 @@ impl Core {
         let Some(session) = self.payer.sessions.remove(id) else {
             return;
         };
-        self.routes.forget(&session.path);
+        self.routes.cache.forget(&session.path);
         if let Some((command, _)) = session.opening {
             self.answer(command, Err(Refusal::own(DropReason::Timeout)));
         }
@@ -402,7 +402,7 @@ impl Core {
             purse.credit_msat = purse.credit_msat.min(refusal.credit_msat);
         }
         if was_opening {
-            self.routes.forget(&path);
+            self.routes.cache.forget(&path);
             if let Some((command, _)) = self
                 .payer
                 .sessions

@@ -61,6 +61,7 @@ impl Core {
         }
         let certificate = self
             .routes
+            .cache
             .get(path, now.unix)
             .ok_or(DropReason::NoRoute)?
             .certificate
@@ -134,7 +135,7 @@ impl Core {
         let missing = silent.map(|(payee, _)| *payee);
         let path = set.request.certificate.path.clone();
         self.payer.quote_sets.remove(&id);
-        self.routes.forget(&path);
+        self.routes.cache.forget(&path);
         let refusal = Refusal {
             reason: DropReason::Timeout,
             by: None,
@@ -197,7 +198,7 @@ impl Core {
                 let command = set.command.take();
                 let path = set.request.certificate.path.clone();
                 self.payer.quote_sets.remove(&response.request);
-                self.routes.forget(&path);
+                self.routes.cache.forget(&path);
                 if let Some(command) = command {
                     self.answer(command, Err(Refusal::by(reason, payee)));
                 }
