@@ -152,3 +152,15 @@ pub const MAX_OWN_SESSIONS: usize = 4096;
 
 /// How far apart two honest clocks may be: a message from this far in the future is still accepted.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// Neighbours a node may list in its announcement: 2 KiB of ids and costs, and more links than a home connection
+/// keeps busy. It also bounds what one announcement makes every node that hears it do.
+pub const MAX_LISTED_NEIGHBOURS: usize = 64;
+
+/// Nodes whose announcements are kept: many times the largest public payment and mesh networks studied, in some
+/// 40 MB when each lists a dozen others.
+pub const MAX_GRAPH_NODES: usize = 262_144;
+
+/// Neighbours listed in all announcements together, sixteen a node when the graph is full. An edge that counts is two
+/// of them. One that is not returned takes 34 bytes, so invented ones fill 143 MB at the most.
+pub const MAX_GRAPH_LISTINGS: usize = 4_194_304;
