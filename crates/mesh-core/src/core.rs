@@ -433,6 +433,12 @@ impl Core {
                     .map(|route| route.info())
                     .collect(),
             ))),
+            Command::Network { after, most } => {
+                Ok(Some(Answer::Network(Box::new(self.network_page(after, most)))))
+            }
+            Command::SetPrice { msat_per_unit } => {
+                self.set_price(now, msat_per_unit).map(Some).map_err(Refusal::own)
+            }
         };
         match outcome {
             Ok(None) => {}
@@ -505,6 +511,9 @@ impl Core {
             node_id: self.node_id(),
             mode: self.mode,
             routes: self.routes.cache.cached_routes(),
+            announced_nodes: self.routes.vector.destinations(),
+            reachable_nodes: self.routes.vector.reachable(),
+            routing: self.routes.vector.counters,
             neighbours,
             sessions: self.sessions.len(),
             own_sessions: self.payer.sessions.len(),

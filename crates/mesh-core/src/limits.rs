@@ -197,6 +197,9 @@ pub const MAX_COST: u32 = 65_535;
 /// How often a request for a seqno is handed on: routes of the cost plane may be longer than a packet's route.
 pub const MAX_REQUEST_HOPS: u8 = 64;
 
+/// Nodes on one page of the network's state.
+pub const MAX_NETWORK_PAGE: usize = 256;
+
 /// Feasible routes of a destination that others are told of: enough to send a packet another way at once.
 pub const MAX_ALTERNATIVES: usize = 4;
 
