@@ -11,7 +11,7 @@ use bytes::Bytes;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Channel, Delivery, Status};
 use mesh_core::identity::{Identity, NodeId};
-use mesh_core::message::{ControlMessage, DiscoveryRequest};
+use mesh_core::message::{ControlMessage, DiscoveryMode, DiscoveryRequest};
 use mesh_core::packet::{FrameKind, Preamble};
 use mesh_core::routing_policy::{GovernanceKind, MeshMode, TrafficClass, encode_governance};
 use mesh_core::time::UnixMillis;
@@ -247,5 +247,6 @@ pub(crate) fn discovery(rogue: &NodeId, destination: NodeId, nonce: u64) -> Cont
         max_hops: 10,
         deadline: UnixMillis(unix.as_millis() as u64 + 20_000),
         path: vec![*rogue],
+        mode: DiscoveryMode::Ring { avoid: Vec::new() },
     })
 }

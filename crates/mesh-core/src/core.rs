@@ -394,9 +394,8 @@ impl Core {
                 Timer::SessionEnds(session) => self.end_session(&session),
                 Timer::ReceiptDue(session) => self.receipt_due(&session),
                 Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
-                Timer::DiscoveryGathered(command) | Timer::DiscoveryEnds(command) => {
-                    self.end_discovery(now, command)
-                }
+                Timer::DiscoveryGathered(command) => self.discovery_gathered(now, command),
+                Timer::DiscoveryEnds(command) => self.end_discovery(now, command),
                 Timer::QuoteRetry(quotes) => self.retry_quotes(now, quotes),
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(quotes),
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
