@@ -21,6 +21,7 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod chart;
 mod discover;
 mod open_session;
 mod pay;
@@ -475,6 +476,7 @@ impl Core {
         self.discovery.expire(now.instant);
         self.quote_relays.expire(now.instant);
         self.routes.cache.expire(now.unix);
+        self.expire_chart(now);
         self.routes.vector.expire_seen(now.unix);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);

@@ -2,6 +2,7 @@
 
 mod cache;
 mod exchange;
+pub mod graph;
 pub mod link_cost;
 mod plane;
 mod requests;
@@ -13,6 +14,7 @@ use crate::fees;
 use crate::identity::NodeId;
 
 pub use cache::{COMPARISON_UNITS, Route, RouteCache};
+pub use graph::{CandidatePath, NetworkGraph, PathQuery};
 pub use update::Plane;
 pub use vector::{DistanceVector, NextHop, RoutingCounters};
 
@@ -20,15 +22,18 @@ pub use vector::{DistanceVector, NextHop, RoutingCounters};
 pub struct RoutingTable {
     /// Over which neighbour everybody can be reached.
     pub vector: DistanceVector,
+    /// Who says to be whose neighbour, and at what price: whole paths to ask for.
+    pub graph: NetworkGraph,
     /// Signed, priced paths found by discovery: what quotes are asked for.
     pub cache: RouteCache,
 }
 
 impl RoutingTable {
-    /// One that knows nobody; the seed is the vector's.
+    /// One that knows nobody. The seed keys hash tables and draws the vector's jitter; nobody else may know it.
     pub fn new(me: NodeId, seed: u64) -> Self {
         Self {
             vector: DistanceVector::new(me, seed),
+            graph: NetworkGraph::new(seed),
             cache: RouteCache::default(),
         }
     }

@@ -1,5 +1,6 @@
 //! Discovery: as requester, as router, as destination.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::discovery::plan::{Ask, Round, plan_round, wider_ring};
@@ -13,9 +14,14 @@ use crate::limits::{
 };
 use crate::message::{ControlMessage, DiscoveryMode, DiscoveryRequest, RequestId, RouteCertificate};
 use crate::neighbours::Neighbour;
+use crate::routing::PathQuery;
 use crate::time::Now;
 
 use super::{Core, Timer};
+
+/// What a millisatoshi a unit is worth against a unit of link cost when candidates are chosen: price decides, and of
+/// equally dear paths the one with fewer hops. Found routes are ranked the same way.
+const LATENCY_WEIGHT_MSAT: u64 = 0;
 
 /// As requester.
 impl Core {
@@ -73,7 +79,7 @@ impl Core {
             return;
         };
         let (destination, retry_at) = (discovery.destination, now.instant + discovery.retry_after);
-        let candidates = self.candidates(now, discovery);
+        let candidates = self.candidates(discovery);
         let successors = self.successors(&destination);
         let asks = plan_round(&Round {
             number: discovery.rounds,
@@ -183,14 +189,43 @@ impl Core {
         }
     }
 
-    /// Paths that the graph suggests and whose first hop has a live link.
-    fn candidates(&self, _now: Now, _discovery: &OwnDiscovery) -> Vec<Vec<NodeId>> {
-        Vec::new()
+    /// Paths that the graph suggests and whose first hop has a live link: around the routers of silent paths, and should
+    /// those be too few, over them.
+    fn candidates(&self, discovery: &OwnDiscovery) -> Vec<Vec<NodeId>> {
+        let silent = discovery.silent.iter();
+        let routers = silent.flat_map(|path| path.iter().skip(1).take(path.len().saturating_sub(2)));
+        let suspects: BTreeSet<NodeId> = routers.copied().collect();
+        let mut candidates = self.paths_around(discovery, &suspects);
+        if candidates.len() < MAX_ROUTES_PER_DESTINATION && !suspects.is_empty() {
+            candidates.extend(self.paths_around(discovery, &BTreeSet::new()));
+        }
+        candidates
+    }
+
+    fn paths_around(&self, discovery: &OwnDiscovery, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
+        let query = PathQuery {
+            from: self.node_id(),
+            to: discovery.destination,
+            max_hops: usize::from(discovery.max_hops),
+            most: MAX_ROUTES_PER_DESTINATION,
+            avoid,
+            latency_weight_msat: LATENCY_WEIGHT_MSAT,
+            surcharges_msat: None,
+        };
+        let found = self.routes.graph.diverse_paths(&query).into_iter();
+        let paths = found.map(|candidate| candidate.path);
+        let has_link = |path: &Vec<NodeId>| {
+            let first = path.get(1);
+            first.is_some_and(|first| self.neighbours.link_to(first).is_some())
+        };
+        paths.filter(has_link).collect()
     }
 
     /// Neighbours with a live link that the distance vector allows as next hop, best first.
-    fn successors(&self, _destination: &NodeId) -> Vec<NodeId> {
-        Vec::new()
+    fn successors(&self, destination: &NodeId) -> Vec<NodeId> {
+        let mut successors = self.routes.vector.successors(destination);
+        successors.retain(|next| self.neighbours.link_to(next).is_some());
+        successors
     }
 
     fn known_routes(&self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
