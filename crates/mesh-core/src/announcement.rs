@@ -80,7 +80,7 @@ impl Head {
 }
 
 /// A neighbour that an announcement lists, and what the link to it costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ListedNeighbour {
     /// The neighbour.
     pub node: NodeId,

@@ -22,14 +22,14 @@ pub use vector::{DistanceVector, NextHop, RoutingCounters};
 pub struct RoutingTable {
     /// Over which neighbour everybody can be reached.
     pub vector: DistanceVector,
-    /// Who says to be whose neighbour, and at what price: whole paths to ask for.
+    /// Who says what of himself: from where candidates for paths come.
     pub graph: NetworkGraph,
     /// Signed, priced paths found by discovery: what quotes are asked for.
     pub cache: RouteCache,
 }
 
 impl RoutingTable {
-    /// One that knows nobody. The seed keys hash tables and draws the vector's jitter; nobody else may know it.
+    /// One that knows nobody; the seed hides the places of ids in tables.
     pub fn new(me: NodeId, seed: u64) -> Self {
         Self {
             vector: DistanceVector::new(me, seed),

@@ -3,7 +3,7 @@
 use crate::announcement::Body;
 use crate::identity::NodeId;
 use crate::limits::ANNOUNCEMENT_LIFETIME;
-use crate::routing::graph::{GraphChange, ListedNeighbour, NodeFacts};
+use crate::routing::graph::{GraphChange, NodeFacts};
 use crate::time::{Now, UnixMillis};
 
 use super::Core;
@@ -17,12 +17,7 @@ impl Core {
             operator: body.operator.map(|certificate| certificate.operator),
             expires,
         };
-        let listed = body.neighbours.iter().map(|listed| ListedNeighbour {
-            node: listed.node,
-            cost: listed.cost,
-        });
-        let listed: Vec<_> = listed.collect();
-        match self.routes.graph.announce(origin, facts, &listed) {
+        match self.routes.graph.announce(origin, facts, &body.neighbours) {
             Ok(change) => self.forget_changed(&origin, &change),
             Err(reason) => self.count(reason),
         }

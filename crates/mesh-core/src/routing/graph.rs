@@ -21,6 +21,7 @@ use crate::identity::NodeId;
 use crate::limits::{MAX_GRAPH_LISTINGS, MAX_GRAPH_NODES, MAX_LISTED_NEIGHBOURS};
 use crate::time::UnixMillis;
 
+pub use crate::announcement::ListedNeighbour;
 pub use paths::{CandidatePath, PathQuery};
 
 /// What a node announced of itself, besides its neighbours.
@@ -33,15 +34,6 @@ pub struct NodeFacts {
     pub operator: Option<NodeId>,
     /// Until when all of it holds.
     pub expires: UnixMillis,
-}
-
-/// A neighbour as its announcer lists it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ListedNeighbour {
-    /// Who.
-    pub node: NodeId,
-    /// What the link to it costs, in the units of the route table's cost plane; at least 1.
-    pub cost: u16,
 }
 
 /// What an announcement, a withdrawal or an expiry changed for routes that use the node.
