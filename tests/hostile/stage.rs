@@ -193,17 +193,22 @@ impl Rogue {
         timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap()
     }
 
-    /// The next control message that the victim sends.
-    pub(crate) async fn hear(&mut self) -> ControlMessage {
+    /// The control messages that the victim sends next, at least one.
+    pub(crate) async fn hear(&mut self) -> Vec<ControlMessage> {
         loop {
             if let LinkEvent::Frames {
                 channel: Channel::Control,
                 frames,
                 ..
             } = self.next().await
-                && let Some(message) = frames.iter().find_map(|frame| ControlMessage::decode(frame).ok())
             {
-                return message;
+                let messages = frames
+                    .iter()
+                    .filter_map(|frame| ControlMessage::decode(frame).ok());
+                let messages: Vec<_> = messages.collect();
+                if !messages.is_empty() {
+                    return messages;
+                }
             }
         }
     }

@@ -13,6 +13,7 @@
 //!
 //! A lost message is made good by asking again under a new nonce: relays know nothing of repetitions and need not.
 
+mod passed;
 pub mod plan;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,12 +24,14 @@ use crate::event::{CommandId, LinkId};
 use crate::fair_share::FairShare;
 use crate::identity::NodeId;
 use crate::limits::{
-    DISCOVERIES_PASSED_BURST, DISCOVERIES_PASSED_PER_SECOND, DISCOVERY_TIMEOUT, MAX_ANSWERS_PER_REQUEST,
-    MAX_ASKED_NONCES, MAX_COPIES_PER_REQUEST, MAX_PENDING_COMMANDS, MAX_SILENT_PATHS, RELAY_MEMORY,
+    DISCOVERIES_PASSED_BURST, DISCOVERIES_PASSED_PER_SECOND, MAX_ANSWERS_PER_REQUEST, MAX_ASKED_NONCES,
+    MAX_COPIES_PER_REQUEST, MAX_PENDING_COMMANDS, MAX_SILENT_PATHS, RELAY_MEMORY,
 };
 use crate::message::{DiscoveryMode, DiscoveryRequest, RequestId, RouteCertificate};
 use crate::relays::Relays;
 use crate::time::{Instant, UnixMillis};
+
+use passed::{Passed, Sent};
 
 /// A discovery of this node's own.
 #[derive(Debug)]
@@ -96,97 +99,6 @@ impl Kind {
 /// Who asked, under which nonce, and which way.
 type RelayKey = (NodeId, RequestId, Kind);
 
-/// Sixteen bytes stand for a list of nodes: nobody finds two lists with the same.
-type PathDigest = [u8; 16];
-
-fn digest(path: &[NodeId]) -> PathDigest {
-    let mut hasher = blake3::Hasher::new_derive_key("blvm-mesh/1 discovery path");
-    for node in path {
-        hasher.update(&node.0);
-    }
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    digest
-}
-
-/// One copy of a request that was sent on or, at the destination, answered.
-#[derive(Debug)]
-struct Sent {
-    /// Of the path as far as this node; of the whole path when the request named it.
-    path: PathDigest,
-    /// Whence it came, and over which link; none when it is this node's own.
-    back: Option<(NodeId, LinkId)>,
-    /// To whom it went; none if to all.
-    next: Option<NodeId>,
-    /// What goes to one node is answered once.
-    answered: bool,
-}
-
-/// What was sent on of one request, and what may therefore come back.
-#[derive(Debug)]
-struct Passed {
-    destination: NodeId,
-    max_hops: usize,
-    whole: bool,
-    seen: Instant,
-    sent: Vec<Sent>,
-    /// The paths answered to a request that went to all.
-    answers: Vec<PathDigest>,
-}
-
-impl Passed {
-    fn new(request: &DiscoveryRequest, seen: Instant) -> Self {
-        Self {
-            destination: request.destination,
-            max_hops: request.most_hops(),
-            whole: matches!(request.mode, DiscoveryMode::Route { .. }),
-            seen,
-            sent: Vec::new(),
-            answers: Vec::new(),
-        }
-    }
-
-    /// Takes an answer that came from `from` to the node at `place`, if it is one to what was sent on, and was not given
-    /// before; says whither it goes.
-    fn take(
-        &mut self,
-        certificate: &RouteCertificate,
-        place: usize,
-        from: &NodeId,
-        now: Instant,
-    ) -> Result<Option<(NodeId, LinkId)>, DropReason> {
-        let path = &certificate.path;
-        let fits =
-            certificate.destination() == Some(&self.destination) && certificate.hops() <= self.max_hops;
-        let asked_over = if self.whole { path.len() } else { place + 1 };
-        let asked_over = digest(path.get(..asked_over).ok_or(DropReason::BadRoute)?);
-        let sent = self
-            .sent
-            .iter_mut()
-            .find(|sent| fits && sent.path == asked_over && sent.next.is_none_or(|next| next == *from))
-            .ok_or(DropReason::Unsolicited)?;
-        if now - self.seen > DISCOVERY_TIMEOUT {
-            return Err(DropReason::Expired);
-        }
-        if sent.next.is_some() {
-            if std::mem::replace(&mut sent.answered, true) {
-                return Err(DropReason::Unsolicited);
-            }
-            return Ok(sent.back);
-        }
-        let answer = digest(path);
-        if self.answers.contains(&answer) {
-            return Err(DropReason::Unsolicited);
-        }
-        // No single neighbour's fault: a lying destination may have answered over several.
-        if self.answers.len() >= MAX_ANSWERS_PER_REQUEST {
-            return Err(DropReason::AlreadyRelayed);
-        }
-        self.answers.push(answer);
-        Ok(sent.back)
-    }
-}
-
 /// A request as it comes in and goes on.
 #[derive(Debug, Clone, Copy)]
 pub struct Passing<'a> {
@@ -228,23 +140,14 @@ impl RouteDiscovery {
         let requester = *request.path.first().ok_or(DropReason::BadRoute)?;
         let kind = Kind::of(&request.mode);
         let key = (requester, request.nonce, kind);
-        let path = match &request.mode {
-            DiscoveryMode::Route { ahead } => digest(&[&request.path[..], ahead].concat()),
-            _ => digest(&request.path),
-        };
-        let sent = Sent {
-            path,
-            back: Some(back),
-            next,
-            answered: false,
-        };
+        let sent = Sent::new(request, Some(back), next);
         let Some(known) = self.passed.get_mut(&key) else {
             let mut passed = Passed::new(request, now);
             passed.sent.push(sent);
             return self.passed.insert(key, passed, back.0, now);
         };
         // One nonce under which different things are asked is no honest requester's.
-        let same = known.destination == request.destination && known.max_hops == request.most_hops();
+        let same = known.is_about(request);
         let is_destination = request.path.last() == Some(&request.destination);
         let most = match kind {
             Kind::Route | Kind::Branch(_) => 1,
@@ -345,16 +248,7 @@ impl RouteDiscovery {
         next: Option<NodeId>,
         now: Instant,
     ) {
-        let path = match &request.mode {
-            DiscoveryMode::Route { ahead } => digest(&[&request.path[..], ahead].concat()),
-            _ => digest(&request.path),
-        };
-        let sent = Sent {
-            path,
-            back: None,
-            next,
-            answered: false,
-        };
+        let sent = Sent::new(request, None, next);
         if let Some((_, passed)) = self.asked.get_mut(&request.nonce) {
             return passed.sent.push(sent);
         }
@@ -383,5 +277,230 @@ impl RouteDiscovery {
     /// Ends a discovery. Its nonces are remembered: an answer that comes late is no crime and still worth having.
     pub fn finish(&mut self, command: CommandId) -> Option<OwnDiscovery> {
         self.own.remove(&command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Identity;
+    use crate::limits::DISCOVERY_TIMEOUT;
+    use crate::message::Price;
+
+    const NOW: Instant = Instant(1_000_000);
+
+    fn id(byte: u8) -> NodeId {
+        NodeId([byte; 32])
+    }
+
+    fn ids(nodes: &[u8]) -> Vec<NodeId> {
+        nodes.iter().copied().map(id).collect()
+    }
+
+    fn ring() -> DiscoveryMode {
+        DiscoveryMode::Ring { avoid: Vec::new() }
+    }
+
+    fn branch(tag: u8) -> DiscoveryMode {
+        DiscoveryMode::Branch {
+            tag,
+            avoid: Vec::new(),
+        }
+    }
+
+    fn route(ahead: &[u8]) -> DiscoveryMode {
+        DiscoveryMode::Route { ahead: ids(ahead) }
+    }
+
+    /// A request of node 1 for node 9, as the last of `path` has it.
+    fn request(path: &[u8], mode: DiscoveryMode) -> DiscoveryRequest {
+        DiscoveryRequest {
+            nonce: [7; 16],
+            destination: id(9),
+            max_hops: 4,
+            deadline: UnixMillis(0),
+            path: ids(path),
+            mode,
+        }
+    }
+
+    /// An answer to it; nobody looks at signatures here, they were checked before.
+    fn answer(path: &[u8]) -> RouteCertificate {
+        let price = Price {
+            msat_per_unit: 1,
+            payable: true,
+        };
+        let anybody = Identity::from_seed([1; 32]).unwrap();
+        RouteCertificate::sign([7; 16], ids(path), price, UnixMillis(1), &anybody)
+    }
+
+    fn pass(
+        discovery: &mut RouteDiscovery,
+        request: &DiscoveryRequest,
+        next: Option<u8>,
+    ) -> Result<(), DropReason> {
+        let previous = request.path[request.path.len() - 2];
+        let back = (previous, LinkId(u64::from(previous.0[0])));
+        let next = next.map(id);
+        discovery.note(Passing { request, back, next }, NOW)
+    }
+
+    #[test]
+    fn route_is_answered_over_its_own_path_and_once() {
+        let mut discovery = RouteDiscovery::default();
+        pass(&mut discovery, &request(&[1, 2, 3], route(&[4, 9])), Some(4)).unwrap();
+        let mut take = |path: &[u8], from| discovery.answered(&answer(path), 2, &id(from), NOW);
+        assert_eq!(
+            take(&[1, 2, 3, 5, 9], 5),
+            Err(DropReason::Unsolicited),
+            "another way"
+        );
+        assert_eq!(
+            take(&[1, 2, 3, 4, 9], 5),
+            Err(DropReason::Unsolicited),
+            "another neighbour"
+        );
+        assert_eq!(
+            take(&[1, 6, 3, 4, 9], 4),
+            Err(DropReason::Unsolicited),
+            "never came from there"
+        );
+        assert_eq!(take(&[1, 2, 3, 4, 9], 4), Ok((id(2), LinkId(2))));
+        assert_eq!(
+            take(&[1, 2, 3, 4, 9], 4),
+            Err(DropReason::Unsolicited),
+            "answered already"
+        );
+    }
+
+    #[test]
+    fn branches_are_answered_each_once_wherever_they_lead() {
+        let mut discovery = RouteDiscovery::default();
+        pass(&mut discovery, &request(&[1, 2, 3], branch(0)), Some(4)).unwrap();
+        pass(&mut discovery, &request(&[1, 5, 3], branch(1)), Some(6)).unwrap();
+        assert_eq!(
+            pass(&mut discovery, &request(&[1, 8, 3], branch(1)), Some(6)),
+            Err(DropReason::AlreadyRelayed)
+        );
+        assert_eq!(
+            discovery.other_branches(&request(&[1, 7, 3], branch(2))),
+            ids(&[4, 6])
+        );
+        let mut take = |path: &[u8], from| discovery.answered(&answer(path), 2, &id(from), NOW);
+        assert_eq!(
+            take(&[1, 2, 3, 6, 9], 6),
+            Err(DropReason::Unsolicited),
+            "went to 4"
+        );
+        assert_eq!(take(&[1, 5, 3, 6, 9], 6), Ok((id(5), LinkId(5))));
+        assert_eq!(take(&[1, 2, 3, 4, 9], 4), Ok((id(2), LinkId(2))));
+        assert_eq!(take(&[1, 2, 3, 4, 9], 4), Err(DropReason::Unsolicited), "again");
+    }
+
+    #[test]
+    fn ring_is_answered_by_each_path_once_and_within_the_hops_asked_for() {
+        let mut discovery = RouteDiscovery::default();
+        pass(&mut discovery, &request(&[1, 2, 3], ring()), None).unwrap();
+        let mut take = |path: &[u8], from| discovery.answered(&answer(path), 2, &id(from), NOW);
+        assert!(take(&[1, 2, 3, 9], 9).is_ok());
+        assert!(take(&[1, 2, 3, 4, 9], 4).is_ok());
+        assert_eq!(take(&[1, 2, 3, 4, 9], 4), Err(DropReason::Unsolicited), "again");
+        assert_eq!(
+            take(&[1, 2, 3, 4, 5, 9], 4),
+            Err(DropReason::Unsolicited),
+            "five hops"
+        );
+        assert_eq!(
+            take(&[1, 2, 3, 4], 4),
+            Err(DropReason::Unsolicited),
+            "somebody else"
+        );
+        for via in 10..16 {
+            assert!(take(&[1, 2, 3, via, 9], via).is_ok());
+        }
+        assert_eq!(
+            take(&[1, 2, 3, 20, 9], 20),
+            Err(DropReason::AlreadyRelayed),
+            "the ninth"
+        );
+    }
+
+    #[test]
+    fn copies_of_a_ring_come_over_different_ways_and_from_different_neighbours() {
+        let mut discovery = RouteDiscovery::default();
+        let mut came = |path: &[u8]| pass(&mut discovery, &request(path, ring()), None);
+        let refused = Err(DropReason::AlreadyRelayed);
+        assert_eq!(came(&[1, 2, 3]), Ok(()));
+        assert_eq!(came(&[1, 2, 3]), refused, "the same path");
+        assert_eq!(came(&[1, 4, 2, 3]), Ok(()));
+        assert_eq!(came(&[1, 5, 2, 3]), refused, "the third from 2");
+        assert_eq!(came(&[1, 5, 3]), Ok(()));
+        assert_eq!(came(&[1, 6, 3]), Ok(()));
+        assert_eq!(came(&[1, 7, 3]), refused, "the fifth");
+        let mut other = request(&[1, 8, 3], ring());
+        other.destination = id(10);
+        assert_eq!(
+            pass(&mut discovery, &other, None),
+            refused,
+            "another question, same nonce"
+        );
+    }
+
+    #[test]
+    fn late_answer_is_told_from_one_nobody_asked_for() {
+        let mut discovery = RouteDiscovery::default();
+        pass(&mut discovery, &request(&[1, 2, 3], ring()), None).unwrap();
+        let late = NOW + DISCOVERY_TIMEOUT + Duration::from_secs(1);
+        discovery.expire(late);
+        let path = [1, 2, 3, 9];
+        let answered = discovery.answered(&answer(&path), 2, &id(9), late);
+        assert_eq!(answered, Err(DropReason::Expired));
+        let forgotten = NOW + RELAY_MEMORY + Duration::from_secs(1);
+        discovery.expire(forgotten);
+        let answered = discovery.answered(&answer(&path), 2, &id(9), forgotten);
+        assert_eq!(answered, Err(DropReason::Unsolicited));
+    }
+
+    #[test]
+    fn own_questions_are_remembered_after_the_discovery_ended_and_not_for_ever() {
+        let mut discovery = RouteDiscovery::default();
+        let command = CommandId(3);
+        discovery.ask(command, &request(&[1], ring()), None, NOW);
+        discovery.finish(command);
+        let take = |discovery: &mut RouteDiscovery, path: &[u8]| {
+            discovery.own_answered(&answer(path), &ids(path)[1], NOW)
+        };
+        assert_eq!(take(&mut discovery, &[1, 2, 9]), Ok(command));
+        assert_eq!(
+            take(&mut discovery, &[1, 2, 9]),
+            Err(DropReason::Unsolicited),
+            "again"
+        );
+        discovery.expire(NOW + RELAY_MEMORY + Duration::from_secs(1));
+        assert_eq!(take(&mut discovery, &[1, 3, 9]), Err(DropReason::Unsolicited));
+        assert!(discovery.asked.is_empty() && discovery.asked_by_age.is_empty());
+    }
+
+    #[test]
+    fn silent_paths_are_remembered_within_bounds_newest_last() {
+        let mut own = OwnDiscovery {
+            destination: id(9),
+            max_hops: 10,
+            deadline: UnixMillis(0),
+            rounds: 0,
+            retry_after: Duration::from_millis(500),
+            asked_at: NOW,
+            gathering: false,
+            ring: 0,
+            exhausted: false,
+            asked: Vec::new(),
+            silent: Vec::new(),
+        };
+        for round in 0..20 {
+            own.asked = vec![ids(&[1, round, 9]), ids(&[1, 200, 9])];
+            own.next_round();
+        }
+        assert_eq!((own.silent.len(), own.rounds), (MAX_SILENT_PATHS, 20));
+        assert_eq!(own.silent.last().unwrap()[1], id(19));
     }
 }
