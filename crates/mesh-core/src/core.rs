@@ -21,6 +21,7 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod chart;
 mod discover;
 mod open_session;
 mod pay;
@@ -461,9 +462,8 @@ impl Core {
                 Timer::SessionEnds(session) => self.end_session(&session),
                 Timer::ReceiptDue(session) => self.receipt_due(&session),
                 Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
-                Timer::DiscoveryGathered(command) | Timer::DiscoveryEnds(command) => {
-                    self.end_discovery(now, command)
-                }
+                Timer::DiscoveryGathered(command) => self.discovery_gathered(now, command),
+                Timer::DiscoveryEnds(command) => self.end_discovery(now, command),
                 Timer::QuoteRetry(quotes) => self.retry_quotes(now, quotes),
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(quotes),
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
@@ -482,6 +482,7 @@ impl Core {
         self.discovery.expire(now.instant);
         self.quote_relays.expire(now.instant);
         self.routes.cache.expire(now.unix);
+        self.expire_chart(now);
         self.routes.vector.expire_seen(now.unix);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);

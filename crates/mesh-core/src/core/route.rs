@@ -152,7 +152,12 @@ impl Core {
         let mut fresh = Vec::new();
         for news in self.routes.vector.take_news() {
             match news {
-                News::Announced { .. } | News::Withdrawn { .. } => {}
+                News::Announced {
+                    origin,
+                    body,
+                    expires,
+                } => self.chart(origin, &body, expires),
+                News::Withdrawn { origin } => self.unchart(&origin),
                 News::Seen {
                     origin,
                     seqno,
@@ -183,6 +188,7 @@ impl Core {
 
     /// Something that is announced may have changed: it is told after a while, together with what else changes.
     fn announce_change(&mut self, now: Now) {
+        self.chart_self(now);
         if self.announcer.made_at.is_none() || self.body().as_ref() == self.announcer.body.as_ref() {
             return;
         }
@@ -211,6 +217,7 @@ impl Core {
         let Some(body) = self.body() else {
             return self.count(DropReason::Malformed);
         };
+        self.chart_self(now);
         self.announcer.seqno += 1;
         let seqno = self.announcer.seqno;
         if seqno > self.announcer.leased {
@@ -229,7 +236,7 @@ impl Core {
     }
 
     /// What this node says of itself now. With more neighbours than an announcement lists, the cheapest links are.
-    fn body(&self) -> Option<bytes::Bytes> {
+    pub(super) fn own_body(&self) -> Body {
         let vector = &self.routes.vector;
         let mut neighbours: Vec<ListedNeighbour> = self
             .neighbours
@@ -244,13 +251,16 @@ impl Core {
             neighbours.truncate(MAX_LISTED_NEIGHBOURS);
             neighbours.sort_by_key(|listed| listed.node);
         }
-        let body = Body {
+        Body {
             price: self.price,
             operator: self.announcer.announcing.certificate,
             addresses: self.announcer.announcing.addresses.clone(),
             neighbours,
-        };
-        body.encode().ok()
+        }
+    }
+
+    fn body(&self) -> Option<bytes::Bytes> {
+        self.own_body().encode().ok()
     }
 
     fn persist_soon(&mut self, record: Record) {
