@@ -21,12 +21,14 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod breaks;
 mod discover;
 mod open_session;
 mod pay;
 mod payee;
 mod quoting;
 mod relay;
+mod silence;
 mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -54,6 +56,7 @@ use crate::quotes::QuoteBook;
 use crate::relays::Relays;
 use crate::replay::ReplayPrevention;
 use crate::routing::RoutingTable;
+use crate::routing::blame::Blame;
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
 use crate::time::{Instant, Now};
@@ -99,6 +102,8 @@ enum Timer {
     OpenRetry(SessionId),
     OpenEnds(SessionId),
     OwnSessionEnds(SessionId),
+    ReceiptOverdue(SessionId),
+    TellOfBreak(Neighbour),
     LookUpPayments,
 }
 
@@ -125,6 +130,7 @@ pub struct Core {
 
     neighbours: Neighbours,
     sessions: Sessions,
+    telling: BTreeMap<Neighbour, breaks::Telling>,
     accounts: Accounts,
     quotes: QuoteBook,
     replay: ReplayPrevention,
@@ -134,6 +140,7 @@ pub struct Core {
     treasury_owed_msat: u64,
 
     routes: RoutingTable,
+    blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
 
@@ -173,6 +180,7 @@ impl Core {
             signatures,
             neighbours: Neighbours::new(entropy.u64(), config.free_bytes_per_second),
             sessions: Sessions::new(entropy.u64()),
+            telling: BTreeMap::new(),
             accounts: Accounts::new(entropy.u64()),
             quotes: QuoteBook::default(),
             replay: ReplayPrevention::new(&entropy.bytes32(), MAX_ACCOUNTS),
@@ -181,6 +189,7 @@ impl Core {
             earned_msat: 0,
             treasury_owed_msat: 0,
             routes: RoutingTable::default(),
+            blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
             asked: BTreeMap::new(),
@@ -257,11 +266,7 @@ impl Core {
                     self.drop_from(link, reason);
                 }
             }
-            Input::LinkDown { link } => {
-                if let Some((_, peer)) = self.neighbours.link_down(link) {
-                    self.routes.cache.forget_via(&peer);
-                }
-            }
+            Input::LinkDown { link } => self.on_link_down(now, link),
         }
     }
 
@@ -403,6 +408,8 @@ impl Core {
                 Timer::LookUpPayments => self.look_up_payments(),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(&session),
+                Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),
+                Timer::TellOfBreak(neighbour) => self.tell_of_break(now, neighbour),
                 Timer::OwnSessionEnds(session) => {
                     let _ = self.close_own(&session);
                 }

@@ -1,6 +1,7 @@
 //! Sessions at a hop: what was fixed when a session opened, so that a packet is decided by one look-up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use foldhash::fast::FixedState;
 
@@ -103,6 +104,8 @@ pub struct DestinationEnd {
 /// All sessions through or to this node.
 pub struct Sessions {
     by_id: HashMap<SessionId, HopSession, FixedState>,
+    /// Every session at its next hop, so that those over a broken link are found without looking at all others.
+    by_next: BTreeSet<(Neighbour, SessionId)>,
 }
 
 impl Sessions {
@@ -110,6 +113,7 @@ impl Sessions {
     pub fn new(hash_seed: u64) -> Self {
         Self {
             by_id: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            by_next: BTreeSet::new(),
         }
     }
 
@@ -129,12 +133,38 @@ impl Sessions {
 
     /// Adds a session.
     pub fn insert(&mut self, id: SessionId, session: HopSession) {
-        self.by_id.insert(id, session);
+        let next = session.next;
+        if let Some(old) = self.by_id.insert(id, session)
+            && let Some(old_next) = old.next
+        {
+            self.by_next.remove(&(old_next, id));
+        }
+        if let Some(next) = next {
+            self.by_next.insert((next, id));
+        }
     }
 
     /// Takes a session out.
     pub fn remove(&mut self, id: &SessionId) -> Option<HopSession> {
-        self.by_id.remove(id)
+        let session = self.by_id.remove(id)?;
+        if let Some(next) = session.next {
+            self.by_next.remove(&(next, *id));
+        }
+        Some(session)
+    }
+
+    /// The sessions whose packets go on to this neighbour, in the order of their ids, those behind `after` only.
+    pub fn going_to(
+        &self,
+        next: Neighbour,
+        after: Option<SessionId>,
+    ) -> impl Iterator<Item = SessionId> + '_ {
+        let start = match after {
+            Some(id) => Bound::Excluded((next, id)),
+            None => Bound::Included((next, SessionId([0; 16]))),
+        };
+        let end = Bound::Included((next, SessionId([u8::MAX; 16])));
+        self.by_next.range((start, end)).map(|(_, id)| *id)
     }
 
     /// How many there are.

@@ -99,10 +99,12 @@ impl Core {
     }
 
     fn known_routes(&self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
-        let routes = self
+        let mut routes = self
             .routes
             .cache
             .find(destination, usize::from(max_hops), now.unix);
+        // What fell silent before costs what one would pay to avoid it, but stays on offer.
+        routes.sort_by_cached_key(|route| route.rank_with(&self.blame, now.instant));
         routes.into_iter().map(|route| route.info()).collect()
     }
 

@@ -7,7 +7,9 @@ use crate::event::RouteInfo;
 use crate::identity::NodeId;
 use crate::limits::{MAX_ROUTE_DESTINATIONS, MAX_ROUTES_PER_DESTINATION, ROUTE_LIFETIME};
 use crate::message::{QuoteRequest, RouteCertificate};
-use crate::time::UnixMillis;
+use crate::time::{Instant, UnixMillis};
+
+use super::blame::Blame;
 
 /// A route that can be quoted.
 #[derive(Debug, Clone)]
@@ -33,6 +35,12 @@ impl Route {
             msat_per_unit: self.rank_msat.div_ceil(COMPARISON_UNITS),
             expires: self.expires,
         }
+    }
+
+    /// What the route is ranked by when silent routers are remembered, in msat.
+    pub fn rank_with(&self, blame: &Blame, now: Instant) -> u64 {
+        let surcharge = blame.of_path(&self.certificate.path, now);
+        self.rank_msat.saturating_add(surcharge)
     }
 
     fn first_hop(&self) -> Option<&NodeId> {
@@ -104,6 +112,12 @@ impl RouteCache {
     /// Forgets the routes whose first hop is gone.
     pub fn forget_via(&mut self, neighbour: &NodeId) {
         self.retain(|route| route.first_hop() != Some(neighbour));
+    }
+
+    /// Forgets the routes that go from one node straight to the other: the link between them is gone.
+    pub fn forget_edge(&mut self, from: &NodeId, to: &NodeId) {
+        let passes = |path: &[NodeId]| path.windows(2).any(|pair| pair[0] == *from && pair[1] == *to);
+        self.retain(|route| !passes(&route.certificate.path));
     }
 
     /// Forgets one route: a hop on it refused or is gone.
@@ -183,5 +197,18 @@ mod tests {
         table.forget_via(&identity(2).node_id());
         assert_eq!(table.find(&destination, 10, UnixMillis(0)).len(), 1);
         assert_eq!(table.cached_routes(), 1);
+    }
+
+    #[test]
+    fn dead_link_takes_away_every_route_over_it_in_its_direction() {
+        let mut table = RouteCache::default();
+        for over in [&[1, 2, 3, 9][..], &[1, 3, 2, 9], &[1, 2, 9], &[1, 2, 3]] {
+            table.insert(route(over, 1), UnixMillis(0)).unwrap();
+        }
+        table.forget_edge(&identity(2).node_id(), &identity(3).node_id());
+        let left: Vec<_> = table.all(UnixMillis(0)).collect();
+        let left: Vec<_> = left.iter().map(|route| route.certificate.path[1]).collect();
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(table.find(&identity(3).node_id(), 10, UnixMillis(0)).is_empty());
     }
 }
