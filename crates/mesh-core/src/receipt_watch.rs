@@ -140,7 +140,10 @@ mod tests {
         watch.sent(1, Instant(0));
         watch.sent(1, Instant(SECOND));
         watch.receipted(&receipt(0), 250, Instant(2 * SECOND));
-        assert_eq!(watch.look(Instant(3 * SECOND)), Heard::LookAgain(Instant(5 * SECOND)));
+        assert_eq!(
+            watch.look(Instant(3 * SECOND)),
+            Heard::LookAgain(Instant(5 * SECOND))
+        );
         watch.receipted(&receipt(1), 250, Instant(4 * SECOND));
         assert_eq!(watch.look(Instant(5 * SECOND)), Heard::All);
         assert_eq!(watch.sent(1, Instant(60 * SECOND)), Some(Instant(63 * SECOND)));
@@ -181,7 +184,10 @@ mod tests {
             packets: u64::MAX,
             ..receipt(u64::MAX)
         };
-        assert_eq!(frame_bytes(&BackMessage::Receipt(longest)), MAX_RECEIPT_FRAME_BYTES);
+        assert_eq!(
+            frame_bytes(&BackMessage::Receipt(longest)),
+            MAX_RECEIPT_FRAME_BYTES
+        );
         assert_eq!(frame_bytes(&BackMessage::OpenAck), MAX_ACK_FRAME_BYTES);
     }
 }

@@ -90,7 +90,9 @@ impl Blame {
 
     /// What one would pay to avoid all routers of a path, in msat.
     pub fn of_path(&self, path: &[NodeId], now: Instant) -> u64 {
-        let surcharges = routers_of(path).iter().map(|router| self.surcharge_msat(router, now));
+        let surcharges = routers_of(path)
+            .iter()
+            .map(|router| self.surcharge_msat(router, now));
         surcharges.fold(0, u64::saturating_add)
     }
 
@@ -116,7 +118,9 @@ impl Blame {
 
     fn forget_least(&mut self, now: Instant) {
         let blamed = self.by_node.iter();
-        let least = blamed.min_by_key(|(_, entry)| entry.left(now)).map(|(node, _)| *node);
+        let least = blamed
+            .min_by_key(|(_, entry)| entry.left(now))
+            .map(|(node, _)| *node);
         if let Some(node) = least {
             self.by_node.remove(&node);
         }
@@ -150,7 +154,10 @@ mod tests {
         let mut blame = Blame::default();
         blame.note_silent(&path(&[1, 2, 3, 9]), Instant(0));
         let of = |number| blame.surcharge_msat(&node(number), Instant(0));
-        assert_eq!([of(1), of(2), of(3), of(9)], [0, SILENCE_MSAT / 2, SILENCE_MSAT / 2, 0]);
+        assert_eq!(
+            [of(1), of(2), of(3), of(9)],
+            [0, SILENCE_MSAT / 2, SILENCE_MSAT / 2, 0]
+        );
         assert_eq!(blame.of_path(&path(&[1, 2, 3, 9]), Instant(0)), SILENCE_MSAT);
         assert_eq!(blame.of_path(&path(&[1, 3, 8]), Instant(0)), SILENCE_MSAT / 2);
     }
