@@ -223,6 +223,7 @@ impl Core {
         let expiry = (now.unix + ttl).min(session.expires);
         let sequence = session.source.packets();
         let (frame, packet_id) = session.source.packet(protocol_id, payload, expiry)?;
+        let receipt_overdue_at = session.watch.sent(units, now.instant);
         for (payee, cost) in payees.iter().zip(&costs) {
             let purse = self.payer.purses.at(payee)?;
             purse.credit_msat -= cost;
@@ -240,7 +241,9 @@ impl Core {
         }
         self.outputs
             .push_back(crate::event::Output::Forward { link, frame });
-        self.await_receipt(now, id, units);
+        if let Some(at) = receipt_overdue_at {
+            self.set_timer(at, Timer::ReceiptOverdue(*id));
+        }
         Ok((packet_id, sequence))
     }
 

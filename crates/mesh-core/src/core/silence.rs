@@ -9,16 +9,6 @@ use crate::time::Now;
 use super::{Core, Timer};
 
 impl Core {
-    /// A packet of this many units went out.
-    pub(super) fn await_receipt(&mut self, now: Now, id: &SessionId, units: u64) {
-        let Some(session) = self.payer.sessions.get_mut(id) else {
-            return;
-        };
-        if let Some(at) = session.watch.sent(units, now.instant) {
-            self.set_timer(at, Timer::ReceiptOverdue(*id));
-        }
-    }
-
     /// A newer receipt came: whoever carried it is cleared of some blame.
     pub(super) fn note_receipt(&mut self, now: Now, receipt: &Receipt, frame_bytes: usize) {
         let Some(session) = self.payer.sessions.get_mut(&receipt.session) else {
