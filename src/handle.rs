@@ -348,6 +348,7 @@ impl NodeHandle {
                 sent => return sent,
             }
         }
+        self.close_ended().await;
         let opened = self.open_route(&request).await?;
         lock(&self.sessions).insert(key, opened.clone());
         self.send_over(&opened, &request).await
@@ -355,6 +356,16 @@ impl NodeHandle {
 
     fn reusable(&self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
         lock(&self.sessions).get(key)
+    }
+
+    async fn close_ended(&self) {
+        let ended = lock(&self.sessions).take_to_close();
+        for session in ended {
+            // Refused when it was closed meanwhile, which is as well.
+            if let Err(error) = self.command(Command::Close { session }).await {
+                tracing::debug!(%session, %error, "not closed");
+            }
+        }
     }
 
     async fn send_over(

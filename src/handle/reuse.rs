@@ -17,6 +17,8 @@ const MAX_REUSED_SESSIONS: usize = 1024;
 pub(crate) struct Reusable {
     routes: BTreeMap<(NodeId, u8), OpenedRoute>,
     events: broadcast::Receiver<Arc<Event>>,
+    /// Broken and silent ones that the core still keeps.
+    to_close: Vec<SessionId>,
 }
 
 impl Reusable {
@@ -24,6 +26,7 @@ impl Reusable {
         Self {
             routes: BTreeMap::new(),
             events,
+            to_close: Vec::new(),
         }
     }
 
@@ -48,6 +51,9 @@ impl Reusable {
                     {
                         tracing::info!(%session, why, "the next packet takes another session");
                         self.remove(session);
+                        if !matches!(event.as_ref(), Event::SessionClosed { .. }) {
+                            self.to_close.push(session);
+                        }
                     }
                 }
                 // What was missed is said again: the core refuses what is silent or closed, and the hop before a broken
@@ -56,6 +62,11 @@ impl Reusable {
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
+    }
+
+    /// Sessions that nobody will use again: the core has room for so many only.
+    pub(super) fn take_to_close(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.to_close)
     }
 
     pub(super) fn insert(&mut self, key: (NodeId, u8), route: OpenedRoute) {
@@ -124,8 +135,11 @@ mod tests {
         let mut sessions = Reusable::new(receiver);
         sessions.insert(KEY, route(1));
         sessions.insert((NodeId([8; 32]), 0), route(2));
+        let closes_itself = matches!(event, Event::SessionClosed { .. });
         events.send(Arc::new(event)).unwrap();
         let reused = sessions.get(&KEY).is_some();
+        let to_close = sessions.take_to_close();
+        assert_eq!(to_close.is_empty(), reused || closes_itself);
         assert!(
             sessions.get(&(NodeId([8; 32]), 0)).is_some(),
             "others are not concerned"

@@ -7,6 +7,9 @@
 //! Only what nobody on the way can repeat is counted as come back: newer receipts, and one ack for every open sent. Else a
 //! router that swallows packets could hand the source an old error again and again, until no receipt seemed affordable
 //! and nobody ever noticed.
+//!
+//! Silence is the absence of any word. Packets that a hop refused by name, or that were under way when a link broke, are
+//! accounted for and await no receipt; but a hop that does nothing but refuse is in the end as good as silent.
 
 use crate::back::Receipt;
 use crate::limits::{
@@ -14,6 +17,9 @@ use crate::limits::{
     SESSION_SILENT_AFTER,
 };
 use crate::time::Instant;
+
+/// How often packets that are out may be excused by a refusal until a newer receipt has to come.
+const MAX_EXCUSES: u8 = 8;
 
 /// What the source of one session awaits.
 #[derive(Debug, Default)]
@@ -30,6 +36,8 @@ pub struct ReceiptWatch {
     awaited_since: Option<Instant>,
     timer_runs: bool,
     silent: bool,
+    /// Refusals since the newest receipt that accounted for packets.
+    excuses: u8,
 }
 
 /// What the timer found.
@@ -64,10 +72,20 @@ impl ReceiptWatch {
     /// the last packet. The moment to look again, as for [`ReceiptWatch::sent`].
     pub fn receipted(&mut self, receipt: &Receipt, frame_bytes: usize, now: Instant) -> Option<Instant> {
         self.came_back = self.came_back.saturating_add(frame_bytes as u64);
+        self.excuses = 0;
         self.covered = self.covered.max(receipt.highest_sequence.saturating_add(1));
         self.awaited_since = (self.covered < self.packets && self.can_be_afforded()).then_some(now);
         let look_at = self.awaited_since? + SESSION_SILENT_AFTER;
         (!std::mem::replace(&mut self.timer_runs, true)).then_some(look_at)
+    }
+
+    /// A hop said why packets end with it, or the first link broke: what is out will not be receipted, and is no sign.
+    pub fn refused(&mut self) {
+        if self.awaited_since.is_some() && self.excuses < MAX_EXCUSES {
+            self.excuses += 1;
+            self.covered = self.packets;
+            self.awaited_since = None;
+        }
     }
 
     /// The timer fired.
@@ -161,6 +179,19 @@ mod tests {
         let paid_for = Instant(needed * SECOND);
         assert_eq!(watch.sent(1, paid_for), Some(paid_for + SESSION_SILENT_AFTER));
         assert_eq!(watch.look(paid_for + SESSION_SILENT_AFTER), Heard::Nothing);
+    }
+
+    #[test]
+    fn what_was_refused_by_name_is_no_silence_but_nobody_lives_on_refusals() {
+        let mut watch = ReceiptWatch::default();
+        for number in 1..=u64::from(MAX_EXCUSES) {
+            watch.sent(1, Instant(10 * number * SECOND));
+            watch.refused();
+            assert_eq!(watch.look(Instant((10 * number + 9) * SECOND)), Heard::All);
+        }
+        watch.sent(1, Instant(100 * SECOND));
+        watch.refused();
+        assert_eq!(watch.look(Instant(103 * SECOND)), Heard::Nothing);
     }
 
     fn frame_bytes(message: &BackMessage) -> u64 {

@@ -160,6 +160,29 @@ fn link_that_comes_back_finds_the_session_as_it_was() {
 }
 
 #[test]
+fn packets_lost_in_a_break_that_was_named_make_no_session_silent_and_blame_nobody() {
+    for broken in 0..2 {
+        let (mut sim, [a, b, c, d, e]) = ring(2);
+        let (short, long) = (ids(&sim, [a, b, c]), ids(&sim, [a, e, d, c]));
+        let trip = sim.establish(a, c, TrafficClass::Paid, 100).unwrap();
+        let (from, to) = [(a, b), (b, c)][broken];
+        sim.cut(from, to);
+        sim.send(a, trip.session, "", b"lost").unwrap();
+        sim.run_for(Duration::from_secs(10));
+        assert!(told_of_break(&sim, a, trip.session).is_some());
+        assert!(silent(&sim, a).is_empty());
+        sim.heal(from, to);
+        sim.run_for(Duration::from_millis(100));
+        let routes = discover_afresh(&mut sim, a, c);
+        let paths: Vec<_> = routes.into_iter().map(|route| route.path).collect();
+        assert_eq!(paths, [short, long]);
+        sim.send(a, trip.session, "", b"arrives").unwrap();
+        sim.settle();
+        assert_eq!(sim.deliveries(c).len(), 1);
+    }
+}
+
+#[test]
 fn sources_own_broken_link_is_named_by_itself_and_the_other_way_is_taken() {
     let (mut sim, [a, b, c, d, e]) = ring(3);
     let trip = sim.establish(a, c, TrafficClass::Paid, 100).unwrap();

@@ -68,16 +68,18 @@ impl Core {
     /// The source is itself the hop before the break, and says so to whoever uses its sessions.
     fn note_own_break(&mut self, first: &NodeId) {
         let hop = self.node_id();
-        let over_it = self.payer.sessions.values();
-        let over_it: Vec<SessionId> = over_it
-            .filter(|session| session.opening.is_none() && session.path.get(1) == Some(first))
-            .map(|session| session.id)
-            .collect();
-        for session in over_it {
-            let refusal = HopRefusal {
-                reason: DropReason::NextHopGone,
-                credit_msat: 0,
-            };
+        let refusal = HopRefusal {
+            reason: DropReason::NextHopGone,
+            credit_msat: 0,
+        };
+        let mut broken = Vec::new();
+        for session in self.payer.sessions.values_mut() {
+            if session.opening.is_none() && session.path.get(1) == Some(first) {
+                session.watch.refused();
+                broken.push(session.id);
+            }
+        }
+        for session in broken {
             self.event(Event::HopRefused {
                 session,
                 hop,

@@ -372,12 +372,13 @@ impl Core {
         let session = self
             .payer
             .sessions
-            .get(&view.session)
+            .get_mut(&view.session)
             .ok_or(DropReason::UnknownSession)?;
         if session.path.get(1) != Some(&from) {
             return Err(DropReason::WrongHop);
         }
         let refusal = session.source.open_error(view)?;
+        session.watch.refused();
         let place = usize::from(view.hop);
         let hop = *session.path.get(place + 1).ok_or(DropReason::BadRoute)?;
         let (path, shown, id) = (session.path.clone(), session.shown.clone(), session.id);
