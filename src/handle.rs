@@ -210,7 +210,7 @@ impl NodeHandle {
         &self.store
     }
 
-    /// Routes to a node, cheapest first.
+    /// Routes to a node, best first: cheapest, those over routers of silent sessions later.
     pub async fn discover(
         &self,
         destination: NodeId,

@@ -104,7 +104,8 @@ enum Seen {
 /// Numbered packets from A to C, as long as this lives.
 struct Stream {
     seen: mpsc::UnboundedReceiver<Seen>,
-    tasks: JoinSet<()>,
+    /// Ended with the stream.
+    _ends: JoinSet<()>,
     routes: BTreeMap<u64, Vec<NodeId>>,
     arrivals: BTreeMap<u64, Instant>,
     refused: Vec<String>,
@@ -116,12 +117,12 @@ impl Stream {
         let mut listener = ring.client(C).await;
         listener.listen(ListenParams { protocol: None }).await.unwrap();
         let sender = ring.client(A).await;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(listen(listener, events.clone()));
-        tasks.spawn(send(sender, ring.ids[C], events));
+        let mut ends = JoinSet::new();
+        ends.spawn(listen(listener, events.clone()));
+        ends.spawn(send(sender, ring.ids[C], events));
         Self {
             seen,
-            tasks,
+            _ends: ends,
             routes: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             refused: Vec::new(),
@@ -181,7 +182,6 @@ impl Stream {
             lost.count(),
             self.refused.len(),
         );
-        self.tasks.try_join_next();
     }
 }
 

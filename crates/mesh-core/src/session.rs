@@ -177,3 +177,67 @@ impl Sessions {
         self.by_id.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::LinkId;
+    use crate::neighbours::Neighbours;
+
+    fn session(previous: Neighbour, next: Option<Neighbour>) -> HopSession {
+        let secret = [1; 32];
+        let tag_key = TagKey::of_back_secret(&secret, &SessionId([0; 16]));
+        HopSession {
+            index: 0,
+            hops: 2,
+            previous,
+            next,
+            class: TrafficClass::Paid,
+            price_msat: 0,
+            account: None,
+            transcript: [0; 32],
+            tag_key: tag_key.clone(),
+            back_tag_key: tag_key,
+            errors: Cipher::new(&secret),
+            window: SequenceWindow::new(),
+            back_window: SequenceWindow::new(),
+            expires: UnixMillis(0),
+            back_allowance: HopSession::FIRST_BACK_ALLOWANCE,
+            last_error: None,
+            end: None,
+        }
+    }
+
+    #[test]
+    fn sessions_are_found_by_their_next_neighbour_page_by_page_and_leave_nothing_behind() {
+        let mut neighbours = Neighbours::new(1, 0);
+        let mut neighbour = |byte| {
+            let (link, id) = (LinkId(u64::from(byte)), NodeId([byte; 32]));
+            neighbours.link_up(link, id, Instant(0)).unwrap()
+        };
+        let [before, left, right] = [1, 2, 3].map(&mut neighbour);
+        let mut sessions = Sessions::new(1);
+        let ids: Vec<SessionId> = [0, 1, 7, 100, 254, 255]
+            .map(|byte| SessionId([byte; 16]))
+            .to_vec();
+        for (place, id) in ids.iter().enumerate() {
+            let next = [Some(left), Some(right), None][place % 3];
+            sessions.insert(*id, session(before, next));
+        }
+        let going_to = |sessions: &Sessions, next, after| sessions.going_to(next, after).collect::<Vec<_>>();
+        assert_eq!(going_to(&sessions, left, None), [ids[0], ids[3]]);
+        assert_eq!(going_to(&sessions, left, Some(ids[0])), [ids[3]]);
+        assert_eq!(going_to(&sessions, right, None), [ids[1], ids[4]]);
+        assert!(going_to(&sessions, before, None).is_empty());
+        sessions.insert(ids[0], session(before, Some(right)));
+        assert_eq!(
+            going_to(&sessions, left, None),
+            [ids[3]],
+            "a session goes one way"
+        );
+        for id in &ids {
+            sessions.remove(id).unwrap();
+        }
+        assert!(sessions.is_empty() && sessions.by_next.is_empty());
+    }
+}
