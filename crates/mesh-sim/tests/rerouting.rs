@@ -72,6 +72,15 @@ fn discover_afresh(sim: &mut Simulation, from: NodeIndex, to: NodeIndex) -> Vec<
     }
 }
 
+/// The ways that a node knows.
+fn known(sim: &mut Simulation, node: NodeIndex) -> Vec<Vec<NodeId>> {
+    let id = sim.command(node, Command::Routes);
+    match sim.wait(id) {
+        Some(Ok(Answer::Routes(routes))) => routes.into_iter().map(|route| route.path).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// How many ways the node found by asking.
 fn discovered(sim: &Simulation, node: NodeIndex) -> usize {
     let found = sim.events(node).iter();
@@ -250,6 +259,7 @@ fn black_hole_is_noticed_within_three_seconds_and_the_next_trip_avoids_it() {
         );
         sim.run_for(Duration::from_millis(1));
         assert_eq!(silent(&sim, a), [(trip.session, trip.path.clone())]);
+        assert_eq!(known(&mut sim, a), [ids(&sim, [a, e, d, c])]);
         let refused = sim.send(a, trip.session, "", b"too late").unwrap_err();
         assert_eq!(refused.reason, DropReason::SessionSilent);
 
