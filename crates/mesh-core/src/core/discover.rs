@@ -104,7 +104,7 @@ impl Core {
             .cache
             .find(destination, usize::from(max_hops), now.unix);
         // What fell silent before costs what one would pay to avoid it, but stays on offer.
-        routes.sort_by_cached_key(|route| route.rank_with(&self.blame, now.instant));
+        routes.sort_by_cached_key(|route| self.blame.rank_of(route, now.instant));
         routes.into_iter().map(|route| route.info()).collect()
     }
 

@@ -16,6 +16,8 @@ use crate::identity::NodeId;
 use crate::limits::MAX_BLAMED_NODES;
 use crate::time::Instant;
 
+use super::cache::Route;
+
 /// What one silent session costs the routers on its route together, in msat. Ten thousand sats, against routes compared
 /// by the fee of ten thousand units: a silent route loses to any other that costs up to a sat more per KiB.
 pub const SILENCE_MSAT: u64 = 10_000_000;
@@ -94,6 +96,18 @@ impl Blame {
             .iter()
             .map(|router| self.surcharge_msat(router, now));
         surcharges.fold(0, u64::saturating_add)
+    }
+
+    /// What a known route is ranked by, in msat: its fee and what one would pay to avoid its routers.
+    pub fn rank_of(&self, route: &Route, now: Instant) -> u64 {
+        let surcharge = self.of_path(&route.certificate.path, now);
+        route.rank_msat.saturating_add(surcharge)
+    }
+
+    /// What one would pay to avoid each of the blamed, in msat: for whoever looks for new paths.
+    pub fn surcharges_msat(&self, now: Instant) -> BTreeMap<NodeId, u64> {
+        let blamed = self.by_node.iter();
+        blamed.map(|(node, entry)| (*node, entry.left(now))).collect()
     }
 
     /// The nodes that a search for new routes had better avoid.
@@ -191,6 +205,11 @@ mod tests {
         let mut blame = Blame::default();
         blame.note_silent(&path(&[1, 2, 3, 9]), Instant(0));
         assert_eq!(blame.avoid(Instant(0)), BTreeSet::from([node(2), node(3)]));
+        let half = SILENCE_MSAT / 2;
+        assert_eq!(
+            blame.surcharges_msat(Instant(0)),
+            BTreeMap::from([(node(2), half), (node(3), half)])
+        );
         for _ in 0..4 {
             blame.note_receipt(&path(&[1, 2, 4, 9]), Instant(0));
         }

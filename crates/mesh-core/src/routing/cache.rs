@@ -7,9 +7,7 @@ use crate::event::RouteInfo;
 use crate::identity::NodeId;
 use crate::limits::{MAX_ROUTE_DESTINATIONS, MAX_ROUTES_PER_DESTINATION, ROUTE_LIFETIME};
 use crate::message::{QuoteRequest, RouteCertificate};
-use crate::time::{Instant, UnixMillis};
-
-use super::blame::Blame;
+use crate::time::UnixMillis;
 
 /// A route that can be quoted.
 #[derive(Debug, Clone)]
@@ -35,12 +33,6 @@ impl Route {
             msat_per_unit: self.rank_msat.div_ceil(COMPARISON_UNITS),
             expires: self.expires,
         }
-    }
-
-    /// What the route is ranked by when silent routers are remembered, in msat.
-    pub fn rank_with(&self, blame: &Blame, now: Instant) -> u64 {
-        let surcharge = blame.of_path(&self.certificate.path, now);
-        self.rank_msat.saturating_add(surcharge)
     }
 
     fn first_hop(&self) -> Option<&NodeId> {
