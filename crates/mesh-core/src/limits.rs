@@ -36,6 +36,10 @@ pub const ROUTE_LIFETIME: Duration = Duration::from_secs(3600);
 /// Routes kept per destination.
 pub const MAX_ROUTES_PER_DESTINATION: usize = 4;
 
+/// Successors shown per destination in the route snapshot: as many as discovery keeps paths. With price and expiry they
+/// fit into 48 bytes.
+pub const MAX_ALTERNATIVES: usize = 4;
+
 /// Destinations a node keeps discovered routes for.
 pub const MAX_ROUTE_DESTINATIONS: usize = 4096;
 

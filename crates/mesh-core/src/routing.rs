@@ -1,6 +1,7 @@
 //! What this node knows of the ways through the mesh.
 
 mod cache;
+pub mod snapshot;
 
 use crate::drop_reason::DropReason;
 use crate::fees;
