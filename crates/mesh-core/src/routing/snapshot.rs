@@ -22,7 +22,6 @@
 
 mod entry;
 mod node_hash;
-mod shard;
 mod table;
 
 use std::fmt;
