@@ -4,12 +4,12 @@
 //! five milliseconds, the hands have it [`publish`](SnapshotWriter::publish) and swap one pointer; API handlers and other
 //! threads take the pointer and read a [`RouteSnapshot`], which never changes under them.
 //!
-//! **How.** Two levels, copy on write. The root is an array of pointers to shards; a shard is a small hash table of
-//! about a hundred destinations. A published shard is immutable: the writer copies it the first time it has to change
-//! something in it, and goes on changing its own copy until the next publication. Publishing copies the array of
-//! pointers and nothing else, so unchanged shards are shared by all snapshots that contain them.
+//! **How.** Two levels, copy on write. The root is an array of pointers to shards, cut into pages; a shard is a small hash
+//! table of some hundred destinations. A published shard is immutable: the writer copies it the first time it has to
+//! change something in it, and goes on changing its own copy until the next publication. Publishing copies the pointers
+//! to the pages and nothing else, so unchanged shards are shared by all snapshots that contain them.
 //!
-//! **Costs.** A look-up hashes the id once, follows two pointers and compares, nearly always, one id. A change copies
+//! **Costs.** A look-up hashes the id once, follows three pointers and compares, nearly always, one id. A change copies
 //! at most one shard and splits at most one. The shards grow in number with the table, one at a time (linear hashing,
 //! W. Litwin, VLDB 1980): ten routes have one shard, and no change ever rebuilds more than two.
 //!

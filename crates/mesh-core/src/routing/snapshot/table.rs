@@ -1,4 +1,4 @@
-//! The root: shards in a number that fits the table.
+//! The root: as many shards as fit the size of the table.
 
 use std::sync::Arc;
 
@@ -8,7 +8,8 @@ use super::entry::RouteEntry;
 use super::node_hash::NodeHash;
 use crate::identity::NodeId;
 
-/// Most shards. A table of a million destinations has 256 in each, 20 KB to copy when one of them changes.
+/// Most shards. A table of a million destinations has 244 in each, 40 KB with what is free in it: to be copied when one
+/// of them changes.
 const MAX_SHARDS: usize = 4096;
 
 /// Entries a shard holds on average when the next change splits one: it costs about 10 KB to copy then.
@@ -177,7 +178,7 @@ impl Table {
         let moved = collect(&self.hasher, old.iter().filter(has_bit));
         let stay = collect(&self.hasher, old.iter().filter(|place| !has_bit(place)));
         *self.slot_mut(older) = Arc::new(stay);
-        if self.shards % SHARDS_PER_PAGE == 0 {
+        if self.shards.is_multiple_of(SHARDS_PER_PAGE) {
             self.pages.push(Arc::default());
         }
         if let Some(page) = self.pages.last_mut() {
@@ -199,7 +200,7 @@ impl Table {
         if let Some(page) = self.pages.last_mut() {
             Arc::make_mut(page).pop();
         }
-        if youngest % SHARDS_PER_PAGE == 0 {
+        if youngest.is_multiple_of(SHARDS_PER_PAGE) {
             self.pages.pop();
         }
         self.set_shards(youngest);
