@@ -36,14 +36,16 @@ struct Place {
 
 type Shard = HashTable<Place>;
 
+type Page = Arc<Vec<Arc<Shard>>>;
+
 /// A hash table of shards. Cloning it clones pointers; a shard that is shared with a clone is copied before it changes.
 ///
-/// Linear hashing: with `n` shards, as many bits of the hash choose one as number the `n` shards; when that one does not exist
-/// yet, one bit fewer. The shard that is added next takes over half of the one that answered for it
-/// till then. The number of shards is enough to know where everything lies.
+/// Linear hashing: with `n` shards, as many bits of the hash choose one as number the `n` shards; when that one does not
+/// exist yet, one bit fewer. The shard that is added next takes over half of the one that answered for it till then.
+/// The number of shards is enough to know where everything lies.
 #[derive(Clone)]
 pub(super) struct Table {
-    pages: Vec<Arc<Vec<Arc<Shard>>>>,
+    pages: Vec<Page>,
     shards: usize,
     /// All ones up to the highest bit of the last shard's number.
     mask: usize,
@@ -79,13 +81,12 @@ impl Table {
         if find(self.shard(number), hash, &id) == Some(&entry) {
             return false;
         }
-        let hasher = self.hasher.clone();
-        let shard = self.shard_mut(number);
+        let shard = shard_mut(&mut self.pages, number);
         if let Some(place) = shard.find_mut(hash, |place| place.id == id) {
             place.entry = entry;
             return true;
         }
-        put(shard, &hasher, Place { id, entry });
+        put(shard, &self.hasher, Place { id, entry });
         self.len += 1;
         if self.len > self.shards * SPLIT_ABOVE && self.shards < MAX_SHARDS {
             self.split_one();
@@ -100,13 +101,12 @@ impl Table {
         if find(self.shard(number), hash, id).is_none() {
             return false;
         }
-        let hasher = self.hasher.clone();
-        let shard = self.shard_mut(number);
+        let shard = shard_mut(&mut self.pages, number);
         if let Ok(place) = shard.find_entry(hash, |place| place.id == *id) {
             place.remove();
         }
         if shard.len() < shard.capacity() / 4 {
-            shard.shrink_to_fit(|place| hasher.hash(&place.id));
+            shard.shrink_to_fit(|place| self.hasher.hash(&place.id));
         }
         self.len -= 1;
         if self.len < self.shards * MERGE_BELOW {
@@ -147,14 +147,6 @@ impl Table {
         &self.pages[number / SHARDS_PER_PAGE][number % SHARDS_PER_PAGE]
     }
 
-    fn slot_mut(&mut self, number: usize) -> &mut Arc<Shard> {
-        &mut Arc::make_mut(&mut self.pages[number / SHARDS_PER_PAGE])[number % SHARDS_PER_PAGE]
-    }
-
-    fn shard_mut(&mut self, number: usize) -> &mut Shard {
-        Arc::make_mut(self.slot_mut(number))
-    }
-
     #[inline]
     fn number_for(&self, hash: u64) -> usize {
         let number = (hash >> SHARD_SHIFT) as usize & self.mask;
@@ -177,7 +169,7 @@ impl Table {
         let old = self.shard(older);
         let moved = collect(&self.hasher, old.iter().filter(has_bit));
         let stay = collect(&self.hasher, old.iter().filter(|place| !has_bit(place)));
-        *self.slot_mut(older) = Arc::new(stay);
+        *pointer_mut(&mut self.pages, older) = Arc::new(stay);
         if self.shards.is_multiple_of(SHARDS_PER_PAGE) {
             self.pages.push(Arc::default());
         }
@@ -196,7 +188,7 @@ impl Table {
         let (older, _) = buddy(youngest);
         let both = self.shard(older).iter().chain(self.shard(youngest));
         let merged = collect(&self.hasher, both);
-        *self.slot_mut(older) = Arc::new(merged);
+        *pointer_mut(&mut self.pages, older) = Arc::new(merged);
         if let Some(page) = self.pages.last_mut() {
             Arc::make_mut(page).pop();
         }
@@ -205,6 +197,16 @@ impl Table {
         }
         self.set_shards(youngest);
     }
+}
+
+/// The pointer to shard `number`, in a page that is copied first if it is shared.
+fn pointer_mut(pages: &mut [Page], number: usize) -> &mut Arc<Shard> {
+    &mut Arc::make_mut(&mut pages[number / SHARDS_PER_PAGE])[number % SHARDS_PER_PAGE]
+}
+
+/// Shard `number`, copied first if it is shared.
+fn shard_mut(pages: &mut [Page], number: usize) -> &mut Shard {
+    Arc::make_mut(pointer_mut(pages, number))
 }
 
 /// The shard that answers for shard `number` (at least 1) while that does not exist, and the bit of the hash that tells
