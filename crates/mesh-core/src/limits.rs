@@ -66,6 +66,10 @@ pub const ROUTE_LIFETIME: Duration = Duration::from_secs(3600);
 /// Routes kept per destination.
 pub const MAX_ROUTES_PER_DESTINATION: usize = 4;
 
+/// Feasible next hops that a destination is shown with: as many as discovery keeps paths. With price and expiry they fit
+/// into 48 bytes of the snapshot.
+pub const MAX_ALTERNATIVES: usize = 4;
+
 /// Destinations a node keeps discovered routes for.
 pub const MAX_ROUTE_DESTINATIONS: usize = 4096;
 
@@ -257,9 +261,6 @@ pub const MAX_REQUEST_HOPS: u8 = 64;
 
 /// Nodes on one page of the network's state.
 pub const MAX_NETWORK_PAGE: usize = 256;
-
-/// Feasible routes of a destination that others are told of: enough to send a packet another way at once.
-pub const MAX_ALTERNATIVES: usize = 4;
 
 /// Destinations that routing keeps, with or without a route.
 pub const MAX_DESTINATIONS: usize = 262_144;
