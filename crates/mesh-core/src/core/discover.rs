@@ -143,8 +143,9 @@ impl Core {
         let Some(max_hops) = wider else {
             return self.end_discovery(now, command);
         };
-        // The first way answered within this time, and the ring now reaches at most three times as far.
-        let wait = (now.instant - discovery.asked_at) * 3;
+        // The first way answered within this time, and the ring now reaches at most three times as far. Nobody waits long
+        // for a second way with the first in hand.
+        let wait = ((now.instant - discovery.asked_at) * 3).min(RETRY_INTERVAL * 4);
         if let Some(discovery) = self.discovery.own_mut(command) {
             discovery.exhausted = true;
         }
