@@ -4,7 +4,9 @@
 //! do without, and a picture for people. It never decides: no packet is forwarded because of it, and loop freedom
 //! rests on the route table's own rules alone. So a lie in it costs a failed confirmation, not money.
 
+mod bounds;
 mod cuts;
+mod obstacles;
 mod pair;
 mod paths;
 mod search;

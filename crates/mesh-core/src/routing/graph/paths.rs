@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::NetworkGraph;
+use super::obstacles::{Obstacles, routers};
 use super::pair::fewest_hops_pair;
-use super::search::{Found, Obstacles, Search, routers};
+use super::search::{Found, Search};
 use crate::identity::NodeId;
 use crate::limits::MAX_ROUTES_PER_DESTINATION;
 
@@ -154,7 +155,7 @@ fn least_sharing(
     for found in &chosen {
         obstacles.discourage(search.graph, &found.path);
     }
-    search.rebound(&obstacles);
+    search.expect_reuse(&obstacles);
     while chosen.len() < most
         && let Some(next) = least_shared(search, &mut obstacles, &chosen)
     {
@@ -175,9 +176,9 @@ fn least_shared(search: &mut Search<'_>, obstacles: &mut Obstacles, chosen: &[Fo
     }
     let mut best: Option<Found> = None;
     for link in found.path.windows(2) {
-        obstacles.barred.push((link[0], link[1]));
+        obstacles.bar(link[0], link[1]);
         let other = search.cheapest(obstacles);
-        obstacles.barred.pop();
+        obstacles.unbar();
         let other = other.filter(|other| is_new(chosen, other));
         best = best.into_iter().chain(other).min_by_key(|found| found.rank);
     }

@@ -1,0 +1,202 @@
+//! Lower bounds for what is left of a path from each node on, swept back from the destination.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::obstacles::Obstacles;
+use super::paths::PathQuery;
+use super::search::Search;
+use super::{NetworkGraph, Node};
+
+/// What one step of a path can cost in comparisons, in msat, half of it for the node and half for the link: 176 BTC a
+/// KiB. Dearer ones are all the same, so that no announced price can make a sum overflow.
+const MAX_HALF_STEP_MSAT: u64 = 1 << 43;
+
+/// Not reachable within the hop limit.
+pub(super) const UNREACHABLE: u8 = u8::MAX;
+
+/// The least that is left from each node on, in msat: exact below the horizon, and no less than it beyond.
+#[derive(Default)]
+pub(super) struct Bound {
+    least: Vec<u64>,
+    horizon: u64,
+}
+
+impl Bound {
+    /// What is left from a node; nothing where no bound was made.
+    #[inline]
+    pub(super) fn at(&self, slot: u32) -> u64 {
+        self.least
+            .get(slot as usize)
+            .map_or(0, |least| (*least).min(self.horizon))
+    }
+}
+
+/// What a link costs in comparisons, in msat.
+#[inline]
+pub(super) fn link_msat(weight_msat: u64, cost: u16) -> u64 {
+    weight_msat
+        .saturating_mul(u64::from(cost))
+        .min(MAX_HALF_STEP_MSAT)
+}
+
+/// What entering each node costs in comparisons, in msat.
+pub(super) fn entry_costs(graph: &NetworkGraph, query: &PathQuery<'_>) -> Vec<u64> {
+    let price = |node: &Node| node.facts.price.msat_per_unit.min(MAX_HALF_STEP_MSAT);
+    let nodes = graph.nodes.iter();
+    let mut entry: Vec<u64> = nodes.map(|node| node.as_ref().map_or(0, price)).collect();
+    for (id, surcharge) in query.surcharges_msat.into_iter().flatten() {
+        if let Some(slot) = graph.slot(id) {
+            let entry = &mut entry[slot as usize];
+            *entry = entry.saturating_add(*surcharge).min(MAX_HALF_STEP_MSAT);
+        }
+    }
+    entry
+}
+
+/// Fewest hops from each node to `to` past those to avoid, by breadth-first search. The source and the destination
+/// are what the caller asked for, avoided or not.
+pub(super) fn hops_left(graph: &NetworkGraph, from: u32, to: u32, max_hops: u8, avoided: &[bool]) -> Vec<u8> {
+    let mut hops_left = vec![UNREACHABLE; graph.nodes.len()];
+    hops_left[to as usize] = 0;
+    let mut ring = vec![to];
+    for hops in 1..=max_hops {
+        let mut next = Vec::new();
+        for edge in ring.iter().flat_map(|node| graph.edges_of(*node)) {
+            let left = &mut hops_left[edge.to as usize];
+            if *left == UNREACHABLE && (edge.to == from || !avoided[edge.to as usize]) {
+                *left = hops;
+                next.push(edge.to);
+            }
+        }
+        ring = next;
+    }
+    hops_left
+}
+
+/// The least price from each node on, whatever the hops: Dijkstra until the source is settled.
+pub(super) fn least_price(search: &Search<'_>) -> Bound {
+    let (from, to) = (search.from as usize, search.to);
+    let mut least = vec![u64::MAX; search.graph.nodes.len()];
+    least[to as usize] = 0;
+    let mut heap = BinaryHeap::from([Reverse((0, to))]);
+    while let Some(Reverse((cost, node))) = heap.pop() {
+        if node as usize == from {
+            break;
+        }
+        if cost > least[node as usize] {
+            continue;
+        }
+        let entered = cost.saturating_add(search.entry[node as usize]);
+        for edge in search.graph.edges_of(node) {
+            let before = edge.to as usize;
+            let cost = entered.saturating_add(link_msat(search.weight_msat, edge.cost_back));
+            if cost < least[before] && cost <= least[from] && search.hops_left[before] != UNREACHABLE {
+                least[before] = cost;
+                heap.push(Reverse((cost, edge.to)));
+            }
+        }
+    }
+    let horizon = least[from];
+    Bound { least, horizon }
+}
+
+/// The least reuse from each node on, whatever the price and the hops. There are few different amounts, so nodes are
+/// kept by amount rather than in a heap.
+pub(super) fn least_reuse(search: &Search<'_>, obstacles: &Obstacles) -> Bound {
+    let mut least = vec![u64::MAX; search.graph.nodes.len()];
+    least[search.to as usize] = 0;
+    let mut by_amount = BTreeMap::from([(0, vec![search.to])]);
+    while let Some((amount, mut nodes)) = by_amount.pop_first() {
+        if least[search.from as usize] <= amount {
+            break;
+        }
+        while let Some(node) = nodes.pop() {
+            if least[node as usize] < amount {
+                continue;
+            }
+            for edge in search.graph.edges_of(node) {
+                let before = edge.to as usize;
+                let reuse = amount.saturating_add(obstacles.reuse_msat(edge.to, node));
+                if reuse < least[before] && search.hops_left[before] != UNREACHABLE {
+                    least[before] = reuse;
+                    if reuse == amount {
+                        nodes.push(edge.to);
+                    } else {
+                        by_amount.entry(reuse).or_default().push(edge.to);
+                    }
+                }
+            }
+        }
+    }
+    let horizon = least[search.from as usize];
+    Bound { least, horizon }
+}
+
+/// Whether the obstacles leave any path within the hop limit: breadth first from both ends, always on where there are
+/// fewer links to look at. A leaf whose only neighbour is closed is found out in one step; a search that starts at the
+/// far end would look at the whole network in vain.
+pub(super) fn leaves_a_path(search: &Search<'_>, obstacles: &Obstacles) -> bool {
+    let mut seen = vec![None; search.graph.nodes.len()];
+    let mut rings = [
+        Ring::start(search, search.from, true),
+        Ring::start(search, search.to, false),
+    ];
+    for ring in &rings {
+        ring.nodes
+            .iter()
+            .for_each(|node| seen[*node as usize] = Some(ring.forward));
+    }
+    for _ in 0..search.max_hops {
+        rings.sort_by_key(|ring| ring.links);
+        if rings[0].widen(search, obstacles, &mut seen) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Nodes that were just reached from one end.
+struct Ring {
+    forward: bool,
+    nodes: Vec<u32>,
+    links: usize,
+}
+
+impl Ring {
+    fn start(search: &Search<'_>, end: u32, forward: bool) -> Self {
+        Self {
+            forward,
+            nodes: vec![end],
+            links: search.graph.edges_of(end).len(),
+        }
+    }
+
+    /// Takes one more hop; true when that meets what was reached from the other end.
+    fn widen(&mut self, search: &Search<'_>, obstacles: &Obstacles, seen: &mut [Option<bool>]) -> bool {
+        self.links = 0;
+        for node in std::mem::take(&mut self.nodes) {
+            for edge in search.graph.edges_of(node) {
+                let (start, end) = if self.forward {
+                    (node, edge.to)
+                } else {
+                    (edge.to, node)
+                };
+                let passable = search.hops_left[edge.to as usize] != UNREACHABLE && obstacles.open(edge.to);
+                if !passable || !obstacles.allow(start, end) {
+                    continue;
+                }
+                match &mut seen[edge.to as usize] {
+                    Some(forward) if *forward != self.forward => return true,
+                    Some(_) => {}
+                    unseen => {
+                        *unseen = Some(self.forward);
+                        self.nodes.push(edge.to);
+                        self.links += search.graph.edges_of(edge.to).len();
+                    }
+                }
+            }
+        }
+        false
+    }
+}
