@@ -59,17 +59,18 @@ pub(super) fn entry_costs(graph: &NetworkGraph, query: &PathQuery<'_>) -> Vec<u6
 pub(super) fn hops_left(graph: &NetworkGraph, from: u32, to: u32, max_hops: u8, avoided: &[bool]) -> Vec<u8> {
     let mut hops_left = vec![UNREACHABLE; graph.nodes.len()];
     hops_left[to as usize] = 0;
-    let mut ring = vec![to];
+    let (mut ring, mut next) = (vec![to], Vec::new());
     for hops in 1..=max_hops {
-        let mut next = Vec::new();
-        for edge in ring.iter().flat_map(|node| graph.edges_of(*node)) {
-            let left = &mut hops_left[edge.to as usize];
-            if *left == UNREACHABLE && (edge.to == from || !avoided[edge.to as usize]) {
-                *left = hops;
-                next.push(edge.to);
+        for node in ring.drain(..) {
+            for edge in graph.edges_of(node) {
+                let left = &mut hops_left[edge.to as usize];
+                if *left == UNREACHABLE && (edge.to == from || !avoided[edge.to as usize]) {
+                    *left = hops;
+                    next.push(edge.to);
+                }
             }
         }
-        ring = next;
+        std::mem::swap(&mut ring, &mut next);
     }
     hops_left
 }
@@ -90,6 +91,10 @@ pub(super) fn least_price(search: &Search<'_>) -> Bound {
         let entered = cost.saturating_add(search.entry[node as usize]);
         for edge in search.graph.edges_of(node) {
             let before = edge.to as usize;
+            // Most have a cheaper way by now; only then what the link costs.
+            if least[before] <= entered {
+                continue;
+            }
             let cost = entered.saturating_add(link_msat(search.weight_msat, edge.cost_back));
             if cost < least[before] && cost <= least[from] && search.hops_left[before] != UNREACHABLE {
                 least[before] = cost;
@@ -117,6 +122,9 @@ pub(super) fn least_reuse(search: &Search<'_>, obstacles: &Obstacles) -> Bound {
             }
             for edge in search.graph.edges_of(node) {
                 let before = edge.to as usize;
+                if least[before] <= amount {
+                    continue;
+                }
                 let reuse = amount.saturating_add(obstacles.reuse_msat(edge.to, node));
                 if reuse < least[before] && search.hops_left[before] != UNREACHABLE {
                     least[before] = reuse;

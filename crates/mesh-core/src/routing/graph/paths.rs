@@ -155,10 +155,11 @@ fn least_sharing(
     for found in &chosen {
         obstacles.discourage(search.graph, &found.path);
     }
-    search.expect_reuse(&obstacles);
-    while chosen.len() < most
-        && let Some(next) = least_shared(search, &mut obstacles, &chosen)
-    {
+    while chosen.len() < most {
+        search.expect_reuse(&obstacles);
+        let Some(next) = least_shared(search, &mut obstacles, &chosen) else {
+            break;
+        };
         obstacles.discourage(search.graph, &next.path);
         chosen.push(next);
     }
