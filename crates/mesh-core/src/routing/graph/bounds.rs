@@ -108,19 +108,32 @@ pub(super) fn least_price(search: &Search<'_>) -> Bound {
 
 /// The least reuse from each node on, whatever the price and the hops. There are few different amounts, so nodes are
 /// kept by amount rather than in a heap.
+///
+/// It ends when a quarter of all links is behind it. What cannot be avoided close to the destination is known by
+/// then, and it is what misleads a search: it looks at the whole network for a way around. What cannot be avoided
+/// close to the source the search meets at once.
 pub(super) fn least_reuse(search: &Search<'_>, obstacles: &Obstacles) -> Bound {
     let mut least = vec![u64::MAX; search.graph.nodes.len()];
     least[search.to as usize] = 0;
     let mut by_amount = BTreeMap::from([(0, vec![search.to])]);
-    while let Some((amount, mut nodes)) = by_amount.pop_first() {
+    let mut links_left = search.graph.edges / 2;
+    let mut horizon = 0;
+    while links_left > 0
+        && let Some((amount, mut nodes)) = by_amount.pop_first()
+    {
+        horizon = amount;
         if least[search.from as usize] <= amount {
             break;
         }
-        while let Some(node) = nodes.pop() {
+        while links_left > 0
+            && let Some(node) = nodes.pop()
+        {
             if least[node as usize] < amount {
                 continue;
             }
-            for edge in search.graph.edges_of(node) {
+            let links = search.graph.edges_of(node);
+            links_left = links_left.saturating_sub(links.len());
+            for edge in links {
                 let before = edge.to as usize;
                 if least[before] <= amount {
                     continue;
@@ -137,7 +150,6 @@ pub(super) fn least_reuse(search: &Search<'_>, obstacles: &Obstacles) -> Bound {
             }
         }
     }
-    let horizon = least[search.from as usize];
     Bound { least, horizon }
 }
 
