@@ -6,6 +6,10 @@
 //! ```
 //! Besides criterion's mean it prints the middle and the 99th percentile over 1,000 pairs of nodes, and what the graph
 //! takes in memory. Says so and does nothing when the networks are not there.
+//!
+//! Where other work on the machine blurs the time, count instructions: with `PATHS_COUNT=300` the benchmark asks for
+//! the paths of that many pairs and nothing else, and
+//! `valgrind --tool=callgrind --toggle-collect='paths::four_paths' BINARY` counts those instructions alone.
 // A benchmark that cannot set up has nothing to say; what it says goes to whoever ran it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
@@ -50,6 +54,7 @@ fn random_pairs(nodes: usize) -> Vec<(usize, usize)> {
     pairs
 }
 
+#[inline(never)]
 fn four_paths(graph: &NetworkGraph, (from, to): (usize, usize)) -> Vec<CandidatePath> {
     graph.diverse_paths(&PathQuery {
         from: id(from),
@@ -123,6 +128,16 @@ fn benches(criterion: &mut Criterion) {
 criterion_group!(path_benches, benches);
 
 fn main() {
+    let counted = std::env::var("PATHS_COUNT")
+        .ok()
+        .and_then(|count| count.parse().ok());
+    if let Some((count, network)) = counted.zip(network()) {
+        let graph = network.graph(ALL);
+        for pair in random_pairs(network.nodes()).into_iter().cycle().take(count) {
+            black_box(four_paths(&graph, pair));
+        }
+        return;
+    }
     path_benches();
     Criterion::default().configure_from_args().final_summary();
 }

@@ -75,8 +75,9 @@ pub(super) fn hops_left(graph: &NetworkGraph, from: u32, to: u32, max_hops: u8, 
     hops_left
 }
 
-/// The least price from each node on, whatever the hops: Dijkstra until the source is settled.
-pub(super) fn least_price(search: &Search<'_>) -> Bound {
+/// The least price and reuse from each node on past the obstacles, whatever the hops: Dijkstra until the source is
+/// settled.
+pub(super) fn least_price(search: &Search<'_>, obstacles: &Obstacles) -> Bound {
     let (from, to) = (search.from as usize, search.to);
     let mut least = vec![u64::MAX; search.graph.nodes.len()];
     least[to as usize] = 0;
@@ -95,8 +96,12 @@ pub(super) fn least_price(search: &Search<'_>) -> Bound {
             if least[before] <= entered {
                 continue;
             }
-            let cost = entered.saturating_add(link_msat(search.weight_msat, edge.cost_back));
-            if cost < least[before] && cost <= least[from] && search.hops_left[before] != UNREACHABLE {
+            let link = link_msat(search.weight_msat, edge.cost_back) + obstacles.reuse_msat(edge.to, node);
+            let cost = entered.saturating_add(link);
+            let passable = search.hops_left[before] != UNREACHABLE
+                && obstacles.open(edge.to)
+                && obstacles.allow(edge.to, node);
+            if cost < least[before] && cost <= least[from] && passable {
                 least[before] = cost;
                 heap.push(Reverse((cost, edge.to)));
             }

@@ -3,6 +3,7 @@
 //! First two sweeps back from the destination: the fewest hops from each node to it, and the least money, hop limit or
 //! not. Both are lower bounds for what a search from the source can still need, so that it follows little more than
 //! the path it finds (A*). They are made once for a query: paths searched later must avoid more, hence cost no less.
+//! Where they must avoid so much that the bounds mislead, the search is given up and begun again with exact ones.
 //!
 //! The search settles labels (node, hops) in the order of their cost. A node is settled again only with fewer hops than
 //! before: a dearer way there that leaves more hops for the rest. So the cheapest way of 11 hops to somewhere does not
@@ -52,6 +53,8 @@ pub(super) struct Search<'g> {
     reuse: Bound,
     states: Vec<State>,
     round: u32,
+    /// What the cheapest path known in this round costs.
+    ceiling: u64,
     labels: Vec<Label>,
     heap: BinaryHeap<Reverse<(u64, u8, u32)>>,
 }
@@ -67,7 +70,11 @@ struct State {
     waiting_cost: u64,
 }
 
+/// The bounds, made for fewer obstacles, lead the search astray.
+struct Misled;
+
 /// A way to a node.
+#[derive(Clone, Copy)]
 struct Label {
     node: u32,
     parent: u32,
@@ -100,10 +107,11 @@ impl<'g> Search<'g> {
             hops_left,
             states: vec![State::default(); graph.nodes.len()],
             round: 0,
+            ceiling: u64::MAX,
             labels: Vec::new(),
             heap: BinaryHeap::new(),
         };
-        search.price = least_price(&search);
+        search.price = least_price(&search, &Obstacles::none(graph));
         Some(search)
     }
 
@@ -117,15 +125,30 @@ impl<'g> Search<'g> {
         if !leaves_a_path(self, obstacles) {
             return None;
         }
+        if let Ok(found) = self.run(obstacles, self.graph.nodes.len()) {
+            return found;
+        }
+        let exact = least_price(self, obstacles);
+        let usual = (
+            std::mem::replace(&mut self.price, exact),
+            std::mem::take(&mut self.reuse),
+        );
+        let found = self.run(obstacles, usize::MAX);
+        (self.price, self.reuse) = usual;
+        found.ok().flatten()
+    }
+
+    /// Searches until found, until nothing is left to look at, or until `patience` labels were made.
+    fn run(&mut self, obstacles: &Obstacles, patience: usize) -> Result<Option<Found>, Misled> {
         self.round += 1;
         self.labels.clear();
         self.heap.clear();
-        let mut ceiling = u64::MAX;
+        self.ceiling = u64::MAX;
         self.put(self.from, NO_LABEL, 0, 0);
         while let Some(Reverse((_, hops, label))) = self.heap.pop() {
-            let Label { node, cost, .. } = self.labels[label as usize];
+            let node = self.labels[label as usize].node;
             if node == self.to {
-                return Some(self.found(label));
+                return Ok(Some(self.found(label)));
             }
             let state = &mut self.states[node as usize];
             if state.settled_hops <= hops {
@@ -133,36 +156,32 @@ impl<'g> Search<'g> {
             }
             state.settled_hops = hops;
             for edge in self.graph.edges_of(node) {
-                self.step(obstacles, label, node, edge, cost, hops + 1, &mut ceiling);
+                self.step(obstacles, label, edge);
+            }
+            if self.labels.len() > patience {
+                return Err(Misled);
             }
         }
-        None
+        Ok(None)
     }
 
-    /// Follows one edge, if that can lead to a path no dearer than `ceiling`, the cheapest known.
-    #[allow(clippy::too_many_arguments)]
-    fn step(
-        &mut self,
-        obstacles: &Obstacles,
-        parent: u32,
-        node: u32,
-        edge: &Edge,
-        cost: u64,
-        hops: u8,
-        ceiling: &mut u64,
-    ) {
+    /// Follows one edge, if that can lead to a path no dearer than the cheapest one known.
+    #[inline]
+    fn step(&mut self, obstacles: &Obstacles, parent: u32, edge: &Edge) {
         let next = edge.to;
+        let Label { node, cost, hops, .. } = self.labels[parent as usize];
+        let hops = hops + 1;
         if self.hops_left[next as usize].saturating_add(hops) > self.max_hops || !obstacles.allow(node, next)
         {
             return;
         }
         let price = self.entry[next as usize] + link_msat(self.weight_msat, edge.cost);
         let cost = cost + price + obstacles.reuse_msat(node, next);
-        if cost.saturating_add(self.least_left(next)) > *ceiling {
+        if cost.saturating_add(self.least_left(next)) > self.ceiling {
             return;
         }
         if self.put(next, parent, cost, hops) && next == self.to {
-            *ceiling = cost;
+            self.ceiling = cost;
         }
     }
 
