@@ -75,15 +75,16 @@ pub(super) fn hops_left(graph: &NetworkGraph, from: u32, to: u32, max_hops: u8, 
     hops_left
 }
 
-/// The least price and reuse from each node on past the obstacles, whatever the hops: Dijkstra until the source is
-/// settled.
+/// The least price and reuse from each node on past the obstacles, whatever the hops: Dijkstra as far as nodes can lie
+/// on a cheapest way from the source, whose first step costs something too.
 pub(super) fn least_price(search: &Search<'_>, obstacles: &Obstacles) -> Bound {
     let (from, to) = (search.from as usize, search.to);
+    let first_step = first_step_msat(search, obstacles);
     let mut least = vec![u64::MAX; search.graph.nodes.len()];
     least[to as usize] = 0;
     let mut heap = BinaryHeap::from([Reverse((0, to))]);
     while let Some(Reverse((cost, node))) = heap.pop() {
-        if node as usize == from {
+        if cost > least[from].saturating_sub(first_step) {
             break;
         }
         if cost > least[node as usize] {
@@ -98,17 +99,28 @@ pub(super) fn least_price(search: &Search<'_>, obstacles: &Obstacles) -> Bound {
             }
             let link = link_msat(search.weight_msat, edge.cost_back) + obstacles.reuse_msat(edge.to, node);
             let cost = entered.saturating_add(link);
+            let too_dear = cost.saturating_add(first_step) > least[from] && before != from;
             let passable = search.hops_left[before] != UNREACHABLE
                 && obstacles.open(edge.to)
                 && obstacles.allow(edge.to, node);
-            if cost < least[before] && cost <= least[from] && passable {
+            if cost < least[before] && !too_dear && passable {
                 least[before] = cost;
                 heap.push(Reverse((cost, edge.to)));
             }
         }
     }
-    let horizon = least[from];
+    let horizon = least[from].saturating_sub(first_step);
     Bound { least, horizon }
+}
+
+/// What the cheapest first step from the source costs.
+fn first_step_msat(search: &Search<'_>, obstacles: &Obstacles) -> u64 {
+    let edges = search.graph.edges_of(search.from).iter();
+    edges
+        .filter(|edge| obstacles.allow(search.from, edge.to))
+        .map(|edge| search.step_msat(obstacles, search.from, edge))
+        .min()
+        .unwrap_or_default()
 }
 
 /// The least reuse from each node on, whatever the price and the hops. There are few different amounts, so nodes are

@@ -143,7 +143,7 @@ impl<'g> Search<'g> {
         self.round += 1;
         self.labels.clear();
         self.heap.clear();
-        self.ceiling = u64::MAX;
+        self.ceiling = self.descend(obstacles).unwrap_or(u64::MAX);
         self.put(self.from, NO_LABEL, 0, 0);
         while let Some(Reverse((_, hops, label))) = self.heap.pop() {
             let node = self.labels[label as usize].node;
@@ -165,24 +165,49 @@ impl<'g> Search<'g> {
         Ok(None)
     }
 
+    /// What the way costs on which every step looks the cheapest; `None` when it does not arrive. The search need not
+    /// look at anything dearer, which saves it most neighbours of the hubs.
+    fn descend(&self, obstacles: &Obstacles) -> Option<u64> {
+        let (mut node, mut cost) = (self.from, 0);
+        for hops in 1..=self.max_hops {
+            let edges = self.graph.edges_of(node).iter();
+            let next = edges
+                .filter(|edge| self.may_step(obstacles, node, edge.to, hops))
+                .map(|edge| (self.step_msat(obstacles, node, edge), edge.to))
+                .min_by_key(|(step, next)| (step.saturating_add(self.least_left(*next)), *next))?;
+            cost += next.0;
+            node = next.1;
+            if node == self.to {
+                return Some(cost);
+            }
+        }
+        None
+    }
+
     /// Follows one edge, if that can lead to a path no dearer than the cheapest one known.
     #[inline]
     fn step(&mut self, obstacles: &Obstacles, parent: u32, edge: &Edge) {
         let next = edge.to;
         let Label { node, cost, hops, .. } = self.labels[parent as usize];
-        let hops = hops + 1;
-        if self.hops_left[next as usize].saturating_add(hops) > self.max_hops || !obstacles.allow(node, next)
-        {
+        let cost = cost + self.step_msat(obstacles, node, edge);
+        let too_dear = cost.saturating_add(self.least_left(next)) > self.ceiling;
+        if too_dear || !self.may_step(obstacles, node, next, hops + 1) {
             return;
         }
-        let price = self.entry[next as usize] + link_msat(self.weight_msat, edge.cost);
-        let cost = cost + price + obstacles.reuse_msat(node, next);
-        if cost.saturating_add(self.least_left(next)) > self.ceiling {
-            return;
-        }
-        if self.put(next, parent, cost, hops) && next == self.to {
+        if self.put(next, parent, cost, hops + 1) && next == self.to {
             self.ceiling = cost;
         }
+    }
+
+    #[inline]
+    fn may_step(&self, obstacles: &Obstacles, node: u32, next: u32, hops: u8) -> bool {
+        self.hops_left[next as usize].saturating_add(hops) <= self.max_hops && obstacles.allow(node, next)
+    }
+
+    #[inline]
+    pub(super) fn step_msat(&self, obstacles: &Obstacles, node: u32, edge: &Edge) -> u64 {
+        let price = self.entry[edge.to as usize] + link_msat(self.weight_msat, edge.cost);
+        price + obstacles.reuse_msat(node, edge.to)
     }
 
     /// Adds a label unless one that is no worse is known.
