@@ -4,7 +4,8 @@
 //! ```text
 //! cargo bench -p mesh-core --bench paths
 //! ```
-//! Besides criterion's mean it prints the middle and the 99th percentile over 1,000 pairs of nodes, and what the graph
+//! Besides criterion's mean it prints the middle and the 99th percentile over 1,000 pairs of nodes, each asked
+//! three times and the fastest taken, and what the graph
 //! takes in memory. Says so and does nothing when the networks are not there.
 //!
 //! Where other work on the machine blurs the time, count instructions: with `PATHS_COUNT=300` the benchmark asks for
@@ -70,9 +71,14 @@ fn four_paths(graph: &NetworkGraph, (from, to): (usize, usize)) -> Vec<Candidate
 fn percentiles(graph: &NetworkGraph, pairs: &[(usize, usize)]) {
     let (mut micros, mut four, mut independent) = (Vec::new(), 0, 0);
     for pair in pairs {
-        let started = Instant::now();
-        let paths = black_box(four_paths(graph, *pair));
-        micros.push(started.elapsed().as_micros());
+        let (mut fastest, mut paths) = (u128::MAX, Vec::new());
+        // Other work on the machine only ever adds.
+        for _ in 0..3 {
+            let started = Instant::now();
+            paths = black_box(four_paths(graph, *pair));
+            fastest = fastest.min(started.elapsed().as_micros());
+        }
+        micros.push(fastest);
         four += usize::from(paths.len() == 4);
         let apart = paths.iter().filter(|path| !path.shares_router_with_earlier);
         independent += usize::from(apart.count() >= 2);
