@@ -1,4 +1,6 @@
 //! The graph of announcements on real networks, where they are there to be read.
+// Helpers of tests may fail as tests do; what is skipped is said.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "../benches/paths/topology.rs"]
 mod topology;
@@ -81,7 +83,7 @@ fn routers(path: &CandidatePath) -> BTreeSet<NodeId> {
 fn every_pair_within_ten_hops_gets_paths_and_two_independent_ones_where_no_single_router_can_part_it() {
     for (name, network) in networks() {
         let graph = network.graph(network.nodes());
-        let (mut reached, mut apart, mut out_of_reach) = (0, 0, 0);
+        let (mut reached, mut apart) = (0, 0);
         for (from, to) in pairs(network.nodes()) {
             let paths = ask(&graph, from, to);
             let distance = hops(&network, from, None)[&to];
@@ -106,20 +108,15 @@ fn every_pair_within_ten_hops_gets_paths_and_two_independent_ones_where_no_singl
                 assert!(routers(first).is_disjoint(&routers(&paths[1])));
                 continue;
             }
-            // Menger: two independent paths exist unless one router parts the pair; it would be on every path.
+            // Two independent paths exist unless some one router parts the pair (Menger 1927); it is on every path.
             let number: BTreeMap<NodeId, usize> = (0..network.nodes()).map(|node| (id(node), node)).collect();
             let parts = |router: &NodeId| !hops(&network, from, Some(number[router])).contains_key(&to);
-            if distance == 1 || !routers(first).iter().any(parts) {
-                out_of_reach += 1;
-            }
+            assert!(
+                distance == 1 || routers(first).iter().any(parts),
+                "{name}: {from} to {to}"
+            );
         }
-        println!(
-            "{name}: {reached} of {PAIRS} pairs reached, {apart} by independent paths, {out_of_reach} only beyond the hop limit"
-        );
-        assert!(
-            out_of_reach * 4 <= PAIRS,
-            "{name}: too many of these pairs have a second path within the limit"
-        );
+        println!("{name}: {reached} of {PAIRS} pairs reached, {apart} by independent paths");
     }
 }
 
