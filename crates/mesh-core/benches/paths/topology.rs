@@ -88,7 +88,7 @@ impl Topology {
     }
 
     fn listing(&self, node: usize, listed: usize) -> Vec<ListedNeighbour> {
-        let neighbours = self.neighbours[node].iter().take(listed);
+        let neighbours = self.neighbours(node).iter().take(listed);
         neighbours
             .map(|other| ListedNeighbour {
                 node: id(*other),

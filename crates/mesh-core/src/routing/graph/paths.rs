@@ -9,6 +9,10 @@ use super::search::{Found, Search};
 use crate::identity::NodeId;
 use crate::limits::MAX_ROUTES_PER_DESTINATION;
 
+/// Searches made for one more path where those that share least are known already. On the real networks studied one
+/// to four are needed; a network made to need thousands must not hold a node up.
+const MAX_DETOURS: usize = 32;
+
 /// Which paths are wanted.
 #[derive(Debug, Clone, Copy)]
 pub struct PathQuery<'a> {
@@ -157,7 +161,8 @@ fn least_sharing(
     }
     while chosen.len() < most {
         search.expect_reuse(&obstacles);
-        let Some(next) = least_shared(search, &mut obstacles, &chosen) else {
+        let mut detours = MAX_DETOURS;
+        let Some(next) = least_shared(search, &mut obstacles, &chosen, &mut detours) else {
             break;
         };
         obstacles.discourage(search.graph, &next.path);
@@ -169,18 +174,26 @@ fn least_sharing(
 }
 
 /// The path that shares least with those chosen. When that is one of them, which only happens where hardly any others
-/// exist, the best that does without one of its links.
-fn least_shared(search: &mut Search<'_>, obstacles: &mut Obstacles, chosen: &[Found]) -> Option<Found> {
+/// exist, the best that does without one of its links, and so on: every other path lacks a link of each of them.
+fn least_shared(
+    search: &mut Search<'_>,
+    obstacles: &mut Obstacles,
+    chosen: &[Found],
+    detours: &mut usize,
+) -> Option<Found> {
     let found = search.cheapest(obstacles)?;
     if is_new(chosen, &found) {
         return Some(found);
     }
     let mut best: Option<Found> = None;
     for link in found.path.windows(2) {
+        if *detours == 0 {
+            break;
+        }
+        *detours -= 1;
         obstacles.bar(link[0], link[1]);
-        let other = search.cheapest(obstacles);
+        let other = least_shared(search, obstacles, chosen, detours);
         obstacles.unbar();
-        let other = other.filter(|other| is_new(chosen, other));
         best = best.into_iter().chain(other).min_by_key(|found| found.rank);
     }
     best
@@ -298,6 +311,41 @@ mod tests {
                 (vec![1, 20, 21, 22, 23, 24, 3, 4], true),
             ]
         );
+    }
+
+    #[test]
+    fn dear_way_of_few_hops_to_a_node_is_kept_for_the_cheap_way_of_many_hops_from_it() {
+        // To 3 over 10, 11, 12 (cheap) or 20 (dear); on to 2 over 13, 14, 15 (cheap) or 30 (very dear).
+        let links = [
+            &[(1, 10), (10, 11), (11, 12), (12, 3), (1, 20), (20, 3)][..],
+            &[(3, 13), (13, 14), (14, 15), (15, 2), (3, 30), (30, 2)],
+        ]
+        .concat();
+        let price = |node| match node {
+            20 => 100,
+            30 => 1000,
+            _ => 1,
+        };
+        let six = PathQuery {
+            max_hops: 6,
+            most: 1,
+            ..query(1, 2)
+        };
+        let paths = ask(&graph(&links, price, &[]), six);
+        assert_eq!(paths, [(vec![1, 20, 3, 13, 14, 15, 2], false)]);
+    }
+
+    #[test]
+    fn way_across_two_known_ones_is_found_though_either_would_share_less() {
+        let links = [(1, 3), (3, 2), (1, 4), (4, 5), (5, 2), (3, 5)];
+        let paths = ask(&graph(&links, |_| 1, &[]), query(1, 2));
+        let expected = [
+            (vec![1, 3, 2], false),
+            (vec![1, 4, 5, 2], false),
+            (vec![1, 3, 5, 2], true),
+            (vec![1, 4, 5, 3, 2], true),
+        ];
+        assert_eq!(paths, expected);
     }
 
     #[test]
