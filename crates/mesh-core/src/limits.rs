@@ -157,8 +157,8 @@ pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
 /// keeps busy. It also bounds what one announcement makes every node that hears it do.
 pub const MAX_LISTED_NEIGHBOURS: usize = 64;
 
-/// Nodes whose announcements are kept: many times the largest public payment and mesh networks studied, in some
-/// 40 MB when each lists a dozen others.
+/// Nodes whose announcements are kept: many times the largest public payment and mesh networks studied, in about
+/// 100 MB when each lists a dozen others that list it too.
 pub const MAX_GRAPH_NODES: usize = 262_144;
 
 /// Neighbours listed in all announcements together, sixteen a node when the graph is full. An edge that counts is two
