@@ -318,8 +318,8 @@ pub const MAX_ASKED_NEIGHBOURS: usize = 4;
 /// longer than any news of it is under way.
 pub const DESTINATION_MEMORY: Duration = Duration::from_secs(600);
 
-/// Nodes whose announcements are kept: many times the largest public payment and mesh networks studied, in some
-/// 40 MB when each lists a dozen others.
+/// Nodes whose announcements are kept: many times the largest public payment and mesh networks studied, in about
+/// 100 MB when each lists a dozen others that list it too.
 pub const MAX_GRAPH_NODES: usize = 262_144;
 
 /// Neighbours listed in all announcements together, sixteen a node when the graph is full. An edge that counts is two

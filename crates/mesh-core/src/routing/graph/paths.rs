@@ -54,7 +54,7 @@ impl NetworkGraph {
     ///
     /// **Promises.** The cheapest path within the hop limit is the first. There is one exception: when every other
     /// shares a router with it although two of them share none. Then these two come first, and the cheapest of all
-    /// third, if so many are wanted. Two independent paths are found whenever the hop limit allows any two that have,
+    /// is among those that follow, if more than two are wanted. Two independent paths are found whenever the hop limit allows any two that have,
     /// together, no more hops than the limit and the shortest path have together, as long as no routers share an
     /// operator; and often otherwise. Always to find them is NP-complete with a hop limit (Li, McCormick and
     /// Simchi-Levi 1990). A third and a fourth are what there is beside those before them, not the most there could
@@ -102,11 +102,12 @@ impl NetworkGraph {
 }
 
 /// Paths no two of which share an entity, each the cheapest beside those before. Where the cheapest of all stands in
-/// the way of every other, two that leave each other room, and it besides.
+/// the way of every other, two that leave each other room, and it besides; a place is kept for it if there are three.
 fn independent(search: &mut Search<'_>, most: usize) -> (Vec<Found>, Option<Found>) {
     let mut obstacles = Obstacles::none(search.graph);
     let (mut chosen, mut left_out) = (Vec::new(), None);
-    while chosen.len() < most {
+    let kept_free = |left_out: &Option<Found>| usize::from(left_out.is_some() && most > 2);
+    while chosen.len() + kept_free(&left_out) < most {
         if let Some(found) = search.cheapest(&obstacles) {
             obstacles.close(search.graph, &found.path);
             chosen.push(found);
@@ -387,6 +388,31 @@ mod tests {
     }
 
     #[test]
+    fn cheapest_path_keeps_its_place_beside_three_independent_ones_that_it_crosses() {
+        let across = [(1, 3), (3, 4), (4, 8), (8, 2)];
+        let links = [
+            &across[..],
+            &[(3, 5), (5, 2), (1, 6), (6, 4), (4, 7), (7, 2), (1, 9), (9, 8)],
+        ]
+        .concat();
+        let price = |node| match node {
+            5 | 9 => 10,
+            6 | 7 => 50,
+            _ => 1,
+        };
+        let graph = graph(&links, price, &[]);
+        let across = (vec![1, 3, 4, 8, 2], true);
+        let three = PathQuery {
+            most: 3,
+            ..query(1, 2)
+        };
+        let paths = ask(&graph, three);
+        assert_eq!((paths[1].1, &paths[2]), (false, &across));
+        let paths = ask(&graph, query(1, 2));
+        assert_eq!((paths[2].1, &paths[3]), (false, &across));
+    }
+
+    #[test]
     fn nodes_of_one_operator_do_not_stand_in_for_one_another() {
         let links = [(1, 3), (3, 2), (1, 4), (4, 2), (1, 5), (5, 2)];
         let paths = |operators: &[(u8, u8)]| ask(&graph(&links, |node| node.into(), operators), query(1, 2));
@@ -428,20 +454,13 @@ mod tests {
         let links = [(1, 3), (3, 2), (1, 4), (4, 2)];
         let graph = graph(&links, |node| node.into(), &[]);
         let avoid = BTreeSet::from([id(3), id(1), id(2), id(77)]);
-        let without = PathQuery {
-            avoid: &avoid,
-            ..query(1, 2)
-        };
-        assert_eq!(ask(&graph, without), [(vec![1, 4, 2], false)]);
+        let mut asked = query(1, 2);
+        asked.avoid = &avoid;
+        assert_eq!(ask(&graph, asked), [(vec![1, 4, 2], false)]);
         let surcharges = BTreeMap::from([(id(3), 2), (id(77), 5)]);
-        let mut paths = ask(
-            &graph,
-            PathQuery {
-                surcharges_msat: Some(&surcharges),
-                ..query(1, 2)
-            },
-        );
-        assert_eq!(paths.remove(0), (vec![1, 4, 2], false));
+        let mut asked = query(1, 2);
+        asked.surcharges_msat = Some(&surcharges);
+        assert_eq!(ask(&graph, asked)[0], (vec![1, 4, 2], false));
     }
 
     #[test]
