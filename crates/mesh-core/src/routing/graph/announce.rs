@@ -308,14 +308,16 @@ mod tests {
     #[test]
     fn malformed_announcement_is_refused_and_what_was_known_stays() {
         let mut graph = graph(&[(1, &[2]), (2, &[1])]);
-        let too_many: Vec<u8> = (100..=100 + crate::limits::MAX_LISTED_NEIGHBOURS as u8).collect();
+        let too_many: Vec<ListedNeighbour> = (0..=crate::limits::MAX_LISTED_NEIGHBOURS as u16)
+            .map(|number| {
+                let mut node = [0xee; 32];
+                node[..2].copy_from_slice(&number.to_be_bytes());
+                let node = NodeId(node);
+                ListedNeighbour { node, cost: 1 }
+            })
+            .collect();
         let free = [ListedNeighbour { node: id(2), cost: 0 }];
-        for bad in [
-            &listing(&[1])[..],
-            &listing(&[2, 3, 2]),
-            &listing(&too_many),
-            &free,
-        ] {
+        for bad in [&listing(&[1])[..], &listing(&[2, 3, 2]), &too_many, &free] {
             let refused = graph.announce(id(1), facts(7, 10), bad);
             assert_eq!(refused, Err(DropReason::Malformed));
         }
