@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use mesh_core::identity::NodeId;
+use mesh_core::identity::{NodeId, Signature};
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
@@ -57,6 +57,12 @@ pub struct MeshConfig {
     pub network: BitcoinNetwork,
     /// Its operator's key, if it names one.
     pub operator: Option<NodeId>,
+    /// The operator's signature over this node's id, which makes the claim one that others believe.
+    pub operator_signature: Option<Signature>,
+    /// Whether the node announces itself.
+    pub announce: bool,
+    /// Where it says that it can be dialled.
+    pub addresses: Vec<String>,
     /// Neighbours at once, 1 to [`MAX_NEIGHBOURS`](mesh_core::limits::MAX_NEIGHBOURS).
     pub max_peers: usize,
     /// Neighbours that a link is kept to; all different.
@@ -75,6 +81,9 @@ impl Default for MeshConfig {
             price_msat_per_unit: 10,
             network: BitcoinNetwork::Mainnet,
             operator: None,
+            operator_signature: None,
+            announce: true,
+            addresses: Vec::new(),
             max_peers: EndpointConfig::default().max_peers,
             peers: Vec::new(),
             limits: Limits::default(),

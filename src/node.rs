@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use mesh_core::core::{Core, CoreConfig};
+use mesh_core::core::{Announcing, Core, CoreConfig};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::identity::{Ed25519Verifier, Identity, NodeId};
 use mesh_core::routing_policy::MeshMode;
@@ -41,6 +41,8 @@ pub struct NodeConfig {
     pub network: BitcoinNetwork,
     /// Its operator's key.
     pub operator: Option<NodeId>,
+    /// Whether and how it announces itself.
+    pub announcing: Announcing,
     /// Free bytes that each neighbour may send per second.
     pub free_bytes_per_second: u64,
     /// Its links.
@@ -124,6 +126,7 @@ impl RunningNode {
             network: config.network,
             lightning_key: info.payee,
             operator: config.operator,
+            announcing: config.announcing,
             free_bytes_per_second: config.free_bytes_per_second,
             account_secret: config.account_secret,
             seed,

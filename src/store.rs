@@ -14,7 +14,7 @@ use std::time::Duration;
 use mesh_core::account::AccountRecord;
 use mesh_core::event::Record;
 use mesh_core::identity::NodeId;
-use mesh_core::limits::REPLAY_MEMORY;
+use mesh_core::limits::{CLOCK_SKEW, REPLAY_MEMORY};
 use mesh_core::time::UnixMillis;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
@@ -24,9 +24,12 @@ const REDEEMED: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("redee
 const ACCOUNTS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("accounts");
 const PROOFS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("proofs");
 const CREDIT: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("credit");
+/// Origin to (seqno, expires).
+const ANNOUNCED: TableDefinition<'_, [u8; 32], (u64, u64)> = TableDefinition::new("announced");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 const TREASURY_OWED: &str = "treasury_owed_msat";
+const OWN_SEQNO: &str = "own_seqno";
 const WALL_CLOCK: &str = "wall_clock_unix_ms";
 
 /// Batches that may wait for the writer: the manager hands over the next only when the last is durable.
@@ -270,7 +273,8 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     options.create(true).append(true).mode(0o600).open(path).map(drop)
 }
 
-/// Makes the tables, and forgets redemptions that nobody can show again: beyond redeem-by and the replay memory.
+/// Makes the tables, and forgets redemptions and announcements that nobody can show again: beyond redeem-by and the replay
+/// memory, and beyond their expiry.
 fn prepare(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     let clock = transaction
@@ -282,6 +286,10 @@ fn prepare(database: &Database) -> Result<(), redb::Error> {
     transaction
         .open_table(REDEEMED)?
         .retain(|_, until| u128::from(until) >= forget_before)?;
+    let oldest = UnixMillis(clock).0.saturating_sub(CLOCK_SKEW.as_millis() as u64);
+    transaction
+        .open_table(ANNOUNCED)?
+        .retain(|_, (_, expires)| expires >= oldest)?;
     transaction.open_table(QUOTE_KEYS)?;
     transaction.open_table(INVOICES)?;
     transaction.open_table(ACCOUNTS)?;
@@ -340,6 +348,21 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::TreasuryOwed(msat) => {
             transaction.open_table(NUMBERS)?.insert(TREASURY_OWED, msat)?;
         }
+        Record::OwnSeqno(seqno) => {
+            transaction.open_table(NUMBERS)?.insert(OWN_SEQNO, seqno)?;
+        }
+        Record::AnnouncementSeen {
+            origin,
+            seqno,
+            expires,
+        } => {
+            transaction
+                .open_table(ANNOUNCED)?
+                .insert(origin.0, (*seqno, expires.0))?;
+        }
+        Record::AnnouncementForgotten { origin } => {
+            transaction.open_table(ANNOUNCED)?.remove(origin.0)?;
+        }
         Record::Proof(proof) => {
             transaction
                 .open_table(PROOFS)?
@@ -396,7 +419,19 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
             msat: msat.value(),
         });
     }
+    for entry in transaction.open_table(ANNOUNCED)?.iter()? {
+        let (origin, seen) = entry?;
+        let (seqno, expires) = seen.value();
+        records.push(Record::AnnouncementSeen {
+            origin: NodeId(origin.value()),
+            seqno,
+            expires: UnixMillis(expires),
+        });
+    }
     let numbers = transaction.open_table(NUMBERS)?;
+    if let Some(seqno) = numbers.get(OWN_SEQNO)? {
+        records.push(Record::OwnSeqno(seqno.value()));
+    }
     if let Some(owed) = numbers.get(TREASURY_OWED)? {
         records.push(Record::TreasuryOwed(owed.value()));
     }

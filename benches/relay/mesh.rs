@@ -158,6 +158,7 @@ async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (Runni
         price_msat_per_unit: PRICE_MSAT,
         network: BitcoinNetwork::Regtest,
         operator: None,
+        announcing: Default::default(),
         // No quota that this benchmark could meet.
         free_bytes_per_second: 1 << 40,
         links: EndpointConfig {

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mesh_core::identity::{Identity, NodeId};
+use mesh_core::announcement::OperatorCertificate;
+use mesh_core::core::Announcing;
+use mesh_core::identity::{Ed25519Verifier, Identity, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{CliError, Global, Place, locate, print_answer};
 use crate::admin::{AdminServer, AdminService, NodeInfo, Text};
-use crate::config::{Config, Peer, WalletBackend};
+use crate::config::{Config, MeshConfig, Peer, WalletBackend};
 use crate::data_dir::DataDir;
 use crate::node::{NodeConfig, RunningNode};
 use crate::wallet::Wallet;
@@ -129,6 +131,7 @@ async fn start(
             "[[mesh.peers]] names {own}, which is this node itself; remove that entry"
         )));
     }
+    let announcing = announcing(&config.mesh, &own)?;
     let WalletBackend::None = config.wallet.backend;
     let wallet: Arc<dyn Wallet> = Arc::new(NoWallet);
     let node = NodeConfig {
@@ -139,12 +142,29 @@ async fn start(
         price_msat_per_unit: config.mesh.price_msat_per_unit,
         network: config.mesh.network,
         operator: config.mesh.operator,
+        announcing,
         free_bytes_per_second: config.mesh.limits.free_bytes_per_second,
         links: config.endpoint(),
         peers,
         wallet,
     };
     Ok(RunningNode::start(node).await?)
+}
+
+/// What the node says of itself; a certificate that does not fit would be refused by every other node.
+fn announcing(mesh: &MeshConfig, own: &NodeId) -> Result<Announcing, CliError> {
+    let claimed = mesh.operator.zip(mesh.operator_signature);
+    let certificate = claimed.map(|(operator, signature)| OperatorCertificate { operator, signature });
+    if certificate.is_some_and(|certificate| !certificate.verify(own, &Ed25519Verifier)) {
+        return Err(CliError::Usage(format!(
+            "operator_signature is not the operator's signature over this node's id {own}; sign that id, or remove it"
+        )));
+    }
+    Ok(Announcing {
+        enabled: mesh.announce,
+        addresses: mesh.addresses.clone(),
+        certificate,
+    })
 }
 
 fn open_admin(config: &Config, data_dir: &DataDir, node: &RunningNode) -> Result<AdminServer, CliError> {

@@ -280,6 +280,20 @@ pub(super) fn text<T, E: fmt::Display>(
     }
 }
 
+/// Reads a list of at most `most` texts through `parse`.
+pub(super) fn texts<T, E: fmt::Display>(
+    most: usize,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<T>, String> {
+    move |value| {
+        let list = value
+            .as_array()
+            .filter(|list| list.len() <= most)
+            .ok_or_else(|| format!("a list in square brackets of at most {most} texts"))?;
+        list.iter().map(|entry| text(&parse)(entry.get_ref())).collect()
+    }
+}
+
 /// The known name that `given` is most likely a slip of the pen for.
 fn nearest<'n>(given: &str, known: &[&'n str]) -> Option<&'n str> {
     known

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mesh_core::identity::NodeId;
-use mesh_core::limits::MAX_NEIGHBOURS;
+use mesh_core::identity::{NodeId, Signature};
+use mesh_core::limits::{MAX_ADDRESS_BYTES, MAX_ANNOUNCED_ADDRESSES, MAX_NEIGHBOURS};
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
-use super::reader::{Located, Problems, Section, boolean, number, text};
+use super::reader::{Located, Problems, Section, boolean, number, text, texts};
 use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
 
 /// Most millisatoshi that can be asked for: all the bitcoin there will ever be.
@@ -48,6 +48,8 @@ fn read_mesh(mut mesh: Section<'_>, problems: &mut Problems<'_>) -> MeshConfig {
         number(1..=MAX_NEIGHBOURS as u64, "neighbours"),
     );
     let max_peers_at = max_peers.map_or(mesh.offset, |found| found.offset);
+    let operator_signature = mesh.value("operator_signature", problems, text(parse_signature));
+    let signature_at = operator_signature.as_ref().map(|found| found.offset);
     let config = MeshConfig {
         enabled: or(mesh.value("enabled", problems, boolean), default.enabled),
         mode: or(mesh.value("mode", problems, text(parse_mode)), default.mode),
@@ -69,6 +71,16 @@ fn read_mesh(mut mesh: Section<'_>, problems: &mut Problems<'_>) -> MeshConfig {
         operator: mesh
             .value("operator", problems, text(str::parse::<NodeId>))
             .map(|found| found.value),
+        operator_signature: operator_signature.map(|found| found.value),
+        announce: or(mesh.value("announce", problems, boolean), default.announce),
+        addresses: or(
+            mesh.value(
+                "addresses",
+                problems,
+                texts(MAX_ANNOUNCED_ADDRESSES, parse_announced_address),
+            ),
+            default.addresses,
+        ),
         max_peers: max_peers.map_or(default.max_peers, |found| to_usize(found.value)),
         peers: read_peers(peers, problems),
         limits: read_limits(limits, problems),
@@ -81,6 +93,12 @@ fn read_mesh(mut mesh: Section<'_>, problems: &mut Problems<'_>) -> MeshConfig {
                 config.peers.len(),
                 config.max_peers
             ),
+        );
+    }
+    if let (Some(at), None) = (signature_at, config.operator) {
+        problems.add(
+            at,
+            "`operator_signature` needs `operator`, the key that signed; add it",
         );
     }
     mesh.finish(problems);
@@ -313,6 +331,23 @@ pub(super) fn parse_host_and_port(text: &str) -> Result<String, String> {
     well_formed().ok_or_else(|| {
         format!("a host and a port, such as \"mesh.example.org:{DEFAULT_PORT}\", \"192.0.2.1:{DEFAULT_PORT}\" or \"[2001:db8::1]:{DEFAULT_PORT}\"")
     })
+}
+
+/// A host and a port as an announcement carries it.
+fn parse_announced_address(text: &str) -> Result<String, String> {
+    let address = parse_host_and_port(text)?;
+    if address.len() <= MAX_ADDRESS_BYTES {
+        Ok(address)
+    } else {
+        Err(format!("a host and a port of at most {MAX_ADDRESS_BYTES} bytes"))
+    }
+}
+
+fn parse_signature(text: &str) -> Result<Signature, String> {
+    let mut bytes = [0; 64];
+    hex::decode_to_slice(text.trim(), &mut bytes)
+        .map(|()| Signature(bytes))
+        .map_err(|_| "128 hexadecimal digits, the operator's Ed25519 signature over the node's id".into())
 }
 
 fn parse_data_dir(text: &str) -> Result<PathBuf, String> {

@@ -56,6 +56,9 @@ fn all_values_arrive_where_they_belong() {
         price_msat_per_unit = 1_000
         network = "regtest"
         operator = "{id}"
+        operator_signature = "{id}{id}"
+        announce = false
+        addresses = ["mesh.example.org:8334", "[2001:db8::1]:8334"]
         max_peers = 7
         [[mesh.peers]]
         address = "mesh.example.org:8334"
@@ -90,6 +93,9 @@ fn all_values_arrive_where_they_belong() {
     assert_eq!(mesh.data_dir.as_deref(), Some(Path::new("/var/lib/mesh")));
     assert_eq!(mesh.price_msat_per_unit, 1000);
     assert_eq!(mesh.operator, Some(NodeId([0xab; 32])));
+    assert_eq!(mesh.operator_signature, Some(Signature([0xab; 64])));
+    assert!(!mesh.announce);
+    assert_eq!(mesh.addresses, ["mesh.example.org:8334", "[2001:db8::1]:8334"]);
     assert_eq!(mesh.peers[0].address, "mesh.example.org:8334");
     assert_eq!(mesh.limits.free_bytes_per_second, 0);
     let endpoint = config.endpoint();
@@ -177,6 +183,12 @@ fn each_wrong_value_is_refused_with_its_line_and_what_was_expected() {
             "expected \"bitcoin\", \"testnet\"",
         ),
         ("[mesh]\noperator = \"me\"", "64 hexadecimal digits"),
+        ("[mesh]\noperator_signature = \"ab\"", "128 hexadecimal digits"),
+        (
+            "[mesh]\naddresses = [\"a:1\", \"b:1\", \"c:1\", \"d:1\", \"e:1\"]",
+            "at most 4",
+        ),
+        ("[mesh]\naddresses = [\"nowhere\"]", "a host and a port"),
         ("[mesh]\nmax_peers = 0", "from 1 to 16384"),
         ("[mesh]\npeers = 3", "must be a list of sections"),
         ("[mesh]\npeers = [3]", "must be a list of sections"),

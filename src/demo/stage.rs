@@ -198,6 +198,7 @@ async fn actor(devnet: &Devnet, index: usize, name: &'static str) -> Result<Acto
         price_msat_per_unit: PRICES_MSAT[index],
         network: BitcoinNetwork::Regtest,
         operator: None,
+        announcing: Default::default(),
         free_bytes_per_second: 1 << 20,
         links: EndpointConfig {
             listen_addr: Some(LOOPBACK),

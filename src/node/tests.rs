@@ -21,6 +21,7 @@ fn config(seed: u8) -> NodeConfig {
         price_msat_per_unit: 0,
         network: BitcoinNetwork::Regtest,
         operator: None,
+        announcing: Default::default(),
         free_bytes_per_second: 1 << 20,
         links: EndpointConfig {
             listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),

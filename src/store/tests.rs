@@ -16,6 +16,14 @@ fn invoice(byte: u8) -> InvoiceRecord {
     }
 }
 
+fn seen(byte: u8) -> Record {
+    Record::AnnouncementSeen {
+        origin: NodeId([byte; 32]),
+        seqno: u64::from(byte) + 10,
+        expires: UnixMillis(99),
+    }
+}
+
 fn write(store: &Store, records: Vec<Record>) {
     let (done, wait) = mpsc::channel();
     let told = move || done.send(()).unwrap();
@@ -49,14 +57,27 @@ fn what_is_durable_comes_back_as_it_was_left() {
     };
     write(
         &store,
-        vec![account(13), redeemed.clone(), Record::TreasuryOwed(4)],
+        vec![
+            account(13),
+            redeemed.clone(),
+            Record::TreasuryOwed(4),
+            Record::OwnSeqno(64),
+            seen(1),
+            seen(2),
+        ],
     );
+    let forgotten = Record::AnnouncementForgotten {
+        origin: NodeId([1; 32]),
+    };
+    write(&store, vec![forgotten, Record::OwnSeqno(128)]);
     drop(store);
     let (_store, restored) = Store::open(&path).unwrap();
     let expected = [
         Record::Invoice(invoice(2)),
         redeemed,
         account(13),
+        seen(2),
+        Record::OwnSeqno(128),
         Record::TreasuryOwed(4),
     ];
     assert_eq!(restored.records, expected);

@@ -36,6 +36,7 @@ pub fn node_config(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>, directory:
         price_msat_per_unit: 10,
         network: BitcoinNetwork::Regtest,
         operator: None,
+        announcing: Default::default(),
         free_bytes_per_second: 64 << 20,
         links: EndpointConfig {
             listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),

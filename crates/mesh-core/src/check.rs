@@ -58,7 +58,9 @@ pub fn check(frame: &[u8], me: &NodeId, verifier: &dyn SignatureVerifier) -> Res
                 invoice = quote.invoice.as_deref().map(read_invoice).transpose()?;
             }
         }
-        ControlMessage::QuoteResponse(_) | ControlMessage::Refused => {}
+        ControlMessage::RoutingUpdate(update) => update.check(verifier)?,
+        ControlMessage::SeqnoRequest(request) => request.check()?,
+        ControlMessage::QuoteResponse(_) | ControlMessage::Refused | ControlMessage::RoutingAck { .. } => {}
     }
     Ok(Checked { message, invoice })
 }

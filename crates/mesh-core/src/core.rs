@@ -27,6 +27,7 @@ mod pay;
 mod payee;
 mod quoting;
 mod relay;
+mod route;
 mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::account::Accounts;
+use crate::announcement::OperatorCertificate;
 use crate::discovery::RouteDiscovery;
 use crate::drop_reason::DropReason;
 use crate::entropy::Entropy;
@@ -71,12 +73,35 @@ pub struct CoreConfig {
     pub lightning_key: Option<[u8; 33]>,
     /// Its operator's key, if it names one.
     pub operator: Option<NodeId>,
+    /// Whether and how it announces itself.
+    pub announcing: Announcing,
     /// Free bytes that each neighbour may send per second; 0 refuses all free packets.
     pub free_bytes_per_second: u64,
     /// The secret that this node's account keys at payees derive from. It outlives restarts: credit is bound to it.
     pub account_secret: [u8; 32],
     /// Fresh secret randomness, different at every start.
     pub seed: [u8; 32],
+}
+
+/// What a node says of itself beside its price and its neighbours.
+#[derive(Debug, Clone)]
+pub struct Announcing {
+    /// Whether it announces itself at all: a node that does not is found by flooding only, and carries all the same.
+    pub enabled: bool,
+    /// Where it can be dialled, as `host:port`: at most [`crate::limits::MAX_ANNOUNCED_ADDRESSES`].
+    pub addresses: Vec<String>,
+    /// Its operator's word that the node is his.
+    pub certificate: Option<OperatorCertificate>,
+}
+
+impl Default for Announcing {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            addresses: Vec::new(),
+            certificate: None,
+        }
+    }
 }
 
 /// Pause between two bounded parts of forgetting old redemptions: packets go first, and a million are forgotten within
@@ -100,6 +125,7 @@ enum Timer {
     OpenEnds(SessionId),
     OwnSessionEnds(SessionId),
     LookUpPayments,
+    Announce,
 }
 
 /// Why a question was put to the wallet.
@@ -134,6 +160,7 @@ pub struct Core {
     treasury_owed_msat: u64,
 
     routes: RoutingTable,
+    announcer: route::Announcer,
     discovery: RouteDiscovery,
     payer: Payer,
 
@@ -153,6 +180,7 @@ impl Core {
         now: Now,
     ) -> Self {
         let mut entropy = Entropy::new(config.seed);
+        let me = identity.node_id();
         let payable = config.lightning_key.is_some();
         let price_msat = if config.mode == MeshMode::PaymentGated {
             config.price_msat_per_unit
@@ -180,7 +208,8 @@ impl Core {
             quote_relays: Relays::default(),
             earned_msat: 0,
             treasury_owed_msat: 0,
-            routes: RoutingTable::default(),
+            routes: RoutingTable::new(me, entropy.u64()),
+            announcer: route::Announcer::new(config.announcing),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
             asked: BTreeMap::new(),
@@ -191,6 +220,7 @@ impl Core {
             entropy,
         };
         core.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+        core.set_timer(now.instant, Timer::Announce);
         core
     }
 
@@ -213,6 +243,13 @@ impl Core {
                     }
                 }
                 Record::Account(account) => self.accounts.restore(account)?,
+                Record::OwnSeqno(seqno) => self.announcer.resume_behind(seqno),
+                Record::AnnouncementSeen {
+                    origin,
+                    seqno,
+                    expires,
+                } => self.routes.vector.restore_seen(origin, seqno, expires),
+                Record::AnnouncementForgotten { .. } => {}
                 Record::TreasuryOwed(msat) => self.treasury_owed_msat = msat,
                 Record::Proof(proof) if proof.is_under_way() => {
                     self.payer.under_way.insert(proof.payment_hash, proof);
@@ -252,15 +289,15 @@ impl Core {
             Input::Wallet { ticket, answer } => self.on_wallet(now, ticket, answer),
             Input::Timeout => self.on_timeout(now),
             Input::Rejected { link, reason } => self.drop_from(link, reason),
-            Input::LinkUp { link, peer } => {
-                if let Err(reason) = self.neighbours.link_up(link, peer, now.instant) {
-                    self.drop_from(link, reason);
-                }
-            }
+            Input::LinkUp { link, peer } => match self.neighbours.link_up(link, peer, now.instant) {
+                Ok(_) => self.route_over(now, link, peer),
+                Err(reason) => self.drop_from(link, reason),
+            },
             Input::LinkDown { link } => {
                 if let Some((_, peer)) = self.neighbours.link_down(link) {
                     self.routes.cache.forget_via(&peer);
                 }
+                self.route_no_more_over(now, link);
             }
         }
     }
@@ -272,7 +309,24 @@ impl Core {
 
     /// When to feed [`Input::Timeout`] if nothing else happens.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        let own = self.timers.first().map(|(at, _)| *at);
+        own.into_iter().chain(self.routes.vector.next_timeout()).min()
+    }
+
+    /// What this node knows of the ways through the mesh.
+    pub fn routing(&self) -> &RoutingTable {
+        &self.routes
+    }
+
+    /// Destinations whose route or feasible distance changed since this was last asked.
+    pub fn take_changed_destinations(&mut self) -> Vec<NodeId> {
+        self.routes.vector.take_changed()
+    }
+
+    /// See [`crate::routing::DistanceVector::without_feasibility`].
+    #[doc(hidden)]
+    pub fn without_feasibility(&mut self) {
+        self.routes.vector.without_feasibility();
     }
 
     /// Writes down what leases still cover, for an orderly stop: nobody loses anything by it.
@@ -315,6 +369,15 @@ impl Core {
                 ControlMessage::QuoteResponse(response) => {
                     self.on_quote_response(now, from, response, invoice)
                 }
+                ControlMessage::RoutingUpdate(update) => {
+                    self.on_routing_update(now, link, *update);
+                    Ok(())
+                }
+                ControlMessage::RoutingAck { number } => {
+                    self.on_routing_ack(now, link, number);
+                    Ok(())
+                }
+                ControlMessage::SeqnoRequest(request) => self.on_seqno_request(now, link, request),
                 ControlMessage::Refused => Ok(()),
             }
         });
@@ -379,10 +442,8 @@ impl Core {
     }
 
     fn on_timeout(&mut self, now: Now) {
-        while let Some((at, timer)) = self.timers.first().copied() {
-            if at > now.instant {
-                return;
-            }
+        self.route_timeout(now);
+        while let Some((_, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= now.instant) {
             self.timers.pop_first();
             match timer {
                 Timer::Housekeeping => self.housekeeping(now),
@@ -400,6 +461,7 @@ impl Core {
                 Timer::QuoteRetry(quotes) => self.retry_quotes(now, quotes),
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(quotes),
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
+                Timer::Announce => self.announce_if_due(now),
                 Timer::LookUpPayments => self.look_up_payments(),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(&session),
@@ -414,6 +476,7 @@ impl Core {
         self.discovery.expire(now.instant);
         self.quote_relays.expire(now.instant);
         self.routes.cache.expire(now.unix);
+        self.routes.vector.expire_seen(now.unix);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
         }

@@ -151,6 +151,14 @@ drop_reasons! {
     NoRoute = 75, "no_route", "check that the destination is up and within 10 hops";
     /// The command names something this node does not have, or in a state that forbids it.
     BadCommand = 76, "bad_command", "see the command's documentation";
+    /// A route to a node that never announced itself, or with a seqno that it has not signed.
+    Unannounced = 77, "unannounced", "the neighbour tells of routes it cannot have; if it goes on, unlink it";
+    /// An announcement older than one already seen: replayed, or overtaken on the way.
+    StaleAnnouncement = 78, "stale_announcement", "nothing to do: a newer one is known";
+    /// Two announcements of one node under one number that differ.
+    ConflictingAnnouncement = 79, "conflicting_announcement", "two nodes run with one key; stop one of them";
+    /// A metric that no honest neighbour can have: nothing for another's node, or beyond the plane.
+    ImpossibleMetric = 80, "impossible_metric", "the neighbour lies about its routes; unlink it";
 }
 
 impl fmt::Display for DropReason {

@@ -301,6 +301,12 @@ pub enum Event {
         /// The treasury's part, booked as owed, in msat.
         treasury_msat: u64,
     },
+    /// Somebody announced this node's id with a number this node has not used: its own earlier life, if its database was
+    /// lost, or a second node with the same key. Two nodes with one key take each other's traffic away.
+    OwnIdSeen {
+        /// The number.
+        seqno: u64,
+    },
     /// A session was opened through or to this node.
     SessionOpened {
         /// The session.
@@ -352,6 +358,22 @@ pub enum Record {
     ProofRedeemed {
         /// Its payment hash.
         payment_hash: [u8; 32],
+    },
+    /// Seqnos up to this one may have been used by this node: a later life goes on behind it.
+    OwnSeqno(u64),
+    /// An announcement was taken up: older ones are refused for as long as they could be replayed.
+    AnnouncementSeen {
+        /// Whose it is.
+        origin: NodeId,
+        /// Its number.
+        seqno: u64,
+        /// When it expires, and with it everything older.
+        expires: UnixMillis,
+    },
+    /// A node was forgotten, and with it what was seen of it.
+    AnnouncementForgotten {
+        /// Which.
+        origin: NodeId,
     },
     /// This node's credit at a payee, in msat: never more than it is.
     Credit {

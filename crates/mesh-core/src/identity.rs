@@ -94,6 +94,10 @@ pub enum SignatureContext {
     SessionSource,
     /// The destination's cumulative receipt.
     Receipt,
+    /// What a node announces of itself.
+    Announcement,
+    /// An operator's word that a node is his.
+    Operator,
 }
 
 impl SignatureContext {
@@ -105,6 +109,8 @@ impl SignatureContext {
             Self::Quote => b"blvm-mesh/1 quote\0",
             Self::SessionSource => b"blvm-mesh/1 session source\0",
             Self::Receipt => b"blvm-mesh/1 receipt\0",
+            Self::Announcement => b"blvm-mesh/1 announcement\0",
+            Self::Operator => b"blvm-mesh/1 operator\0",
         }
     }
 

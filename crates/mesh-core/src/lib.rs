@@ -2,6 +2,7 @@
 //! its own. The contract is told at [`core`].
 
 pub mod account;
+pub mod announcement;
 pub mod back;
 pub mod bucket;
 pub mod certificate;

@@ -152,3 +152,114 @@ pub const MAX_OWN_SESSIONS: usize = 4096;
 
 /// How far apart two honest clocks may be: a message from this far in the future is still accepted.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// How long an announcement holds: as long as a route may be kept.
+pub const ANNOUNCEMENT_LIFETIME: Duration = ROUTE_LIFETIME;
+
+/// How often a node announces itself anew though nothing changed: early enough that one lost hour never makes it vanish.
+/// A shorter period floods: a thousand nodes at one minute are 17 announcements a second over every link.
+pub const ANNOUNCEMENT_REFRESH: Duration = Duration::from_secs(1800);
+
+/// Shortest time between two announcements whose contents changed: a link that flaps costs everybody one in five seconds.
+pub const ANNOUNCEMENT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a node waits for further changes before it announces one: after a start, links come up together.
+pub const ANNOUNCEMENT_SETTLING: Duration = Duration::from_secs(2);
+
+/// Seqnos taken ahead with one durable record: a restarted node goes on behind them.
+pub const SEQNO_LEASE: u64 = 64;
+
+/// Shortest time between two seqnos that others asked for, sustained: whoever asks in a loop makes everybody carry one
+/// announcement in two seconds…
+pub const SEQNO_INTERVAL: Duration = Duration::from_secs(2);
+
+/// …after this many at once.
+pub const SEQNO_BURST: u32 = 8;
+
+/// Neighbours that an announcement lists: a body stays below ten kilobytes, so that it fits an update with others.
+pub const MAX_LISTED_NEIGHBOURS: usize = 256;
+
+/// Addresses that an announcement names.
+pub const MAX_ANNOUNCED_ADDRESSES: usize = 4;
+
+/// Longest address, in bytes: an onion address with its port is 68.
+pub const MAX_ADDRESS_BYTES: usize = 128;
+
+/// Announcements in one routing update: their signatures are a millisecond of a worker's time.
+pub const MAX_ANNOUNCEMENTS_PER_UPDATE: usize = 32;
+
+/// Routes in one routing update: taking them in is one step of the core and stays within its 50 µs.
+pub const MAX_ROUTES_PER_UPDATE: usize = 256;
+
+/// Largest metric of the cost plane. Honest links cost at most 31, so it is reached after two thousand hops.
+pub const MAX_COST: u32 = 65_535;
+
+/// How often a request for a seqno is handed on: routes of the cost plane may be longer than a packet's route.
+pub const MAX_REQUEST_HOPS: u8 = 64;
+
+/// Feasible routes of a destination that others are told of: enough to send a packet another way at once.
+pub const MAX_ALTERNATIVES: usize = 4;
+
+/// Destinations that routing keeps, with or without a route.
+pub const MAX_DESTINATIONS: usize = 262_144;
+
+/// Destinations that one neighbour may have told of first: keys are free, so a neighbour could name millions. Others'
+/// room is not his.
+pub const MAX_DESTINATIONS_PER_NEIGHBOUR: usize = MAX_DESTINATIONS / 2;
+
+/// Shortest wait before a change of a route is told: what changes together goes out together.
+pub const UPDATE_DELAY: Duration = Duration::from_millis(10);
+
+/// The wait is longer by up to this, by chance, so that neighbours do not all speak at once.
+pub const UPDATE_JITTER: Duration = Duration::from_millis(30);
+
+/// Pause between the updates of a table that does not fit one: with as many acknowledgements it stays below
+/// [`CONTROL_MESSAGES_PER_SECOND`].
+pub const UPDATE_PACE: Duration = Duration::from_millis(15);
+
+/// Wait before something is told that makes nothing reachable or nearer: a fresher seqno, and to a next hop that this
+/// node no longer is a way for it.
+pub const LAZY_UPDATE_DELAY: Duration = Duration::from_secs(1);
+
+/// An update that is not acknowledged is repeated after this long, then after twice as long, and so on…
+pub const UPDATE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// …up to this.
+pub const UPDATE_TIMEOUT_MOST: Duration = Duration::from_secs(8);
+
+/// How long a node without a feasible route waits for one before it asks for a fresh seqno.
+pub const STARVING_DELAY: Duration = Duration::from_millis(100);
+
+/// How long a better but infeasible route must last before a seqno is asked for that would allow it.
+pub const DETOUR_DELAY: Duration = Duration::from_secs(4);
+
+/// A request for a seqno is repeated after this long, then after twice as long, and so on: one-shot requests starve
+/// nodes whenever one is lost.
+pub const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longest pause between repetitions of a request of a node that has no route at all.
+pub const REQUEST_INTERVAL_MOST: Duration = Duration::from_secs(16);
+
+/// Longest pause between repetitions of a request of a node that has a route and would like a better one.
+pub const DETOUR_INTERVAL_MOST: Duration = Duration::from_secs(64);
+
+/// The same request is handed on once in this time.
+pub const REQUEST_SUPPRESSION: Duration = Duration::from_millis(500);
+
+/// Neighbours remembered as waiting for one requested seqno.
+pub const MAX_REQUESTERS: usize = 8;
+
+/// Neighbours asked in one round of requests: those with the best infeasible routes.
+pub const MAX_ASKED_NEIGHBOURS: usize = 4;
+
+/// How long a destination without a route is remembered, and with it the feasible distance that keeps loops away: far
+/// longer than any news of it is under way.
+pub const DESTINATION_MEMORY: Duration = Duration::from_secs(600);
+
+/// Nodes whose announcements are kept: many times the largest public payment and mesh networks studied, in some
+/// 40 MB when each lists a dozen others.
+pub const MAX_GRAPH_NODES: usize = 262_144;
+
+/// Neighbours listed in all announcements together, sixteen a node when the graph is full. An edge that counts is two
+/// of them. One that is not returned takes 34 bytes, so invented ones fill 143 MB at the most.
+pub const MAX_GRAPH_LISTINGS: usize = 4_194_304;

@@ -13,6 +13,7 @@ use crate::routing_policy::TrafficClass;
 use crate::time::UnixMillis;
 
 pub use crate::certificate::{DiscoveryRequest, Price, RouteCertificate, RouterAttestation, check_path};
+pub use crate::routing::update::{RoutingUpdate, SeqnoRequest};
 
 /// Sixteen random bytes that tell one request from all others.
 pub type RequestId = [u8; 16];
@@ -31,6 +32,15 @@ pub enum ControlMessage {
     /// The one undifferentiated error for what could not be authenticated: the neighbour alone learns that an open
     /// of its went nowhere, nobody learns why.
     Refused,
+    /// What changed of the sender's routes.
+    RoutingUpdate(Box<RoutingUpdate>),
+    /// The update with this number was taken in.
+    RoutingAck {
+        /// The number.
+        number: u64,
+    },
+    /// Asks for a fresher route; goes towards the origin.
+    SeqnoRequest(SeqnoRequest),
 }
 
 impl ControlMessage {

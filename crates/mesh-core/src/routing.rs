@@ -1,20 +1,43 @@
 //! What this node knows of the ways through the mesh.
 
 mod cache;
+mod exchange;
+pub mod graph;
+pub mod link_cost;
+mod plane;
+mod requests;
+pub mod update;
+pub mod vector;
 
 use crate::drop_reason::DropReason;
 use crate::fees;
+use crate::identity::NodeId;
 
 pub use cache::{COMPARISON_UNITS, Route, RouteCache};
+pub use graph::NetworkGraph;
+pub use update::Plane;
+pub use vector::{DistanceVector, NextHop, RoutingCounters};
 
 /// Everything this node knows of the ways through the mesh.
-#[derive(Debug, Default)]
 pub struct RoutingTable {
+    /// Over which neighbour everybody can be reached.
+    pub vector: DistanceVector,
+    /// Who says what of himself: from where candidates for paths come.
+    pub graph: NetworkGraph,
     /// Signed, priced paths found by discovery: what quotes are asked for.
     pub cache: RouteCache,
 }
 
 impl RoutingTable {
+    /// One that knows nobody; the seed hides the places of ids in tables.
+    pub fn new(me: NodeId, seed: u64) -> Self {
+        Self {
+            vector: DistanceVector::new(me, seed),
+            graph: NetworkGraph::new(seed),
+            cache: RouteCache::default(),
+        }
+    }
+
     /// What a route of `route_length` hops costs for carrying a payment of `amount_msat`: base cost per hop and
     /// `parts_per_million` of the amount, in msat.
     pub fn calculate_fee(

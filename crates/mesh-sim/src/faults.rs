@@ -33,6 +33,12 @@ pub enum Stage {
     HopError,
     /// The undifferentiated refusal between neighbours.
     Refused,
+    /// What changed of a neighbour's routes.
+    RoutingUpdate,
+    /// The word that an update was taken in.
+    RoutingAck,
+    /// A request for a fresher route.
+    SeqnoRequest,
     /// Nothing a node would send.
     Garbage,
 }
@@ -71,6 +77,9 @@ impl Stage {
                 Ok(ControlMessage::QuoteRequest(_)) => Self::QuoteRequest,
                 Ok(ControlMessage::QuoteResponse(_)) => Self::QuoteResponse,
                 Ok(ControlMessage::Refused) => Self::Refused,
+                Ok(ControlMessage::RoutingUpdate(_)) => Self::RoutingUpdate,
+                Ok(ControlMessage::RoutingAck { .. }) => Self::RoutingAck,
+                Ok(ControlMessage::SeqnoRequest(_)) => Self::SeqnoRequest,
                 Err(_) => Self::Garbage,
             },
         }

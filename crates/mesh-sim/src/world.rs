@@ -114,6 +114,7 @@ impl Simulation {
             network: BitcoinNetwork::Regtest,
             lightning_key: state.lightning_key,
             operator: None,
+            announcing: Default::default(),
             free_bytes_per_second: state.spec.free_bytes_per_second,
             account_secret,
             seed,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_core::check::check;
-use mesh_core::core::{Core, CoreConfig};
+use mesh_core::core::{Announcing, Core, CoreConfig};
 use mesh_core::event::{Input, LinkId, Output, Ticket, WalletAnswer, WalletQuestion};
 use mesh_core::identity::{Ed25519Verifier, Identity, NodeId};
 use mesh_core::keys::DhSecret;
@@ -142,6 +142,10 @@ fn core(now: Now, identity: Identity, links: &[(LinkId, NodeId)]) -> Core {
         network: BitcoinNetwork::Regtest,
         lightning_key: Some(WALLET_KEY),
         operator: None,
+        announcing: Announcing {
+            enabled: false,
+            ..Announcing::default()
+        },
         free_bytes_per_second: 0,
         account_secret: [9; 32],
         seed: [8; 32],

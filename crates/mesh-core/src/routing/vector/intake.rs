@@ -1,0 +1,352 @@
+//! What comes in: updates, acknowledgements, requests for seqnos. Signatures were checked before.
+
+use crate::announcement::{Announcement, Body};
+use crate::drop_reason::DropReason;
+use crate::event::LinkId;
+use crate::identity::NodeId;
+use crate::limits::CLOCK_SKEW;
+use crate::limits::{MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, UPDATE_DELAY};
+use crate::message::ControlMessage;
+use crate::routing::exchange::Index;
+use crate::routing::plane::Slot;
+use crate::routing::requests::Handed;
+use crate::routing::update::{Distance, INFINITE, Plane, RouteUpdate, RoutingUpdate, SeqnoRequest};
+use crate::time::{Instant, Now, UnixMillis};
+
+use super::{Destination, DistanceVector, Due, News};
+
+/// The least cost of a way that leads over at least one link.
+const LEAST_METRIC: [u32; 2] = [crate::routing::link_cost::HOP_COST + 1, 1];
+
+impl DistanceVector {
+    /// A neighbour's update. What is refused of it is returned; the rest is taken in, and all of it acknowledged.
+    pub fn on_update(&mut self, link: LinkId, update: RoutingUpdate, now: Now) -> Vec<DropReason> {
+        let Some(slot) = self.by_link.get(&link).copied() else {
+            return vec![DropReason::Unsolicited];
+        };
+        let Some(exchange) = self.exchange_mut(slot) else {
+            return vec![DropReason::Unsolicited];
+        };
+        if update.number < exchange.received {
+            // Overtaken by a repetition that said the same and more.
+            return Vec::new();
+        }
+        let seen = update.number == exchange.received;
+        exchange.received = update.number;
+        let number = update.number;
+        self.messages.push((link, ControlMessage::RoutingAck { number }));
+        if seen {
+            return Vec::new();
+        }
+        let mut refused = Vec::new();
+        for announcement in update.announcements {
+            refused.extend(self.on_announcement(slot, announcement, now).err());
+        }
+        for route in update.routes {
+            refused.extend(self.on_route(slot, &route, now.instant).err());
+        }
+        refused
+    }
+
+    /// A neighbour took in an update: the next may go. Whether the link's cost changed by what that took.
+    pub fn on_ack(&mut self, link: LinkId, number: u64, now: Instant) -> bool {
+        let Some(slot) = self.by_link.get(&link).copied() else {
+            return false;
+        };
+        let Some(exchange) = self.exchange_mut(slot) else {
+            return false;
+        };
+        let round_trip = exchange.acknowledged(number, now);
+        let moved = round_trip.is_some_and(|round_trip| exchange.cost.measured(round_trip, now));
+        if moved {
+            self.link_measured(slot, now);
+        }
+        self.flush_if_due(slot, now);
+        self.arm(slot);
+        moved
+    }
+
+    fn on_announcement(
+        &mut self,
+        slot: Slot,
+        announcement: Announcement,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        let head = announcement.head;
+        head.check_expiry(now.unix)?;
+        if head.origin == self.me {
+            return self.on_own_announcement(slot, &announcement, now);
+        }
+        let index = match self.by_id.get(&head.origin).copied() {
+            Some(index) if self.is_news(slot, index, &announcement)? => index,
+            Some(_) => return Ok(()),
+            None => self.introduce(slot, &announcement, now)?,
+        };
+        self.take_up(slot, index, announcement, now);
+        Ok(())
+    }
+
+    /// Whether an announcement is newer than the one known; an equal one shows that the neighbour has it.
+    fn is_news(&mut self, slot: Slot, index: Index, announcement: &Announcement) -> Result<bool, DropReason> {
+        let destination = self.destination(index).ok_or(DropReason::Unannounced)?;
+        let (known, alive) = (destination.head, destination.alive);
+        let misses_body = destination.body.is_none() && announcement.body.is_some();
+        let head = announcement.head;
+        if head.seqno < known.seqno {
+            return Err(DropReason::StaleAnnouncement);
+        }
+        if head.seqno > known.seqno {
+            return Ok(true);
+        }
+        if head != known {
+            return Err(DropReason::ConflictingAnnouncement);
+        }
+        if let Some(exchange) = self.exchange_mut(slot) {
+            exchange.set_has(index, true, announcement.body.is_some().then_some(true));
+        }
+        // Both sides of a link tell each other what both know; only a body that was missed makes it news.
+        if alive {
+            Ok(misses_body)
+        } else {
+            Err(DropReason::Expired)
+        }
+    }
+
+    fn introduce(&mut self, slot: Slot, announcement: &Announcement, now: Now) -> Result<Index, DropReason> {
+        let head = announcement.head;
+        if let Some((floor, _)) = self.floors.get(&head.origin)
+            && head.seqno < *floor
+        {
+            return Err(DropReason::StaleAnnouncement);
+        }
+        let neighbour = self.exchange_mut(slot).ok_or(DropReason::Unsolicited)?.id;
+        let share = self.introduced.get(&neighbour).copied().unwrap_or(0);
+        if self.by_id.len() >= MAX_DESTINATIONS || share >= MAX_DESTINATIONS_PER_NEIGHBOUR {
+            return Err(DropReason::TableFull);
+        }
+        *self.introduced.entry(neighbour).or_default() += 1;
+        self.floors.remove(&head.origin);
+        Ok(self.insert(Destination {
+            id: head.origin,
+            head,
+            body: None,
+            alive: false,
+            holds_until: now.instant,
+            planes: Default::default(),
+            changed: false,
+            introduced_by: neighbour,
+        }))
+    }
+
+    pub(super) fn insert(&mut self, destination: Destination) -> Index {
+        let id = destination.id;
+        let index = match self.vacant.pop() {
+            Some(index) => {
+                self.destinations[index as usize] = Some(destination);
+                index
+            }
+            None => {
+                self.destinations.push(Some(destination));
+                (self.destinations.len() - 1) as Index
+            }
+        };
+        self.by_id.insert(id, index);
+        index
+    }
+
+    /// Takes an announcement up and sees to it that everybody else gets it.
+    fn take_up(&mut self, slot: Slot, index: Index, announcement: Announcement, now: Now) {
+        let Announcement { head, body } = announcement;
+        let holds_until = now.instant + (head.expires - now.unix);
+        let Some(destination) = self.destination_mut(index) else {
+            return;
+        };
+        let same_body = destination.head.body_digest == head.body_digest && destination.body.is_some();
+        destination.head = head;
+        destination.alive = true;
+        destination.holds_until = holds_until;
+        let has_body = body.is_some();
+        match body {
+            Some(bytes) => {
+                // The check before the core has read it once already.
+                if let Ok(body) = Body::decode(&bytes, &head.origin) {
+                    destination.body = Some(bytes);
+                    self.news.push(News::Announced {
+                        origin: head.origin,
+                        body,
+                        expires: head.expires,
+                    });
+                }
+            }
+            None if !same_body => destination.body = None,
+            None => {}
+        }
+        self.news.push(News::Seen {
+            origin: head.origin,
+            seqno: head.seqno,
+            expires: head.expires,
+        });
+        self.timers.insert((holds_until, Due::Expires(index)));
+        let at = now.instant + UPDATE_DELAY;
+        for other in self.slots() {
+            let Some(exchange) = self.exchange_mut(other) else {
+                continue;
+            };
+            if other == slot {
+                exchange.set_has(index, true, has_body.then_some(true));
+            } else {
+                exchange.set_has(index, false, (!same_body).then_some(false));
+                exchange.mark(index, None, at);
+                self.arm(other);
+            }
+        }
+    }
+
+    /// This node's own announcement came back: as it is, or from an earlier life, or from a second node with its key.
+    fn on_own_announcement(
+        &mut self,
+        slot: Slot,
+        announcement: &Announcement,
+        now: Now,
+    ) -> Result<(), DropReason> {
+        let head = announcement.head;
+        let own = self.own.and_then(|index| self.destination(index));
+        let own = own.map(|destination| destination.head);
+        if own == Some(head) {
+            if let (Some(index), Some(exchange)) = (self.own, self.exchange_mut(slot)) {
+                exchange.set_has(index, true, announcement.body.is_some().then_some(true));
+            }
+            return Ok(());
+        }
+        if own.is_some_and(|own| head.seqno < own.seqno) {
+            return Err(DropReason::StaleAnnouncement);
+        }
+        self.news.push(News::OwnIdSeen { seqno: head.seqno });
+        for plane in Plane::ALL {
+            self.want_seqno(plane, now.instant);
+        }
+        Ok(())
+    }
+
+    fn on_route(&mut self, slot: Slot, route: &RouteUpdate, now: Instant) -> Result<(), DropReason> {
+        if route.origin == self.me {
+            // A way from a neighbour to this node is nothing this node needs.
+            return Ok(());
+        }
+        let neighbour = self.exchange_mut(slot).ok_or(DropReason::Unsolicited)?.id;
+        let index = *self.by_id.get(&route.origin).ok_or(DropReason::Unannounced)?;
+        let mut outcome = Ok(());
+        for plane in Plane::ALL {
+            if let Some(distance) = route.planes[plane.index()] {
+                let believable = self.is_believable(index, &neighbour, plane, distance);
+                let distance = match believable {
+                    Ok(()) => distance,
+                    Err(reason) => {
+                        outcome = Err(reason);
+                        Distance {
+                            metric: INFINITE,
+                            ..distance
+                        }
+                    }
+                };
+                if let Some(routes) = self.plane_mut(index, plane) {
+                    routes.advertised(slot, distance);
+                }
+                self.reselect(index, plane, now);
+            }
+        }
+        outcome
+    }
+
+    /// Whether an honest neighbour can say this. A seqno that the origin did not sign, or a metric smaller than the
+    /// cheapest link, would draw traffic that the neighbour has no way for.
+    fn is_believable(
+        &self,
+        index: Index,
+        neighbour: &NodeId,
+        plane: Plane,
+        distance: Distance,
+    ) -> Result<(), DropReason> {
+        if distance.metric == INFINITE {
+            return Ok(());
+        }
+        let destination = self.destination(index).ok_or(DropReason::Unannounced)?;
+        if !destination.alive || distance.seqno > destination.head.seqno {
+            return Err(DropReason::Unannounced);
+        }
+        let is_origin = destination.id == *neighbour;
+        let possible = match is_origin {
+            true => distance.metric == 0,
+            false => (LEAST_METRIC[plane.index()]..=plane.largest()).contains(&distance.metric),
+        };
+        if possible {
+            Ok(())
+        } else {
+            Err(DropReason::ImpossibleMetric)
+        }
+    }
+
+    /// A neighbour asks for a seqno.
+    pub fn on_request(
+        &mut self,
+        link: LinkId,
+        request: SeqnoRequest,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let slot = *self.by_link.get(&link).ok_or(DropReason::Unsolicited)?;
+        let index = *self.by_id.get(&request.origin).ok_or(DropReason::Unannounced)?;
+        let plane = request.plane;
+        if self.own == Some(index) {
+            if request.seqno > self.own_seqnos[plane.index()] {
+                self.want_seqno(plane, now);
+            } else {
+                self.mark(slot, index, plane, now);
+            }
+            return Ok(());
+        }
+        let costs = &self.costs[plane.index()];
+        let Some(destination) = self.destinations.get_mut(index as usize).and_then(Option::as_mut) else {
+            return Err(DropReason::Unannounced);
+        };
+        let routes = &mut destination.planes[plane.index()];
+        let serves = routes
+            .selected
+            .is_some_and(|route| route.distance.seqno >= request.seqno && route.neighbour != slot);
+        if serves {
+            self.mark(slot, index, plane, now);
+            return Ok(());
+        }
+        let hand_on = match &mut routes.handed {
+            Some(handed) => handed.again(request.seqno, now, slot),
+            empty @ None => {
+                *empty = Some(Box::new(Handed::new(request.seqno, now, slot)));
+                true
+            }
+        };
+        let next = routes.towards_origin(plane, costs, slot);
+        let Some(next) = next.filter(|_| hand_on && request.hops > 1) else {
+            return Ok(());
+        };
+        self.counters.requests_handed_on += 1;
+        self.send_request(
+            next,
+            SeqnoRequest {
+                hops: request.hops - 1,
+                ..request
+            },
+        );
+        Ok(())
+    }
+
+    /// What an earlier life had seen.
+    pub fn restore_seen(&mut self, origin: NodeId, seqno: u64, expires: UnixMillis) {
+        if self.floors.len() < MAX_DESTINATIONS {
+            self.floors.insert(origin, (seqno, expires));
+        }
+    }
+
+    /// Forgets what an earlier life had seen and what could no longer be replayed.
+    pub fn expire_seen(&mut self, now: UnixMillis) {
+        self.floors.retain(|_, (_, expires)| *expires + CLOCK_SKEW >= now);
+    }
+}

@@ -1,0 +1,112 @@
+//! This node as a destination: its announcement, and the seqnos that others ask it for.
+
+use bytes::Bytes;
+
+use crate::announcement::Head;
+use crate::limits::{SEQNO_BURST, SEQNO_INTERVAL, UPDATE_DELAY};
+use crate::routing::exchange::Index;
+use crate::routing::update::Plane;
+use crate::time::Instant;
+
+use super::{Destination, DistanceVector, Due, News};
+
+/// How many seqnos may still be made because others asked: a few at once, then one in two seconds (GCRA, ITU-T I.371).
+#[derive(Debug, Default)]
+pub(super) struct SeqnoTokens {
+    next: Instant,
+}
+
+impl SeqnoTokens {
+    /// When one may be made.
+    fn allowed_at(&self) -> Instant {
+        let ahead = SEQNO_INTERVAL * (SEQNO_BURST - 1);
+        Instant(self.next.0.saturating_sub((Instant(0) + ahead).0))
+    }
+
+    fn take(&mut self, now: Instant) {
+        self.next = self.next.max(now) + SEQNO_INTERVAL;
+    }
+}
+
+impl DistanceVector {
+    /// This node announces itself with this head. `fresh` are the planes in which routes to it become fresher: others
+    /// keep the seqno they have, since a new price or neighbour is no news for routing.
+    pub fn announce(&mut self, head: Head, body: Bytes, fresh: &[Plane], now: Instant) {
+        let first = self.own.is_none();
+        let index = match self.own {
+            Some(index) => index,
+            None => self.insert_own(head, body.clone()),
+        };
+        let Some(destination) = self.destination_mut(index) else {
+            return;
+        };
+        let same_body = destination.head.body_digest == head.body_digest && !first;
+        destination.head = head;
+        destination.body = Some(body);
+        for plane in Plane::ALL {
+            if first || fresh.contains(&plane) {
+                self.own_seqnos[plane.index()] = head.seqno;
+                self.wanted_seqnos[plane.index()] = false;
+            }
+        }
+        let at = now + UPDATE_DELAY;
+        for slot in self.slots() {
+            let Some(exchange) = self.exchange_mut(slot) else {
+                continue;
+            };
+            exchange.set_has(index, false, (!same_body).then_some(false));
+            exchange.mark(index, None, at);
+            for plane in Plane::ALL {
+                if first || fresh.contains(&plane) {
+                    exchange.mark(index, Some(plane), at);
+                }
+            }
+            self.arm(slot);
+        }
+    }
+
+    fn insert_own(&mut self, head: Head, body: Bytes) -> Index {
+        let own = Destination {
+            id: self.me,
+            head,
+            body: Some(body),
+            alive: true,
+            // Its own announcement never expires here: it is made anew long before.
+            holds_until: Instant(u64::MAX),
+            planes: Default::default(),
+            changed: false,
+            introduced_by: self.me,
+        };
+        let index = self.insert(own);
+        self.own = Some(index);
+        index
+    }
+
+    /// Somebody asked this node for a seqno above the present one.
+    pub(super) fn want_seqno(&mut self, plane: Plane, now: Instant) {
+        if !std::mem::replace(&mut self.wanted_seqnos[plane.index()], true) {
+            let at = self.seqno_tokens.allowed_at().max(now);
+            self.timers.insert((at, Due::Seqno));
+        }
+    }
+
+    pub(super) fn seqno_due(&mut self, now: Instant) {
+        let allowed_at = self.seqno_tokens.allowed_at();
+        if allowed_at > now {
+            self.timers.insert((allowed_at, Due::Seqno));
+            return;
+        }
+        let wanted: Vec<Plane> = Plane::ALL
+            .into_iter()
+            .filter(|plane| self.wanted_seqnos[plane.index()])
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        self.seqno_tokens.take(now);
+        self.counters.seqnos_made += 1;
+        for plane in wanted {
+            self.news.push(News::SeqnoWanted { plane });
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What others want to know of the routes.
+
+use crate::announcement::Head;
+use crate::identity::NodeId;
+use crate::limits::MAX_ALTERNATIVES;
+use crate::routing::plane::{PlaneRoutes, Selected};
+use crate::routing::update::{INFINITE, Plane};
+
+use super::DistanceVector;
+
+/// A route's next hop, and how far the destination is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextHop {
+    /// The neighbour.
+    pub neighbour: NodeId,
+    /// The metric from here.
+    pub metric: u32,
+}
+
+impl DistanceVector {
+    /// The selected route.
+    pub fn next_hop(&self, destination: &NodeId, plane: Plane) -> Option<NextHop> {
+        let route = self.routes(destination, plane)?.selected?;
+        self.named(route)
+    }
+
+    /// Up to four feasible routes, best first.
+    pub fn alternatives(&self, destination: &NodeId, plane: Plane) -> Vec<NextHop> {
+        let Some(routes) = self.routes(destination, plane) else {
+            return Vec::new();
+        };
+        let feasible = routes.alternatives(plane, &self.costs[plane.index()]);
+        feasible
+            .into_iter()
+            .take(MAX_ALTERNATIVES)
+            .filter_map(|route| self.named(route))
+            .collect()
+    }
+
+    /// Up to four neighbours over which a destination can be reached: the cheapest way's first, then the shortest way's,
+    /// then what else is feasible.
+    pub fn successors(&self, destination: &NodeId) -> Vec<NodeId> {
+        let mut found: Vec<NodeId> = Vec::new();
+        let by_plane = Plane::ALL.map(|plane| self.alternatives(destination, plane));
+        for rank in 0..MAX_ALTERNATIVES {
+            for routes in &by_plane {
+                if let Some(route) = routes.get(rank)
+                    && !found.contains(&route.neighbour)
+                {
+                    found.push(route.neighbour);
+                }
+            }
+        }
+        found.truncate(MAX_ALTERNATIVES);
+        found
+    }
+
+    /// The feasible distance: seqno and metric.
+    pub fn feasible_distance(&self, destination: &NodeId, plane: Plane) -> Option<(u64, u32)> {
+        let feasible = self.routes(destination, plane)?.feasible?;
+        Some((feasible.seqno, feasible.metric))
+    }
+
+    /// What the link to a live neighbour costs, once it was measured.
+    pub fn link_cost(&self, neighbour: &NodeId) -> Option<u32> {
+        let slot = *self.by_neighbour.get(neighbour)? as usize;
+        Some(self.costs[Plane::Cost.index()][slot]).filter(|cost| *cost != INFINITE)
+    }
+
+    /// The newest announcement of a node that holds.
+    pub fn head(&self, origin: &NodeId) -> Option<&Head> {
+        let destination = self.destination(*self.by_id.get(origin)?)?;
+        destination.alive.then_some(&destination.head)
+    }
+
+    /// Whether the vector remembers an announcement of a node, holding or not.
+    pub fn knows(&self, origin: &NodeId) -> bool {
+        self.by_id.contains_key(origin)
+    }
+
+    /// Destinations whose announcements hold, itself included.
+    pub fn destinations(&self) -> usize {
+        self.destinations
+            .iter()
+            .flatten()
+            .filter(|destination| destination.alive)
+            .count()
+    }
+
+    /// The seqnos this node advertises itself with, by plane.
+    pub fn own_seqnos(&self) -> [u64; 2] {
+        self.own_seqnos
+    }
+
+    fn routes(&self, destination: &NodeId, plane: Plane) -> Option<&PlaneRoutes> {
+        let destination = self.destination(*self.by_id.get(destination)?)?;
+        Some(&destination.planes[plane.index()])
+    }
+
+    fn named(&self, route: Selected) -> Option<NextHop> {
+        let exchange = self.exchanges.get(route.neighbour as usize)?.as_ref()?;
+        Some(NextHop {
+            neighbour: exchange.id,
+            metric: route.distance.metric,
+        })
+    }
+}
