@@ -12,13 +12,21 @@
 //! Each core is driven as its contract says: one input, all outputs obeyed in their order, a timeout when it asked for
 //! one. Nodes are in mode `open` and have no wallet. A killed node keeps what it wrote down and nothing else.
 
+mod disk;
 mod drive;
 mod generators;
+mod judge;
 mod life;
 mod links;
 pub mod oracle;
+mod play;
 mod queue;
+mod report;
+pub mod scenario;
+mod tables;
 mod topology;
+mod traffic;
+mod villains;
 mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,17 +39,27 @@ use mesh_core::core::Core;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{CommandId, LinkId, Record, Ticket, WalletAnswer};
 use mesh_core::identity::NodeId;
+use mesh_core::routing::RoutingCounters;
 use mesh_core::time::{Instant, Now, UnixMillis};
 
 pub use generators::Generator;
+pub use judge::{Gap, Judgement, PlaneJudgement, judge};
 pub use links::{Faults, Latency};
+pub use play::{Progress, play};
+pub use report::{Check, PLANE_NAMES, PhaseReport, PlaneReport, Report};
+pub use scenario::{Scenario, ScenarioError};
 pub use topology::{Edge, Topology, TopologyError, find_folder};
+pub use traffic::TrafficReport;
+pub use villains::VillainKind;
 pub use watch::{Loop, Risen, Watch};
 
 use crate::simulation::CommandOutcome;
 use crate::verifier::MemoisingVerifier;
+use disk::Disk;
 use links::{Direction, Links};
 use queue::Queue;
+use traffic::Traffic;
+use villains::Villain;
 
 /// Virtual time starts here: some day in 2027, so that clocks look like real ones.
 const EPOCH: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -73,6 +91,22 @@ enum Happening {
         ticket: Ticket,
         answer: Box<WalletAnswer>,
     },
+    PacketWanted {
+        pair: u32,
+    },
+    TrafficGoesOn {
+        pair: u32,
+    },
+    VillainActs {
+        node: u32,
+    },
+    LinkBreaks {
+        link: u32,
+        down_ms: u32,
+    },
+    LinkHeals {
+        link: u32,
+    },
 }
 
 struct Node {
@@ -84,13 +118,14 @@ struct Node {
     life: u32,
     /// Whether it announces itself as a destination.
     announces: bool,
-    disk: Vec<Record>,
+    disk: Disk,
     /// What is to be written soon; a kill loses it.
     soon: Vec<Record>,
     /// The wake-up that counts: others for this node are stale.
     wake_at: u64,
     /// How far its wall clock is off, in milliseconds.
     clock_offset_ms: i64,
+    villain: Option<Box<Villain>>,
 }
 
 /// What a network is made of, besides its topology and seed.
@@ -102,6 +137,8 @@ pub struct NetworkSpec {
     pub notice: Duration,
     /// Links that come up together are up within this of each other.
     pub spread: Duration,
+    /// Whether routers keep to the feasibility condition.
+    pub feasibility: bool,
 }
 
 impl Default for NetworkSpec {
@@ -110,6 +147,7 @@ impl Default for NetworkSpec {
             latency: Latency::default(),
             notice: Duration::from_millis(50),
             spread: Duration::from_millis(20),
+            feasibility: true,
         }
     }
 }
@@ -140,6 +178,8 @@ pub struct Network {
     places: Vec<u32>,
     signatures: Arc<MemoisingVerifier>,
     watch: Watch,
+    traffic: Option<Traffic>,
+    said_by_the_dead: RoutingCounters,
     random: crate::random::Random,
     next_command: u64,
     answers: BTreeMap<CommandId, CommandOutcome>,

@@ -38,7 +38,9 @@ impl Network {
             Happening::Write { node, life } => {
                 let node = &mut self.nodes[node as usize];
                 if node.life == life {
-                    node.disk.append(&mut node.soon);
+                    for record in std::mem::take(&mut node.soon) {
+                        node.disk.write(record);
+                    }
                 }
             }
             Happening::Wallet {
@@ -52,6 +54,11 @@ impl Network {
                     self.feed(node as usize, Input::Wallet { ticket, answer });
                 }
             }
+            Happening::PacketWanted { pair } => self.packet_wanted(pair as usize),
+            Happening::TrafficGoesOn { pair } => self.go_on(pair as usize),
+            Happening::VillainActs { node } => self.villain_acts(node as usize),
+            Happening::LinkBreaks { link, down_ms } => self.break_link(link, down_ms),
+            Happening::LinkHeals { link } => self.heal_link(link as usize),
         }
     }
 
@@ -105,6 +112,9 @@ impl Network {
         let (from, to) = self.links.ends(direction);
         self.note_frame(from, to, &frame);
         let id = self.links.id(direction.link());
+        if !self.villain_hears(to, id, &frame) {
+            return;
+        }
         let input = self.input_of(id, to, frame);
         self.feed(to, input);
     }
@@ -136,10 +146,18 @@ impl Network {
 
     /// Gives a node a command; its answer is there at once or later, or never when the node dies.
     pub fn command(&mut self, node: usize, command: Command) -> CommandId {
-        self.next_command += 1;
-        let id = CommandId(self.next_command);
-        self.feed(node, Input::Command { id, command });
+        let id = self.next_command_id();
+        self.give_command(node, id, command);
         id
+    }
+
+    pub(super) fn next_command_id(&mut self) -> CommandId {
+        self.next_command += 1;
+        CommandId(self.next_command)
+    }
+
+    pub(super) fn give_command(&mut self, node: usize, id: CommandId, command: Command) {
+        self.feed(node, Input::Command { id, command });
     }
 
     /// One input, and all that follows from it; nothing when the node is down.
@@ -156,26 +174,40 @@ impl Network {
         while let Some(output) = self.nodes[node].core.as_mut().and_then(|core| core.poll_output()) {
             self.obey(node, output);
         }
+        self.watch_changes(node);
         self.sleep(node);
     }
 
     fn obey(&mut self, node: usize, output: Output) {
         match output {
-            Output::Transmit { link, frame, .. } | Output::Forward { link, frame } => {
-                self.send(node, link, frame)
+            Output::Transmit { link, frame, .. } => self.send_control(node, link, frame),
+            Output::Forward { link, frame } => {
+                let villain = self.nodes[node].villain.as_ref();
+                if villain.is_none_or(|villain| villain.carries_packets()) {
+                    self.send_frame(node, link, frame);
+                }
             }
             Output::Answer { id, answer } => {
-                self.answers.insert(id, answer);
+                if !self.traffic_answered(id, &answer) {
+                    self.answers.insert(id, answer);
+                }
             }
-            Output::Persist(record) => self.nodes[node].disk.push(*record),
+            Output::Deliver(delivery) => self.traffic_delivered(&delivery),
+            Output::Event(event) => self.traffic_heard(&event),
+            Output::Persist(record) => self.nodes[node].disk.write(*record),
             Output::PersistSoon(record) => self.write_soon(node, *record),
             Output::Dropped { reason, .. } => *self.dropped.entry(reason).or_default() += 1,
             Output::AskWallet { ticket, question } => self.refuse_payment(node, ticket, &question),
-            Output::Deliver(_) | Output::Event(_) => {}
         }
     }
 
-    fn send(&mut self, node: usize, link: LinkId, frame: Bytes) {
+    fn send_control(&mut self, node: usize, link: LinkId, frame: Bytes) {
+        let villain = self.nodes[node].villain.as_mut();
+        let instead = villain.and_then(|villain| villain.instead_of(&frame));
+        self.send_frame(node, link, instead.unwrap_or(frame));
+    }
+
+    pub(super) fn send_frame(&mut self, node: usize, link: LinkId, frame: Bytes) {
         let Some(direction) = self.links.direction(link, node) else {
             self.totals.lost += 1;
             return;

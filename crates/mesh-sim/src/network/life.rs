@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
-use mesh_core::core::{Core, CoreConfig};
+use mesh_core::core::{Announcing, Core, CoreConfig};
 use mesh_core::identity::Identity;
+use mesh_core::routing::RoutingCounters;
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::time::{Instant, UnixMillis};
 use mesh_core::verifier::BitcoinNetwork;
 
+use super::disk::Disk;
 use super::links::Links;
 use super::queue::Queue;
 use super::topology::Topology;
@@ -44,6 +46,8 @@ impl Network {
             places,
             signatures: Arc::default(),
             watch: Watch::new(topology.nodes, announced),
+            traffic: None,
+            said_by_the_dead: RoutingCounters::default(),
             random: Random::new(seed ^ 0x11_fe),
             next_command: 0,
             answers: BTreeMap::new(),
@@ -70,10 +74,11 @@ impl Network {
             core: None,
             life: 0,
             announces: self.places[node] != u32::MAX,
-            disk: Vec::new(),
+            disk: Disk::default(),
             soon: Vec::new(),
             wake_at: u64::MAX,
             clock_offset_ms: 0,
+            villain: None,
         });
         self.start(node);
     }
@@ -95,6 +100,10 @@ impl Network {
             network: BitcoinNetwork::Regtest,
             lightning_key: None,
             operator: None,
+            announcing: Announcing {
+                enabled: self.nodes[node].announces,
+                ..Announcing::default()
+            },
             free_bytes_per_second: FREE_BYTES_PER_SECOND,
             account_secret: self.secret_of(node, "account", 0),
             seed: self.secret_of(node, "seed", self.nodes[node].life),
@@ -102,8 +111,11 @@ impl Network {
         let signatures = self.signatures.clone();
         let state = &mut self.nodes[node];
         let mut core = Core::new(config, identity(state.secret), signatures, now);
-        if let Err(reason) = core.restore(state.disk.iter().cloned(), now) {
+        if let Err(reason) = core.restore(state.disk.read(), now) {
             panic!("node {node} cannot read what it wrote down: {reason}");
+        }
+        if !self.spec.feasibility {
+            core.without_feasibility();
         }
         state.core = Some(core);
         self.obey_outputs(node);
@@ -131,6 +143,7 @@ impl Network {
         state.up = true;
         state.generation += 1;
         let generation = state.generation;
+        self.links.version += 1;
         let link = link as u32;
         self.schedule(after, Happening::LinkUp { link, generation });
     }
@@ -139,7 +152,9 @@ impl Network {
         let id = self.links.id(link);
         let state = &mut self.links.all[link];
         if std::mem::replace(&mut state.up, false) {
-            for node in state.ends {
+            let ends = state.ends;
+            self.links.version += 1;
+            for node in ends {
                 let happening = Happening::LinkDown { node, link: id };
                 self.schedule(self.spec.notice, happening);
             }
@@ -162,19 +177,42 @@ impl Network {
         let Some(link) = self.link_between(a, b) else {
             return false;
         };
+        self.heal_link(link);
+        true
+    }
+
+    pub(super) fn heal_link(&mut self, link: usize) {
         self.links.all[link].cut = false;
         self.link_up(link);
-        true
+    }
+
+    /// Mends all cut links.
+    pub fn heal_all(&mut self) {
+        for link in 0..self.links.all.len() {
+            self.heal_link(link);
+        }
+    }
+
+    /// Breaks a link for a while, unless it is cut anyway.
+    pub(super) fn break_link(&mut self, link: u32, down_ms: u32) {
+        let state = &mut self.links.all[link as usize];
+        if !std::mem::replace(&mut state.cut, true) {
+            self.link_down(link as usize);
+            let down = Duration::from_millis(u64::from(down_ms));
+            self.schedule(down, Happening::LinkHeals { link });
+        }
     }
 
     /// Kills a node as kill -9 does: it keeps what it wrote down.
     pub fn kill(&mut self, node: usize) {
+        self.keep_what_was_said(node);
         let state = &mut self.nodes[node];
         state.core = None;
         state.life += 1;
         state.soon.clear();
         state.wake_at = u64::MAX;
         self.watch.forget(node);
+        self.traffic_lost_node(node);
         for place in 0..self.links.of_node[node].len() {
             self.link_down(self.links.of_node[node][place].1 as usize);
         }

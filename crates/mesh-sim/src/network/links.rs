@@ -5,7 +5,6 @@
 //! it breaks, what is under way on it is lost.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use mesh_core::event::LinkId;
 use serde::Deserialize;
@@ -95,6 +94,8 @@ pub(crate) struct Links {
     /// Each node's neighbours with the link to each, by the neighbour's number.
     pub(crate) of_node: Vec<Vec<(u32, u32)>>,
     pub(crate) faults: Faults,
+    /// Grows whenever a link comes or goes.
+    pub(crate) version: u64,
     random: Random,
 }
 
@@ -124,6 +125,7 @@ impl Links {
             all,
             of_node,
             faults: Faults::default(),
+            version: 0,
             random,
         }
     }
@@ -186,9 +188,9 @@ impl Links {
         (ppm > 0 && self.random.chance(ppm)).then(|| self.random.below(HELD_BACK_US))
     }
 
-    /// How long a frame takes at the least in each direction, from the end with the smaller number first.
-    pub(crate) fn latencies(&self, link: usize) -> [Duration; 2] {
-        self.all[link].latency_us.map(Duration::from_micros)
+    #[cfg(test)]
+    fn latencies(&self, link: usize) -> [u64; 2] {
+        self.all[link].latency_us
     }
 }
 
@@ -254,6 +256,6 @@ mod tests {
             by_distance: true,
         };
         let links = Links::new(&topology, &latency, 1);
-        assert_eq!(links.latencies(0), [Duration::from_micros(1500); 2]);
+        assert_eq!(links.latencies(0), [1500; 2]);
     }
 }

@@ -74,6 +74,9 @@ pub struct Watch {
     first_risen: Vec<Risen>,
     changes: [u64; PLANES],
     last_change_us: [u64; PLANES],
+    /// Nodes that say what is not true.
+    distrusted: Vec<bool>,
+    loops_through_villains: [u64; PLANES],
 }
 
 impl Watch {
@@ -93,6 +96,8 @@ impl Watch {
             first_risen: Vec::new(),
             changes: [0; PLANES],
             last_change_us: [0; PLANES],
+            distrusted: vec![false; nodes],
+            loops_through_villains: [0; PLANES],
         }
     }
 
@@ -101,9 +106,15 @@ impl Watch {
         &self.destinations
     }
 
-    /// Circles that came about so far, by plane.
+    /// Circles that came about so far, by plane, without a villain in them.
     pub fn loops(&self) -> [u64; PLANES] {
         self.loops
+    }
+
+    /// Circles with a villain in them, by plane: who says what is not true can send packets round in circles, and no rule
+    /// that the others follow can keep him from it.
+    pub fn loops_through_villains(&self) -> [u64; PLANES] {
+        self.loops_through_villains
     }
 
     /// Feasible distances that rose so far, by plane.
@@ -174,17 +185,25 @@ impl Watch {
         self.changes[plane] += 1;
         self.last_change_us[plane] = at_us;
         if old != next && leads_back(&table.next, node) {
-            self.loops[plane] += 1;
-            if self.first_loops.len() < KEPT {
-                let nodes = circle(&table.next, node);
-                self.first_loops.push(Loop {
-                    at_us,
-                    plane,
-                    destination,
-                    nodes,
-                });
+            let nodes = circle(&table.next, node);
+            if nodes.iter().any(|node| self.distrusted[*node as usize]) {
+                self.loops_through_villains[plane] += 1;
+                return;
             }
+            self.loops[plane] += 1;
+            let found = Loop {
+                at_us,
+                plane,
+                destination,
+                nodes,
+            };
+            keep(&mut self.first_loops, found);
         }
+    }
+
+    /// From now on a node says what is not true, or no more.
+    pub(crate) fn distrust(&mut self, node: usize, distrusted: bool) {
+        self.distrusted[node] = distrusted;
     }
 
     /// A router is gone, and with it all it held.
