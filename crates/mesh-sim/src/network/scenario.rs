@@ -134,6 +134,8 @@ pub struct Phase {
     pub until_quiet_ms: Option<u64>,
     /// The longest it may take to become quiet, in seconds; longer is a failure.
     pub within_s: Option<u64>,
+    /// Whether its routes are judged against the oracle at its end; those of a phase that ends quiet are.
+    pub judged: Option<bool>,
 }
 
 /// Some nodes.
@@ -211,9 +213,9 @@ pub struct Expectations {
     pub loops_at_least: Option<u64>,
     /// Feasible distances that rise, in the whole run, at the most.
     pub risen_at_most: Option<u64>,
-    /// In every phase that ends quiet each plane reaches whom its oracle reaches.
+    /// In every judged phase each plane reaches whom its oracle reaches.
     pub reach_as_oracle: bool,
-    /// In every phase that ends quiet each plane's routes are as good as its oracle's.
+    /// In every judged phase each plane's routes are as good as its oracle's.
     pub optimal_as_oracle: bool,
     /// Update entries per plane, directed link and destination, in thousandths, in phases that kill.
     pub updates_per_mille_at_death: Option<u64>,
@@ -387,6 +389,11 @@ impl Phase {
             (None, None) => (1..=MAX_PHASE_SECONDS).contains(&self.for_s),
             _ => false,
         }
+    }
+
+    /// Whether its routes are judged against the oracle at its end.
+    pub fn is_judged(&self) -> bool {
+        self.judged.unwrap_or(self.until_quiet_ms.is_some())
     }
 
     /// The longest it takes.

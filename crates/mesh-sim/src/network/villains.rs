@@ -52,6 +52,9 @@ const MADE_UP_NODES: usize = 256;
 /// How long a flapper's links are up, and then down.
 const FLAP_EVERY: Duration = Duration::from_millis(500);
 
+/// How long a liar's links are down when it begins to lie: when they are back it tells everybody everything anew.
+const LIAR_AWAY_MS: u32 = 1000;
+
 /// Nodes whose old announcements and distances a replayer keeps.
 const MAX_REPLAYED: usize = 4096;
 
@@ -293,8 +296,14 @@ impl Network {
                 }
                 FLAP_EVERY
             }
-            // Its core has told the truth so far; its lie is told when it next says anything, and to begin with now.
-            _ => return,
+            VillainKind::BlackHole | VillainKind::Floods | VillainKind::Flaps => return,
+            _ => {
+                for place in 0..self.links.of_node[node].len() {
+                    let (_, link) = self.links.of_node[node][place];
+                    self.break_link(link, LIAR_AWAY_MS);
+                }
+                return;
+            }
         };
         self.schedule(again, Happening::VillainActs { node: node as u32 });
     }
