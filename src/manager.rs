@@ -455,7 +455,7 @@ impl MeshManager {
         }
         state.condemned = true;
         let peer = state.sender.peer();
-        tracing::warn!(peer = %peer.short(), %reason, "a neighbour goes on sending what is no frame; its link is closed");
+        tracing::warn!(peer = %peer.short(), %reason, "a neighbour goes on sending what no honest one sends; its link is closed");
         self.transport
             .disconnect(state.sender.link(), mesh_net::CloseReason::Misbehaved);
     }
@@ -562,12 +562,19 @@ impl MeshManager {
     }
 }
 
-/// Whether only a broken or hostile *neighbour* can have caused it. What a relay cannot see, because it is sealed to
-/// somebody else or signed for somebody else, has other names and is not held against the one who passed it on.
+/// Whether only a broken or hostile *neighbour* can have caused it. A signature is checked, and an answer compared with what
+/// was asked, by every node that hands it on, so a forged or unasked one is the fault of whom it came from. What a relay
+/// cannot see because it is sealed to somebody else, and what honest nodes send when messages cross (an answer that comes
+/// late, a request that others brought already), has other names and is not held against anybody.
 fn is_misbehaviour(reason: DropReason) -> bool {
     matches!(
         reason,
-        DropReason::Malformed | DropReason::UnknownVersion | DropReason::UnknownKind | DropReason::Oversize
+        DropReason::Malformed
+            | DropReason::UnknownVersion
+            | DropReason::UnknownKind
+            | DropReason::Oversize
+            | DropReason::BadSignature
+            | DropReason::Unsolicited
     )
 }
 

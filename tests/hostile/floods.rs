@@ -138,7 +138,11 @@ async fn priced_route(rogue: &mut Rogue, sender: &LinkSender, line: &Line) -> Ro
     let question = discovery(&rogue.id, line.victim.id(), u64::MAX).encode().unwrap();
     assert!(send(sender, Channel::Control, vec![question]));
     loop {
-        if let ControlMessage::DiscoveryResponse(certificate) = rogue.hear().await {
+        let certificate = rogue.hear().await.into_iter().find_map(|message| match message {
+            ControlMessage::DiscoveryResponse(certificate) => Some(certificate),
+            _ => None,
+        });
+        if let Some(certificate) = certificate {
             return certificate;
         }
     }

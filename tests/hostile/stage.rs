@@ -11,7 +11,7 @@ use bytes::Bytes;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Channel, Delivery, Status};
 use mesh_core::identity::{Identity, NodeId};
-use mesh_core::message::{ControlMessage, DiscoveryRequest};
+use mesh_core::message::{ControlMessage, DiscoveryMode, DiscoveryRequest};
 use mesh_core::packet::{FrameKind, Preamble};
 use mesh_core::routing_policy::{GovernanceKind, MeshMode, TrafficClass, encode_governance};
 use mesh_core::time::UnixMillis;
@@ -193,17 +193,22 @@ impl Rogue {
         timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap()
     }
 
-    /// The next control message that the victim sends.
-    pub(crate) async fn hear(&mut self) -> ControlMessage {
+    /// The control messages that the victim sends next, at least one.
+    pub(crate) async fn hear(&mut self) -> Vec<ControlMessage> {
         loop {
             if let LinkEvent::Frames {
                 channel: Channel::Control,
                 frames,
                 ..
             } = self.next().await
-                && let Some(message) = frames.iter().find_map(|frame| ControlMessage::decode(frame).ok())
             {
-                return message;
+                let messages = frames
+                    .iter()
+                    .filter_map(|frame| ControlMessage::decode(frame).ok());
+                let messages: Vec<_> = messages.collect();
+                if !messages.is_empty() {
+                    return messages;
+                }
             }
         }
     }
@@ -247,5 +252,6 @@ pub(crate) fn discovery(rogue: &NodeId, destination: NodeId, nonce: u64) -> Cont
         max_hops: 10,
         deadline: UnixMillis(unix.as_millis() as u64 + 20_000),
         path: vec![*rogue],
+        mode: DiscoveryMode::Ring { avoid: Vec::new() },
     })
 }

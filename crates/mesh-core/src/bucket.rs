@@ -35,6 +35,12 @@ impl TokenBucket {
         }
         granted
     }
+
+    /// Whole tokens that are there.
+    pub fn left(&mut self, now: Instant) -> u64 {
+        self.take(0, now);
+        u64::try_from(self.micro_tokens / 1_000_000).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Discovery's messages: the request that looks for a path, and the certificate that is one.
 //!
+//! A request goes one of three ways ([`DiscoveryMode`]); its answer is the same whichever way it went.
+//!
 //! A certificate is a path in which everybody signed its own place and price. What a requester gains from a route, and a
 //! payee from a quote request, rests on these signatures and on nothing else.
 
@@ -7,9 +9,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::drop_reason::DropReason;
 use crate::identity::{Identity, NodeId, Signature, SignatureContext, SignatureVerifier};
-use crate::limits::MAX_HOPS;
+use crate::limits::{MAX_AVOIDED_NODES, MAX_BRANCHES, MAX_HOPS};
 use crate::message::RequestId;
 use crate::time::UnixMillis;
+
+/// How a request finds its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiscoveryMode {
+    /// Along a path that the requester names, to have it confirmed and priced.
+    Route {
+        /// The rest of the path, the receiver first, the destination last.
+        ahead: Vec<NodeId>,
+    },
+    /// Along each router's best feasible successor for the destination.
+    Branch {
+        /// Which of the requester's branches it is (0 to 3): a router that sees two leads them apart if it can.
+        tag: u8,
+        /// Nodes to go around, at most 8.
+        avoid: Vec<NodeId>,
+    },
+    /// To all neighbours, as far as `max_hops`: for who knows nothing of where the destination is.
+    Ring {
+        /// Nodes to leave out, at most 8.
+        avoid: Vec<NodeId>,
+    },
+}
+
+impl DiscoveryMode {
+    /// The nodes it must not pass. The destination is never among those that count.
+    pub fn avoid(&self) -> &[NodeId] {
+        match self {
+            Self::Route { .. } => &[],
+            Self::Branch { avoid, .. } | Self::Ring { avoid } => avoid,
+        }
+    }
+}
 
 /// Looks for paths from `path[0]` to `destination`. Unsigned: it proves nothing and promises nothing, every fact that
 /// counts is signed in the answer.
@@ -25,6 +59,43 @@ pub struct DiscoveryRequest {
     pub deadline: UnixMillis,
     /// The nodes it passed, requester first.
     pub path: Vec<NodeId>,
+    /// How it finds its way.
+    pub mode: DiscoveryMode,
+}
+
+impl DiscoveryRequest {
+    /// The longest path that may come of it, in hops: what it asks for, and never more than ten.
+    pub fn most_hops(&self) -> usize {
+        usize::from(self.max_hops).min(MAX_HOPS)
+    }
+
+    /// Checks what any receiver can: lists within their bounds, nobody on the path twice, not longer than it may be. A
+    /// path that circles would be signed by the destination and refused further back, at an honest neighbour's cost.
+    pub fn check_shape(&self) -> Result<(), DropReason> {
+        let sound = match &self.mode {
+            DiscoveryMode::Route { ahead } => self.is_whole_with(ahead),
+            DiscoveryMode::Branch { tag, avoid } => {
+                usize::from(*tag) < MAX_BRANCHES && avoid.len() <= MAX_AVOIDED_NODES
+            }
+            DiscoveryMode::Ring { avoid } => avoid.len() <= MAX_AVOIDED_NODES,
+        };
+        if sound && (1..=self.most_hops()).contains(&self.path.len()) && all_differ(&self.path) {
+            Ok(())
+        } else {
+            Err(DropReason::BadRoute)
+        }
+    }
+
+    /// Whether the nodes passed and those ahead make one path to the destination, within the hops asked for.
+    fn is_whole_with(&self, ahead: &[NodeId]) -> bool {
+        let hops = (self.path.len() + ahead.len()).saturating_sub(1);
+        ahead.last() == Some(&self.destination)
+            && hops <= self.most_hops()
+            && ahead
+                .iter()
+                .enumerate()
+                .all(|(place, node)| !self.path.contains(node) && !ahead[place + 1..].contains(node))
+    }
 }
 
 /// What a node charges, as it signs it.
@@ -137,10 +208,28 @@ impl RouteCertificate {
         self.path.last()
     }
 
+    /// What the payee at `place` charges (1 is the first router, the last the destination).
+    pub fn price_at(&self, place: usize) -> Option<Price> {
+        if place > 0 && place == self.hops() {
+            return Some(self.destination_price);
+        }
+        self.attestation(place).map(|attestation| attestation.price)
+    }
+
+    /// Who runs each router, first router first: the operator it claims, or itself. Two routers with the same answer
+    /// count as one when diversity is asked for; a claim can only ever merge.
+    pub fn entities(&self) -> impl Iterator<Item = NodeId> + '_ {
+        (1..self.hops()).filter_map(|place| {
+            let operator = self.attestation(place)?.operator;
+            operator.or_else(|| self.path.get(place).copied())
+        })
+    }
+
     /// The attestation of the router at `place` (1 is the first router).
     fn attestation(&self, place: usize) -> Option<&RouterAttestation> {
+        let routers = self.path.len().checked_sub(2)?;
         self.attestations
-            .get(self.path.len().checked_sub(2)?.checked_sub(place)?)
+            .get(routers.checked_sub(place).filter(|_| place > 0)?)
     }
 
     /// The prices of all payees, first router first, destination last.
@@ -173,6 +262,17 @@ impl RouteCertificate {
     /// from a quote request, rests on this; with one signature unchecked a relay could lower another's price.
     pub fn verify(&self, verifier: &dyn SignatureVerifier) -> Result<(), DropReason> {
         self.check_shape()?;
+        self.verify_so_far(verifier)
+    }
+
+    /// Checks the signatures that are there: the destination's and those of the routers it passed on its way back. Each
+    /// router does so before it adds its own, so that a bad one is always the fault of the neighbour it came from; else
+    /// a villain could have an honest router blamed for handing on what it forged.
+    pub fn verify_so_far(&self, verifier: &dyn SignatureVerifier) -> Result<(), DropReason> {
+        check_path(&self.path)?;
+        if self.attestations.len() + 2 > self.path.len() {
+            return Err(DropReason::BadRoute);
+        }
         let destination = self.destination().ok_or(DropReason::BadRoute)?;
         let message = destination_bytes(&self.nonce, &self.path, self.destination_price, self.expires);
         let signed = verifier.verify(
@@ -181,7 +281,8 @@ impl RouteCertificate {
             &message,
             &self.destination_signature,
         );
-        let routers_signed = (1..self.hops()).all(|place| self.router_signed(place, verifier));
+        let first_signed = self.hops() - self.attestations.len();
+        let routers_signed = (first_signed..self.hops()).all(|place| self.router_signed(place, verifier));
         if signed && routers_signed {
             Ok(())
         } else {

@@ -2,10 +2,9 @@
 //!
 //! The core takes only a [`Checked`] message, and only this file can make one, so nothing unchecked gets in by mistake.
 
-use crate::certificate::{all_differ, check_path};
+use crate::certificate::check_path;
 use crate::drop_reason::DropReason;
 use crate::identity::{NodeId, SignatureContext, SignatureVerifier};
-use crate::limits::MAX_HOPS;
 use crate::message::{ControlMessage, QuoteAnswer};
 use crate::verifier::{InvoiceFacts, read_invoice};
 
@@ -23,24 +22,23 @@ impl Checked {
     }
 }
 
-/// Parses a control frame and checks it for the node `me`. Relays do not check answers that are for others: the
-/// requester does, and one forged answer costs it a few signature checks.
+/// Parses a control frame and checks it for the node `me`. Relays check the signatures of answers that are for others,
+/// too: so each forged one is the fault of the neighbour it came from, and a villain cannot have an honest relay blamed.
 pub fn check(frame: &[u8], me: &NodeId, verifier: &dyn SignatureVerifier) -> Result<Checked, DropReason> {
     let message = ControlMessage::decode(frame)?;
     let mut invoice = None;
     match &message {
-        ControlMessage::DiscoveryRequest(request) => {
-            // A path that repeats a node would be signed here and refused further on, at an honest neighbour's cost.
-            let sound = (1..=MAX_HOPS).contains(&request.path.len()) && all_differ(&request.path);
-            if !sound || request.max_hops == 0 {
-                return Err(DropReason::BadRoute);
-            }
+        ControlMessage::DiscoveryRequest(request) => request.check_shape()?,
+        ControlMessage::DiscoveryResponse(certificate) if certificate.requester() == Some(me) => {
+            certificate.verify(verifier)?;
         }
         ControlMessage::DiscoveryResponse(certificate) => {
             check_path(&certificate.path)?;
-            if certificate.requester() == Some(me) {
-                certificate.verify(verifier)?;
+            let place = certificate.next_attester().ok_or(DropReason::BadRoute)?;
+            if certificate.path.get(place) != Some(me) {
+                return Err(DropReason::WrongHop);
             }
+            certificate.verify_so_far(verifier)?;
         }
         ControlMessage::QuoteRequest(request) => {
             // Cheap before dear: up to ten signatures are checked only for a route that this node is a payee of.
@@ -50,17 +48,19 @@ pub fn check(frame: &[u8], me: &NodeId, verifier: &dyn SignatureVerifier) -> Res
             }
             request.certificate.verify(verifier)?;
         }
-        ControlMessage::QuoteResponse(response) if response.requester == *me => {
+        ControlMessage::QuoteResponse(response) => {
             if let QuoteAnswer::Quote(quote) = &response.answer {
                 if !quote.verify(verifier) {
                     return Err(DropReason::BadSignature);
                 }
-                invoice = quote.invoice.as_deref().map(read_invoice).transpose()?;
+                if response.requester == *me {
+                    invoice = quote.invoice.as_deref().map(read_invoice).transpose()?;
+                }
             }
         }
         ControlMessage::RoutingUpdate(update) => update.check(verifier)?,
         ControlMessage::SeqnoRequest(request) => request.check()?,
-        ControlMessage::QuoteResponse(_) | ControlMessage::Refused | ControlMessage::RoutingAck { .. } => {}
+        ControlMessage::Refused | ControlMessage::RoutingAck { .. } => {}
     }
     Ok(Checked { message, invoice })
 }
@@ -82,7 +82,9 @@ mod tests {
     use super::*;
     use crate::certificate::tests::certificate;
     use crate::identity::{Ed25519Verifier, Identity, Signature};
-    use crate::message::{DiscoveryRequest, Price, Quote, QuoteRequest, QuoteResponse, RouteCertificate};
+    use crate::message::{
+        DiscoveryMode, DiscoveryRequest, Price, Quote, QuoteRequest, QuoteResponse, RouteCertificate,
+    };
     use crate::routing_policy::TrafficClass;
     use crate::time::UnixMillis;
     use std::cell::Cell;
@@ -133,17 +135,34 @@ mod tests {
     }
 
     #[test]
-    fn forged_route_is_refused_by_its_requester_only() {
-        let path = vec![identity(1).node_id(), identity(2).node_id()];
+    fn forged_route_is_refused_by_its_requester_and_by_every_relay() {
+        let path = vec![1, 5, 2].into_iter().map(|byte| identity(byte).node_id());
+        let path: Vec<_> = path.collect();
         let price = Price {
             msat_per_unit: 1,
             payable: true,
         };
         let forged = RouteCertificate::sign([0; 16], path, price, UnixMillis(1), &identity(9));
-        let frame = ControlMessage::DiscoveryResponse(forged).encode().unwrap();
-        let reason = check(&frame, &identity(1).node_id(), &Ed25519Verifier).unwrap_err();
-        assert_eq!(reason, DropReason::BadSignature);
-        assert!(check(&frame, &identity(5).node_id(), &Ed25519Verifier).is_ok());
+        let frame = ControlMessage::DiscoveryResponse(forged.clone())
+            .encode()
+            .unwrap();
+        let reason = |me: u8, frame: &[u8]| {
+            let checked = check(frame, &identity(me).node_id(), &Ed25519Verifier);
+            checked.map(|_| ()).err()
+        };
+        assert_eq!(reason(5, &frame), Some(DropReason::BadSignature));
+        assert_eq!(reason(6, &frame), Some(DropReason::WrongHop), "not on that path");
+        let mut signed_by_a_router = forged.clone();
+        signed_by_a_router
+            .attest(price, None, UnixMillis(1), &identity(5))
+            .unwrap();
+        let frame = ControlMessage::DiscoveryResponse(signed_by_a_router)
+            .encode()
+            .unwrap();
+        assert_eq!(reason(1, &frame), Some(DropReason::BadSignature));
+        let honest = RouteCertificate::sign([0; 16], forged.path, price, UnixMillis(1), &identity(2));
+        let frame = ControlMessage::DiscoveryResponse(honest).encode().unwrap();
+        assert_eq!(reason(5, &frame), None);
     }
 
     #[test]
@@ -180,20 +199,47 @@ mod tests {
     }
 
     #[test]
-    fn request_whose_path_circles_is_refused_where_it_arrives() {
-        let request = |path: &[u8]| {
+    fn request_out_of_shape_is_refused_where_it_arrives() {
+        let ids =
+            |nodes: &[u8]| -> Vec<NodeId> { nodes.iter().map(|byte| identity(*byte).node_id()).collect() };
+        let request = |path: &[u8], max_hops, mode| {
             let request = DiscoveryRequest {
                 nonce: [1; 16],
                 destination: identity(9).node_id(),
-                max_hops: 10,
+                max_hops,
                 deadline: UnixMillis(1),
-                path: path.iter().map(|byte| identity(*byte).node_id()).collect(),
+                path: ids(path),
+                mode,
             };
             let frame = ControlMessage::DiscoveryRequest(request).encode().unwrap();
             check(&frame, &identity(5).node_id(), &Ed25519Verifier).map(|_| ())
         };
-        assert_eq!(request(&[1, 2, 3]), Ok(()));
-        assert_eq!(request(&[1, 2, 1]), Err(DropReason::BadRoute));
-        assert_eq!(request(&[]), Err(DropReason::BadRoute));
+        let ring = || DiscoveryMode::Ring { avoid: Vec::new() };
+        let route = |ahead: &[u8]| DiscoveryMode::Route { ahead: ids(ahead) };
+        let branch = |tag, avoid: &[u8]| DiscoveryMode::Branch {
+            tag,
+            avoid: ids(avoid),
+        };
+        let sound = [
+            request(&[1, 2, 3], 10, ring()),
+            request(&[1, 2, 3], 4, route(&[5, 9])),
+            request(&[1], 1, branch(3, &[7; 8])),
+        ];
+        assert_eq!(sound, [Ok(()); 3]);
+        let unsound = [
+            request(&[1, 2, 1], 10, ring()),
+            request(&[], 10, ring()),
+            request(&[1], 0, ring()),
+            request(&[1, 2, 3], 2, ring()),
+            request(&[1, 2, 3], 3, route(&[5, 9])),
+            request(&[1, 2, 3], 10, route(&[5, 8])),
+            request(&[1, 2, 3], 10, route(&[])),
+            request(&[1, 2, 3], 10, route(&[5, 2, 9])),
+            request(&[1, 2, 3], 10, route(&[5, 5, 9])),
+            request(&[1], 10, branch(4, &[])),
+            request(&[1], 10, branch(0, &[7; 9])),
+            request(&[1], 10, DiscoveryMode::Ring { avoid: ids(&[7; 9]) }),
+        ];
+        assert_eq!(unsound, [Err(DropReason::BadRoute); 12]);
     }
 }

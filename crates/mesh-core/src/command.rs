@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::announcement::ListedNeighbour;
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
@@ -11,6 +12,7 @@ use crate::keys::SessionId;
 use crate::message::{Price, RequestId};
 use crate::packet::PacketId;
 use crate::payment_proof::PaymentProof;
+use crate::routing::RoutingCounters;
 use crate::routing_policy::{MeshMode, TrafficClass};
 use crate::time::UnixMillis;
 
@@ -81,6 +83,18 @@ pub enum Command {
     Status,
     /// The routes this node knows.
     Routes,
+    /// What nodes announced of themselves, a page at a time.
+    Network {
+        /// Where the last page ended.
+        after: Option<NodeId>,
+        /// Most nodes wanted; at most [`crate::limits::MAX_NETWORK_PAGE`] are given.
+        most: usize,
+    },
+    /// Change what this node charges. Prices it signed before hold until they expire.
+    SetPrice {
+        /// Millisatoshi per unit.
+        msat_per_unit: u64,
+    },
 }
 
 /// Where a quote asks to buy credit.
@@ -137,6 +151,8 @@ pub enum Answer {
     Done,
     /// What this node knows of itself.
     Status(Box<Status>),
+    /// What nodes announced of themselves.
+    Network(Box<NetworkPage>),
 }
 
 /// Why a command was refused.
@@ -233,6 +249,40 @@ pub struct OpenedSession {
     pub expires: UnixMillis,
 }
 
+/// A page of what nodes announced of themselves. Each signed it; that it is true, nobody says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkPage {
+    /// Nodes known in all.
+    pub total_nodes: usize,
+    /// Links known in all: those that both ends announce.
+    pub total_links: usize,
+    /// Nodes in the order of their ids.
+    pub nodes: Vec<NetworkNode>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<NodeId>,
+}
+
+/// A node of the network as it announced itself, and how far it is from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkNode {
+    /// Its id.
+    pub id: NodeId,
+    /// What it charges.
+    pub price: Price,
+    /// Its operator, if one signed for it.
+    pub operator: Option<NodeId>,
+    /// When its announcement ends.
+    pub expires: UnixMillis,
+    /// Its neighbours that announce it too, with its own cost of the link.
+    pub neighbours: Vec<ListedNeighbour>,
+    /// Hops on the shortest way; none without a way of at most 10, 0 for this node.
+    pub hops: Option<u32>,
+    /// Metric of the cheapest way.
+    pub cost: Option<u32>,
+    /// Neighbours of this node over which it can be reached, best first; at most four.
+    pub over: Vec<NodeId>,
+}
+
 /// What this node knows of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -242,8 +292,14 @@ pub struct Status {
     pub mode: MeshMode,
     /// Live links with the neighbour on each.
     pub neighbours: Vec<(LinkId, NodeId)>,
-    /// Routes known, direct ones included.
+    /// Discovered paths kept.
     pub routes: usize,
+    /// Nodes whose announcements hold, this one included.
+    pub announced_nodes: usize,
+    /// Of them, those to whom a way of at most 10 hops is known.
+    pub reachable_nodes: usize,
+    /// What routing said so far.
+    pub routing: RoutingCounters,
     /// Sessions through or to this node.
     pub sessions: usize,
     /// Sessions of this node's own.

@@ -21,6 +21,7 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod chart;
 mod discover;
 mod open_session;
 mod pay;
@@ -433,6 +434,12 @@ impl Core {
                     .map(|route| route.info())
                     .collect(),
             ))),
+            Command::Network { after, most } => {
+                Ok(Some(Answer::Network(Box::new(self.network_page(after, most)))))
+            }
+            Command::SetPrice { msat_per_unit } => {
+                self.set_price(now, msat_per_unit).map(Some).map_err(Refusal::own)
+            }
         };
         match outcome {
             Ok(None) => {}
@@ -455,9 +462,8 @@ impl Core {
                 Timer::SessionEnds(session) => self.end_session(&session),
                 Timer::ReceiptDue(session) => self.receipt_due(&session),
                 Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
-                Timer::DiscoveryGathered(command) | Timer::DiscoveryEnds(command) => {
-                    self.end_discovery(now, command)
-                }
+                Timer::DiscoveryGathered(command) => self.discovery_gathered(now, command),
+                Timer::DiscoveryEnds(command) => self.end_discovery(now, command),
                 Timer::QuoteRetry(quotes) => self.retry_quotes(now, quotes),
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(quotes),
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
@@ -476,6 +482,7 @@ impl Core {
         self.discovery.expire(now.instant);
         self.quote_relays.expire(now.instant);
         self.routes.cache.expire(now.unix);
+        self.expire_chart(now);
         self.routes.vector.expire_seen(now.unix);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
@@ -505,6 +512,9 @@ impl Core {
             node_id: self.node_id(),
             mode: self.mode,
             routes: self.routes.cache.cached_routes(),
+            announced_nodes: self.routes.vector.destinations(),
+            reachable_nodes: self.routes.vector.reachable(),
+            routing: self.routes.vector.counters,
             neighbours,
             sessions: self.sessions.len(),
             own_sessions: self.payer.sessions.len(),

@@ -20,7 +20,8 @@ use crate::time::UnixMillis;
 use crate::verifier::{InvoiceFacts, Settlement};
 
 pub use crate::command::{
-    Answer, Buying, Command, Funding, OpenedSession, QuotedPayee, QuotedSlice, Refusal, RouteInfo, Status,
+    Answer, Buying, Command, Funding, NetworkNode, NetworkPage, OpenedSession, QuotedPayee, QuotedSlice,
+    Refusal, RouteInfo, Status,
 };
 
 /// One live link to a neighbour; never reused within a process.

@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod drop_reason;
 pub mod entropy;
 pub mod event;
+pub mod fair_share;
 pub mod fees;
 pub mod identity;
 pub mod keys;

@@ -27,6 +27,36 @@ pub const MAX_INNER_HEADER_BYTES: usize = MAX_PROTOCOL_ID_BYTES + 1;
 /// How long a discovery waits for answers unless the caller says otherwise.
 pub const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The longest a caller may let a discovery go on: its rounds grow ever longer, so more would find nothing new.
+pub const MAX_DISCOVERY_TIME: Duration = Duration::from_secs(300);
+
+/// How long relays remember a request: 5 s longer than anybody answers it. Who hears of it later may answer later; within
+/// this time an honest neighbour's late answer is told from one nobody asked for.
+pub const RELAY_MEMORY: Duration = Duration::from_secs(35);
+
+/// Branches of one discovery round: as many as routes are kept.
+pub const MAX_BRANCHES: usize = MAX_ROUTES_PER_DESTINATION;
+
+/// Nodes that a request may ask to go around: the routers of two or three paths that stayed silent.
+pub const MAX_AVOIDED_NODES: usize = 8;
+
+/// Silent paths that a discovery remembers, to go around them: those of its last two rounds.
+pub const MAX_SILENT_PATHS: usize = 2 * MAX_ROUTES_PER_DESTINATION;
+
+/// How far a ring reaches in the first round and in the second, in hops; then as far as the caller allows. Most
+/// destinations are near, and a flood of ten hops reaches everybody.
+pub const RING_HOPS: [u8; 2] = [2, 4];
+
+/// Discovery requests of others that a node passes on per second, all neighbours together: half of what its own
+/// neighbours take from it, so that there is room for answers, quotes and opens.
+pub const DISCOVERIES_PASSED_PER_SECOND: u64 = CONTROL_MESSAGES_PER_SECOND / 2;
+
+/// Requests of others passed on at once after a quiet time.
+pub const DISCOVERIES_PASSED_BURST: u64 = CONTROL_BURST / 2;
+
+/// Nonces of its own that a node remembers after their discovery ended, so that late answers are still taken.
+pub const MAX_ASKED_NONCES: usize = 65_536;
+
 /// How often an unanswered discovery, quote request or open is repeated: a lost message costs half a second.
 pub const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -132,7 +162,8 @@ pub const MAX_PENDING_OPENS: usize = 4096;
 /// Quote requests waiting for the wallet's invoice at once.
 pub const MAX_PENDING_INVOICES: usize = 4096;
 
-/// Requests of one neighbour remembered for relaying answers back: a flooder fills its own share only.
+/// Requests of one neighbour remembered for relaying answers back: all it may send within [`RELAY_MEMORY`] fit. A flooder
+/// fills its own share only.
 pub const MAX_PENDING_RELAYS_PER_NEIGHBOUR: usize = 8192;
 
 /// How long after the first answer a discovery waits for alternatives before it returns what it has.
@@ -196,6 +227,9 @@ pub const MAX_COST: u32 = 65_535;
 
 /// How often a request for a seqno is handed on: routes of the cost plane may be longer than a packet's route.
 pub const MAX_REQUEST_HOPS: u8 = 64;
+
+/// Nodes on one page of the network's state.
+pub const MAX_NETWORK_PAGE: usize = 256;
 
 /// Feasible routes of a destination that others are told of: enough to send a packet another way at once.
 pub const MAX_ALTERNATIVES: usize = 4;

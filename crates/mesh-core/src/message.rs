@@ -12,7 +12,9 @@ use crate::packet::{FrameKind, PREAMBLE_BYTES, Preamble};
 use crate::routing_policy::TrafficClass;
 use crate::time::UnixMillis;
 
-pub use crate::certificate::{DiscoveryRequest, Price, RouteCertificate, RouterAttestation, check_path};
+pub use crate::certificate::{
+    DiscoveryMode, DiscoveryRequest, Price, RouteCertificate, RouterAttestation, check_path,
+};
 pub use crate::routing::update::{RoutingUpdate, SeqnoRequest};
 
 /// Sixteen random bytes that tell one request from all others.
@@ -21,7 +23,7 @@ pub type RequestId = [u8; 16];
 /// Everything that neighbours say to one another besides packets and opens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControlMessage {
-    /// Looks for a path; flooded.
+    /// Looks for a path: along a named one, along successors, or flooded.
     DiscoveryRequest(DiscoveryRequest),
     /// A complete, priced, signed path; goes back the way the request came.
     DiscoveryResponse(RouteCertificate),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
-use crate::limits::{DISCOVERY_TIMEOUT, MAX_PENDING_RELAYS, MAX_PENDING_RELAYS_PER_NEIGHBOUR};
+use crate::limits::{MAX_PENDING_RELAYS, MAX_PENDING_RELAYS_PER_NEIGHBOUR, RELAY_MEMORY};
 use crate::time::Instant;
 
-/// Requests that passed by in the last half minute, each charged to the neighbour that brought it first.
+/// Requests that passed by lately, each charged to the neighbour that brought it first.
 pub struct Relays<K, V> {
     entries: BTreeMap<K, (NodeId, V)>,
     by_age: VecDeque<(Instant, K)>,
@@ -30,6 +30,13 @@ impl<K: Ord + Copy, V> Relays<K, V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 
+    /// What is remembered of all keys from `first` to `last`, in their order.
+    pub fn range_mut(&mut self, first: K, last: K) -> impl Iterator<Item = (&K, &mut V)> {
+        self.entries
+            .range_mut(first..=last)
+            .map(|(key, (_, value))| (key, value))
+    }
+
     /// Remembers `key`. When the table or this neighbour's share of it is full, the new is refused: forgetting the
     /// old instead would let a flood cut off answers that others wait for.
     pub fn insert(&mut self, key: K, value: V, brought_by: NodeId, now: Instant) -> Result<(), DropReason> {
@@ -44,13 +51,9 @@ impl<K: Ord + Copy, V> Relays<K, V> {
         Ok(())
     }
 
-    /// Forgets what is older than a discovery may last.
+    /// Forgets what is older than any honest answer.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((_, key)) = self
-            .by_age
-            .front()
-            .filter(|(seen, _)| now - *seen > DISCOVERY_TIMEOUT)
-        {
+        while let Some((_, key)) = self.by_age.front().filter(|(seen, _)| now - *seen > RELAY_MEMORY) {
             if let Some((brought_by, _)) = self.entries.remove(key)
                 && let Some(share) = self.per_neighbour.get_mut(&brought_by)
             {
@@ -81,7 +84,7 @@ mod tests {
             Err(DropReason::TableFull)
         );
         relays.insert(usize::MAX, (), honest, Instant(0)).unwrap();
-        let later = Instant(0) + DISCOVERY_TIMEOUT + Duration::from_secs(1);
+        let later = Instant(0) + RELAY_MEMORY + Duration::from_secs(1);
         relays.insert(usize::MAX - 1, (), flooder, later).unwrap();
         assert_eq!(
             (

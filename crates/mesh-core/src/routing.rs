@@ -14,7 +14,7 @@ use crate::fees;
 use crate::identity::NodeId;
 
 pub use cache::{COMPARISON_UNITS, Route, RouteCache};
-pub use graph::NetworkGraph;
+pub use graph::{CandidatePath, NetworkGraph, PathQuery};
 pub use update::Plane;
 pub use vector::{DistanceVector, NextHop, RoutingCounters};
 

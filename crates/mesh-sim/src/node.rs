@@ -27,6 +27,8 @@ pub struct NodeSpec {
     pub payable: bool,
     /// What its wallet holds, in msat.
     pub balance_msat: u64,
+    /// Whether it announces itself; one that does not is found by flooding only.
+    pub announces: bool,
 }
 
 impl NodeSpec {
@@ -38,6 +40,15 @@ impl NodeSpec {
             free_bytes_per_second: 1_000_000,
             payable: true,
             balance_msat: 1_000_000_000,
+            announces: true,
+        }
+    }
+
+    /// A node that carries for pay and announces itself to nobody.
+    pub fn unannounced(price_msat: u64) -> Self {
+        Self {
+            announces: false,
+            ..Self::paid(price_msat)
         }
     }
 

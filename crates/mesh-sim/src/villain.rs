@@ -7,7 +7,8 @@ use mesh_core::drop_reason::DropReason;
 use mesh_core::keys::DhSecret;
 use mesh_core::limits::MAX_HOPS;
 use mesh_core::message::{
-    ControlMessage, DiscoveryRequest, Quote, QuoteAnswer, QuoteRequest, RequestId, RouteCertificate,
+    ControlMessage, DiscoveryMode, DiscoveryRequest, Quote, QuoteAnswer, QuoteRequest, RequestId,
+    RouteCertificate,
 };
 use mesh_core::open::{BackMessage, HopErrorView, HopPlan, HopRefusal, OpenPlan, SourceSession};
 use mesh_core::packet::{PacketView, Preamble};
@@ -56,6 +57,7 @@ impl RawPayer {
             max_hops: MAX_HOPS as u8,
             deadline: sim.now().unix + Duration::from_secs(30),
             path: path.iter().map(|node| sim.id(*node)).collect(),
+            mode: DiscoveryMode::Ring { avoid: Vec::new() },
         }
     }
 

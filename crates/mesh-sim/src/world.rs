@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_core::core::{Core, CoreConfig};
+use mesh_core::core::{Announcing, Core, CoreConfig};
 use mesh_core::event::{LinkId, Record};
 use mesh_core::identity::Identity;
 use mesh_core::verifier::BitcoinNetwork;
@@ -114,7 +114,10 @@ impl Simulation {
             network: BitcoinNetwork::Regtest,
             lightning_key: state.lightning_key,
             operator: None,
-            announcing: Default::default(),
+            announcing: Announcing {
+                enabled: state.spec.announces,
+                ..Announcing::default()
+            },
             free_bytes_per_second: state.spec.free_bytes_per_second,
             account_secret,
             seed,

@@ -1,20 +1,27 @@
 //! Discovery: as requester, as router, as destination.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::discovery::OwnDiscovery;
+use crate::discovery::plan::{Ask, Round, plan_round, wider_ring};
+use crate::discovery::{OwnDiscovery, Passing};
 use crate::drop_reason::DropReason;
-use crate::event::{Answer, Channel, CommandId, Event, Refusal, RouteInfo};
+use crate::event::{Answer, Channel, CommandId, Event, LinkId, Refusal, RouteInfo};
 use crate::identity::NodeId;
 use crate::limits::{
-    CLOCK_SKEW, DISCOVERY_GATHER, DISCOVERY_TIMEOUT, MAX_HOPS, MAX_ROUTES_PER_DESTINATION, RETRY_INTERVAL,
-    ROUTE_LIFETIME,
+    CLOCK_SKEW, DISCOVERY_GATHER, DISCOVERY_TIMEOUT, MAX_DISCOVERY_TIME, MAX_HOPS,
+    MAX_ROUTES_PER_DESTINATION, RETRY_INTERVAL, ROUTE_LIFETIME,
 };
-use crate::message::{ControlMessage, DiscoveryRequest, RouteCertificate};
+use crate::message::{ControlMessage, DiscoveryMode, DiscoveryRequest, RequestId, RouteCertificate};
 use crate::neighbours::Neighbour;
+use crate::routing::PathQuery;
 use crate::time::Now;
 
 use super::{Core, Timer};
+
+/// What a millisatoshi a unit is worth against a unit of link cost when candidates are chosen: price decides, and of
+/// equally dear paths the one with fewer hops. Found routes are ranked the same way.
+const LATENCY_WEIGHT_MSAT: u64 = 0;
 
 /// As requester.
 impl Core {
@@ -35,67 +42,190 @@ impl Core {
         if !refresh && !known.is_empty() {
             return Ok(Some(Answer::Routes(known)));
         }
-        let timeout = timeout.min(DISCOVERY_TIMEOUT);
+        let timeout = timeout.min(MAX_DISCOVERY_TIME);
         let discovery = OwnDiscovery {
             destination,
             max_hops,
             deadline: now.unix + timeout,
-            nonces: Vec::new(),
+            rounds: 0,
             retry_after: RETRY_INTERVAL,
+            asked_at: now.instant,
             gathering: false,
+            ring: 0,
+            exhausted: false,
+            asked: Vec::new(),
+            silent: Vec::new(),
         };
         self.discovery.start(command, discovery).map_err(Refusal::own)?;
         self.set_timer(now.instant + timeout, Timer::DiscoveryEnds(command));
-        self.retry_discovery(now, command);
+        self.ask_round(now, command);
         Ok(None)
     }
 
-    /// Asks all neighbours under a fresh nonce.
+    /// Nothing was heard for a while: asks again, in other ways.
     pub(super) fn retry_discovery(&mut self, now: Now, command: CommandId) {
-        let nonce = self.entropy.bytes16();
-        let me = self.node_id();
-        let Some(discovery) = self
-            .discovery
-            .own_mut(command)
-            .filter(|discovery| !discovery.gathering)
-        else {
+        let Some(discovery) = self.discovery.own_mut(command) else {
             return;
         };
-        let retry_at = now.instant + discovery.retry_after;
-        discovery.retry_after *= 2;
+        if !discovery.gathering {
+            discovery.next_round();
+            discovery.asked_at = now.instant;
+            self.ask_round(now, command);
+        }
+    }
+
+    fn ask_round(&mut self, now: Now, command: CommandId) {
+        let Some(discovery) = self.discovery.own(command) else {
+            return;
+        };
+        let (destination, retry_at) = (discovery.destination, now.instant + discovery.retry_after);
+        let candidates = self.candidates(discovery);
+        let successors = self.successors(&destination);
+        let asks = plan_round(&Round {
+            number: discovery.rounds,
+            max_hops: discovery.max_hops,
+            candidates: &candidates,
+            successors: &successors,
+            silent: &discovery.silent,
+        });
+        self.set_timer(retry_at, Timer::DiscoveryRetry(command));
+        let from_graph = !candidates.is_empty();
+        if let Some(discovery) = self.discovery.own_mut(command) {
+            discovery.exhausted |= from_graph;
+        }
+        // The branches of a round share a nonce, so that a router that sees two leads them apart; each route and ring
+        // has its own, which nobody knows who is not asked by it.
+        let (branch_nonce, mut branches) = (self.entropy.bytes16(), 0..);
+        for ask in asks {
+            match ask {
+                Ask::Route(path) => {
+                    let ahead = path.get(1..).unwrap_or_default().to_vec();
+                    let nonce = self.entropy.bytes16();
+                    let next = ahead.first().copied();
+                    self.ask(now, command, nonce, None, DiscoveryMode::Route { ahead }, next);
+                    self.note_asked(command, path);
+                }
+                Ask::Branch { first, avoid } => {
+                    let tag = branches.next().unwrap_or(0);
+                    let mode = DiscoveryMode::Branch { tag, avoid };
+                    self.ask(now, command, branch_nonce, None, mode, Some(first));
+                    self.note_asked(command, vec![self.node_id(), first, destination]);
+                }
+                Ask::Ring { max_hops, avoid } => self.ask_ring(now, command, max_hops, avoid),
+            }
+        }
+    }
+
+    fn ask_ring(&mut self, now: Now, command: CommandId, max_hops: u8, avoid: Vec<NodeId>) {
+        let nonce = self.entropy.bytes16();
+        if let Some(discovery) = self.discovery.own_mut(command) {
+            discovery.ring = discovery.ring.max(max_hops);
+        }
+        let mode = DiscoveryMode::Ring { avoid };
+        self.ask(now, command, nonce, Some(max_hops), mode, None);
+    }
+
+    /// No more answers are expected to what was asked. With a single way in hand, and no graph that knew no other, a
+    /// second one is looked for once, further out: who has one way only is at the mercy of whoever sits on it.
+    pub(super) fn discovery_gathered(&mut self, now: Now, command: CommandId) {
+        let Some(discovery) = self.discovery.own(command) else {
+            return;
+        };
+        let known = self.known_routes(now, &discovery.destination, discovery.max_hops);
+        let hops = known
+            .first()
+            .map_or(0, |route| route.path.len().saturating_sub(1));
+        let hops = u8::try_from(hops).unwrap_or(u8::MAX);
+        let wider = wider_ring(discovery.ring, hops, discovery.max_hops)
+            .filter(|_| known.len() == 1 && !discovery.exhausted);
+        let Some(max_hops) = wider else {
+            return self.end_discovery(now, command);
+        };
+        // The first way answered within this time, and the ring now reaches at most three times as far.
+        let wait = (now.instant - discovery.asked_at) * 3;
+        if let Some(discovery) = self.discovery.own_mut(command) {
+            discovery.exhausted = true;
+        }
+        self.ask_ring(now, command, max_hops, Vec::new());
+        self.set_timer(now.instant + wait, Timer::DiscoveryGathered(command));
+    }
+
+    /// Sends one request, to `next` or to all neighbours.
+    fn ask(
+        &mut self,
+        now: Now,
+        command: CommandId,
+        nonce: RequestId,
+        max_hops: Option<u8>,
+        mode: DiscoveryMode,
+        next: Option<NodeId>,
+    ) {
+        let me = self.node_id();
+        let Some(discovery) = self.discovery.own(command) else {
+            return;
+        };
         let request = DiscoveryRequest {
             nonce,
             destination: discovery.destination,
-            max_hops: discovery.max_hops,
-            deadline: discovery.deadline,
+            max_hops: max_hops.unwrap_or(discovery.max_hops),
+            // Relays serve a request for half a minute; who waits longer asks again.
+            deadline: discovery.deadline.min(now.unix + DISCOVERY_TIMEOUT),
             path: vec![me],
+            mode,
         };
-        self.discovery.add_nonce(command, nonce);
-        self.set_timer(retry_at, Timer::DiscoveryRetry(command));
-        self.spread(&request);
+        self.discovery.ask(command, &request, next, now.instant);
+        let sent = match next {
+            Some(next) => self.send_message(&next, &ControlMessage::DiscoveryRequest(request)),
+            None => self.spread(&request),
+        };
+        if let Err(reason) = sent {
+            self.count(reason);
+        }
     }
 
-    /// Sends a request to every neighbour it has not passed.
-    fn spread(&mut self, request: &DiscoveryRequest) {
-        let Ok(frame) = ControlMessage::DiscoveryRequest(request.clone()).encode() else {
-            return self.count(DropReason::Oversize);
-        };
-        let straight = self.neighbours.link_to(&request.destination);
-        let last_hop = request.path.len() >= usize::from(request.max_hops);
-        let links: Vec<_> = match straight {
-            // Only the destination itself can still be reached within the hops allowed.
-            _ if last_hop => straight.into_iter().collect(),
-            _ => {
-                let fresh = self
-                    .neighbours
-                    .live()
-                    .filter(|(_, id)| !request.path.contains(id));
-                fresh.map(|(link, _)| link).collect()
-            }
-        };
-        for link in links {
-            self.transmit(link, Channel::Control, frame.clone());
+    fn note_asked(&mut self, command: CommandId, path: Vec<NodeId>) {
+        if let Some(discovery) = self.discovery.own_mut(command) {
+            discovery.asked.push(path);
         }
+    }
+
+    /// Paths that the graph suggests and whose first hop has a live link: around the routers of silent paths, and should
+    /// those be too few, over them.
+    fn candidates(&self, discovery: &OwnDiscovery) -> Vec<Vec<NodeId>> {
+        let silent = discovery.silent.iter();
+        let routers = silent.flat_map(|path| path.iter().skip(1).take(path.len().saturating_sub(2)));
+        let suspects: BTreeSet<NodeId> = routers.copied().collect();
+        let mut candidates = self.paths_around(discovery, &suspects);
+        if candidates.len() < MAX_ROUTES_PER_DESTINATION && !suspects.is_empty() {
+            candidates.extend(self.paths_around(discovery, &BTreeSet::new()));
+        }
+        candidates
+    }
+
+    fn paths_around(&self, discovery: &OwnDiscovery, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
+        let query = PathQuery {
+            from: self.node_id(),
+            to: discovery.destination,
+            max_hops: usize::from(discovery.max_hops),
+            most: MAX_ROUTES_PER_DESTINATION,
+            avoid,
+            latency_weight_msat: LATENCY_WEIGHT_MSAT,
+            surcharges_msat: None,
+        };
+        let found = self.routes.graph.diverse_paths(&query).into_iter();
+        let paths = found.map(|candidate| candidate.path);
+        let has_link = |path: &Vec<NodeId>| {
+            let first = path.get(1);
+            first.is_some_and(|first| self.neighbours.link_to(first).is_some())
+        };
+        paths.filter(has_link).collect()
+    }
+
+    /// Neighbours with a live link that the distance vector allows as next hop, best first.
+    fn successors(&self, destination: &NodeId) -> Vec<NodeId> {
+        let mut successors = self.routes.vector.successors(destination);
+        successors.retain(|next| self.neighbours.link_to(next).is_some());
+        successors
     }
 
     fn known_routes(&self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
@@ -113,29 +243,21 @@ impl Core {
         from: NodeId,
         certificate: RouteCertificate,
     ) -> Result<(), DropReason> {
-        let command = self
-            .discovery
-            .asked(&certificate.nonce)
-            .ok_or(DropReason::Unsolicited)?;
-        let discovery = self.discovery.own_mut(command).ok_or(DropReason::Unsolicited)?;
-        let as_asked = certificate.destination() == Some(&discovery.destination)
-            && certificate.hops() <= usize::from(discovery.max_hops)
-            && certificate.path.get(1) == Some(&from);
-        if !as_asked {
-            return Err(DropReason::Unsolicited);
-        }
+        certificate.check_shape()?;
+        let command = self.discovery.own_answered(&certificate, &from, now.instant)?;
         if certificate.valid_until() < now.unix {
             return Err(DropReason::Expired);
         }
-        let (destination, max_hops) = (discovery.destination, discovery.max_hops);
         let path = certificate.path.clone();
         self.routes.cache.insert(certificate, now.unix)?;
-        // Only a route that can be used ends the search: one priced beyond all money must not keep the rest waiting.
-        let first = self
-            .discovery
-            .own_mut(command)
-            .is_some_and(|discovery| !std::mem::replace(&mut discovery.gathering, true));
         self.event(Event::RouteDiscovered { path });
+        // The discovery may be over: then the route is only kept.
+        let Some(discovery) = self.discovery.own_mut(command) else {
+            return Ok(());
+        };
+        // Only a route that can be used ends the search: one priced beyond all money must not keep the rest waiting.
+        let first = !std::mem::replace(&mut discovery.gathering, true);
+        let (destination, max_hops) = (discovery.destination, discovery.max_hops);
         if self.known_routes(now, &destination, max_hops).len() >= MAX_ROUTES_PER_DESTINATION {
             self.end_discovery(now, command);
         } else if first {
@@ -171,30 +293,111 @@ impl Core {
         mut request: DiscoveryRequest,
     ) -> Result<(), DropReason> {
         let previous = self.id_of(from)?;
+        let link = self.neighbours.link_of(from).ok_or(DropReason::NextHopGone)?;
         let me = self.node_id();
         if request.path.last() != Some(&previous) || request.path.contains(&me) {
-            return Err(DropReason::BadRoute);
-        }
-        let requester = *request.path.first().ok_or(DropReason::BadRoute)?;
-        let max_hops = usize::from(request.max_hops).min(MAX_HOPS);
-        if request.path.len() > max_hops {
             return Err(DropReason::BadRoute);
         }
         let missed = request.deadline + CLOCK_SKEW < now.unix;
         if missed || request.deadline > now.unix + DISCOVERY_TIMEOUT + CLOCK_SKEW {
             return Err(DropReason::Expired);
         }
-        let is_destination = request.destination == me;
-        self.discovery
-            .note(requester, request.nonce, previous, is_destination, now.instant)?;
-        request.path.push(me);
-        if is_destination {
-            let expires = now.unix + ROUTE_LIFETIME;
-            let certificate =
-                RouteCertificate::sign(request.nonce, request.path, self.price, expires, &self.identity);
-            return self.send_message(&previous, &ControlMessage::DiscoveryResponse(certificate));
+        if let DiscoveryMode::Route { ahead } = &mut request.mode {
+            // Who is not named would be paid for a place that the requester did not choose.
+            if ahead.first() != Some(&me) {
+                return Err(DropReason::WrongHop);
+            }
+            ahead.remove(0);
         }
-        self.spread(&request);
+        request.path.push(me);
+        let back = (previous, link);
+        if request.destination == me {
+            return self.answer_discovery(now, back, request);
+        }
+        self.pass_discovery_on(now, back, request)
+    }
+
+    fn answer_discovery(
+        &mut self,
+        now: Now,
+        back: (NodeId, LinkId),
+        request: DiscoveryRequest,
+    ) -> Result<(), DropReason> {
+        let passing = Passing {
+            request: &request,
+            back,
+            next: None,
+        };
+        self.discovery.note(passing, now.instant)?;
+        let expires = now.unix + ROUTE_LIFETIME;
+        let certificate =
+            RouteCertificate::sign(request.nonce, request.path, self.price, expires, &self.identity);
+        self.send_message(&back.0, &ControlMessage::DiscoveryResponse(certificate))
+    }
+
+    fn pass_discovery_on(
+        &mut self,
+        now: Now,
+        back: (NodeId, LinkId),
+        request: DiscoveryRequest,
+    ) -> Result<(), DropReason> {
+        let next = match &request.mode {
+            DiscoveryMode::Route { ahead } => ahead.first().copied(),
+            DiscoveryMode::Branch { .. } => Some(self.next_of_branch(&request).ok_or(DropReason::NoRoute)?),
+            DiscoveryMode::Ring { .. } => None,
+        };
+        let passing = Passing {
+            request: &request,
+            back,
+            next,
+        };
+        self.discovery.note(passing, now.instant)?;
+        if !self.discovery.may_pass(&back.0, now.instant) {
+            return Err(DropReason::RateLimited);
+        }
+        match next {
+            Some(next) => self.send_message(&next, &ControlMessage::DiscoveryRequest(request)),
+            None => self.spread(&request),
+        }
+    }
+
+    /// Where a branch goes on: the best successor that it may pass and that no other branch of the same request was
+    /// sent to, or else the best that it may pass.
+    fn next_of_branch(&mut self, request: &DiscoveryRequest) -> Option<NodeId> {
+        let destination = request.destination;
+        let is_near = self.neighbours.link_to(&destination).is_some();
+        if request.path.len() >= request.most_hops() {
+            return is_near.then_some(destination);
+        }
+        let mut successors = self.successors(&destination);
+        if is_near && !successors.contains(&destination) {
+            successors.push(destination);
+        }
+        let avoid = request.mode.avoid();
+        successors
+            .retain(|next| *next == destination || !request.path.contains(next) && !avoid.contains(next));
+        let others = self.discovery.other_branches(request);
+        let fresh = successors.iter().find(|next| !others.contains(next));
+        fresh.or(successors.first()).copied()
+    }
+
+    /// Sends a ring's request to every neighbour it may still reach: not to whom it passed, not to whom it leaves out.
+    fn spread(&mut self, request: &DiscoveryRequest) -> Result<(), DropReason> {
+        let frame = ControlMessage::DiscoveryRequest(request.clone()).encode()?;
+        let destination = request.destination;
+        let links: Vec<_> = if request.path.len() >= request.most_hops() {
+            // Only the destination itself can still be reached within the hops allowed.
+            self.neighbours.link_to(&destination).into_iter().collect()
+        } else {
+            let avoid = request.mode.avoid();
+            let may_go =
+                |id: &NodeId| *id == destination || !request.path.contains(id) && !avoid.contains(id);
+            let fresh = self.neighbours.live().filter(|(_, id)| may_go(id));
+            fresh.map(|(link, _)| link).collect()
+        };
+        for link in links {
+            self.transmit(link, Channel::Control, frame.clone());
+        }
         Ok(())
     }
 
@@ -215,10 +418,10 @@ impl Core {
         if !my_turn {
             return Err(DropReason::WrongHop);
         }
-        let previous = *certificate.path.get(place - 1).ok_or(DropReason::BadRoute)?;
-        let requester = *certificate.requester().ok_or(DropReason::BadRoute)?;
-        if !self.discovery.came_over(requester, certificate.nonce, &previous) {
-            return Err(DropReason::Unsolicited);
+        let (previous, link) = self.discovery.answered(&certificate, place, &from, now.instant)?;
+        // On another link is another life of the neighbour: it knows nothing of its request any more.
+        if self.neighbours.link_to(&previous) != Some(link) {
+            return Err(DropReason::NextHopGone);
         }
         certificate.attest(
             self.price,

@@ -334,7 +334,8 @@ impl Core {
             BackMessage::Receipt(receipt) => {
                 let destination = session.path.last().ok_or(DropReason::BadRoute)?;
                 if receipt.session != session.id || !receipt.verify(destination, self.signatures.as_ref()) {
-                    return Err(DropReason::BadSignature);
+                    // It came sealed: the destination's fault, and no neighbour could have seen it.
+                    return Err(DropReason::PayloadAltered);
                 }
                 // Cumulative and monotonic: an older receipt that was overtaken says nothing new.
                 if session

@@ -170,7 +170,8 @@ impl Core {
             .payer
             .quote_sets
             .get_mut(&response.request)
-            .ok_or(DropReason::Unsolicited)?;
+            // Another payee refused and the request was given up, or it was long ago: nobody's fault.
+            .ok_or(DropReason::AlreadyRelayed)?;
         if set.command.is_none() {
             return Err(DropReason::AlreadyRelayed);
         }
@@ -193,7 +194,8 @@ impl Core {
                 let concerns_us = set.payees().contains(&payee)
                     && refusal_signed(&set.digest, &payee, reason, &signature, self.signatures.as_ref());
                 if !concerns_us {
-                    return Err(DropReason::BadSignature);
+                    // Relays cannot check a refusal, so this one is not held against the neighbour.
+                    return Err(DropReason::QuoteMismatch);
                 }
                 let command = set.command.take();
                 let path = set.request.certificate.path.clone();

@@ -275,7 +275,8 @@ impl Core {
         let relay = self
             .quote_relays
             .get_mut(&response.request)
-            .ok_or(DropReason::Unsolicited)?;
+            // A wallet may take longer for an invoice than relays remember.
+            .ok_or(DropReason::AlreadyRelayed)?;
         if relay.next != Some(from) {
             return Err(DropReason::Unsolicited);
         }

@@ -2,15 +2,17 @@
 
 use crate::announcement::{Body, Head, ListedNeighbour};
 use crate::drop_reason::DropReason;
-use crate::event::{Channel, Event, LinkId, Output, Record};
+use crate::event::{Answer, Channel, Event, LinkId, NetworkNode, NetworkPage, Output, Record};
 use crate::identity::NodeId;
 use crate::limits::{
     ANNOUNCEMENT_INTERVAL, ANNOUNCEMENT_LIFETIME, ANNOUNCEMENT_REFRESH, ANNOUNCEMENT_SETTLING,
-    MAX_LISTED_NEIGHBOURS, SEQNO_LEASE,
+    MAX_LISTED_NEIGHBOURS, MAX_NETWORK_PAGE, SEQNO_LEASE,
 };
 use crate::message::{RoutingUpdate, SeqnoRequest};
 use crate::routing::Plane;
+use crate::routing::graph::GraphNode;
 use crate::routing::vector::News;
+use crate::routing_policy::MeshMode;
 use crate::time::{Instant, Now};
 
 use super::{Announcing, Core, Timer};
@@ -100,6 +102,49 @@ impl Core {
     }
 }
 
+/// What somebody on this machine wants.
+impl Core {
+    pub(super) fn network_page(&self, after: Option<NodeId>, most: usize) -> NetworkPage {
+        let most = most.clamp(1, MAX_NETWORK_PAGE);
+        let (graph, vector, me) = (&self.routes.graph, &self.routes.vector, self.node_id());
+        let metric = |id: &NodeId, plane| match *id == me {
+            true => Some(0),
+            false => vector.next_hop(id, plane).map(|route| route.metric),
+        };
+        let node = |node: GraphNode<'_>| NetworkNode {
+            id: node.id,
+            price: node.facts.price,
+            operator: node.facts.operator,
+            expires: node.facts.expires,
+            neighbours: node.neighbours,
+            hops: metric(&node.id, Plane::Hops),
+            cost: metric(&node.id, Plane::Cost),
+            over: vector.successors(&node.id),
+        };
+        let mut rest = graph
+            .nodes()
+            .filter(|node| after.is_none_or(|after| node.id > after));
+        let nodes: Vec<NetworkNode> = rest.by_ref().take(most).map(node).collect();
+        let next = rest.next().and(nodes.last()).map(|last| last.id);
+        NetworkPage {
+            total_nodes: graph.node_count(),
+            total_links: graph.edge_count(),
+            nodes,
+            next,
+        }
+    }
+
+    /// From now on quotes are asked at this price, and everybody is told. Only a node that carries for pay has one.
+    pub(super) fn set_price(&mut self, now: Now, msat_per_unit: u64) -> Result<Answer, DropReason> {
+        if self.mode != MeshMode::PaymentGated {
+            return Err(DropReason::BadCommand);
+        }
+        self.price.msat_per_unit = msat_per_unit;
+        self.announce_change(now);
+        Ok(Answer::Done)
+    }
+}
+
 /// What goes out.
 impl Core {
     /// News may make the vector say something, and announcing makes it have no further news, so one round is enough.
@@ -107,7 +152,12 @@ impl Core {
         let mut fresh = Vec::new();
         for news in self.routes.vector.take_news() {
             match news {
-                News::Announced { .. } | News::Withdrawn { .. } => {}
+                News::Announced {
+                    origin,
+                    body,
+                    expires,
+                } => self.chart(origin, &body, expires),
+                News::Withdrawn { origin } => self.unchart(&origin),
                 News::Seen {
                     origin,
                     seqno,
@@ -138,6 +188,7 @@ impl Core {
 
     /// Something that is announced may have changed: it is told after a while, together with what else changes.
     fn announce_change(&mut self, now: Now) {
+        self.chart_self(now);
         if self.announcer.made_at.is_none() || self.body().as_ref() == self.announcer.body.as_ref() {
             return;
         }
@@ -166,6 +217,7 @@ impl Core {
         let Some(body) = self.body() else {
             return self.count(DropReason::Malformed);
         };
+        self.chart_self(now);
         self.announcer.seqno += 1;
         let seqno = self.announcer.seqno;
         if seqno > self.announcer.leased {
@@ -184,7 +236,7 @@ impl Core {
     }
 
     /// What this node says of itself now. With more neighbours than an announcement lists, the cheapest links are.
-    fn body(&self) -> Option<bytes::Bytes> {
+    pub(super) fn own_body(&self) -> Body {
         let vector = &self.routes.vector;
         let mut neighbours: Vec<ListedNeighbour> = self
             .neighbours
@@ -199,13 +251,16 @@ impl Core {
             neighbours.truncate(MAX_LISTED_NEIGHBOURS);
             neighbours.sort_by_key(|listed| listed.node);
         }
-        let body = Body {
+        Body {
             price: self.price,
             operator: self.announcer.announcing.certificate,
             addresses: self.announcer.announcing.addresses.clone(),
             neighbours,
-        };
-        body.encode().ok()
+        }
+    }
+
+    fn body(&self) -> Option<bytes::Bytes> {
+        self.own_body().encode().ok()
     }
 
     fn persist_soon(&mut self, record: Record) {

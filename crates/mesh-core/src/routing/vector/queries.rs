@@ -87,6 +87,15 @@ impl DistanceVector {
             .count()
     }
 
+    /// Destinations within the hops of a route.
+    pub fn reachable(&self) -> usize {
+        self.destinations
+            .iter()
+            .flatten()
+            .filter(|destination| destination.planes[Plane::Hops.index()].selected.is_some())
+            .count()
+    }
+
     /// The seqnos this node advertises itself with, by plane.
     pub fn own_seqnos(&self) -> [u64; 2] {
         self.own_seqnos
