@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mesh_core::announcement::{Announcement, Body, Head};
+use mesh_core::certificate::DiscoveryMode;
 use mesh_core::identity::{Identity, NodeId};
 use mesh_core::message::{
     ControlMessage, DiscoveryRequest, Price, RouteCertificate, RoutingUpdate, SeqnoRequest,
@@ -155,6 +156,7 @@ impl Villain {
                 max_hops: 10,
                 deadline: UnixMillis(now.0 + 30_000),
                 path: vec![self.identity.node_id()],
+                mode: DiscoveryMode::Ring { avoid: Vec::new() },
             };
             frames.push(ControlMessage::DiscoveryRequest(request));
             if let Some(origin) = known.get(self.random.below(known.len() as u64) as usize) {
