@@ -208,9 +208,10 @@ impl<'a> Player<'a> {
                 known.copied().collect()
             }
             Pick::Random { random } => {
-                let live: BTreeSet<usize> = self.network.live().collect();
+                let mut fit: BTreeSet<usize> = self.network.live().collect();
+                fit.retain(|node| !self.villains.contains(node));
                 draw(self.topology.nodes, &mut self.random)
-                    .filter(|node| live.contains(node))
+                    .filter(|node| fit.contains(node))
                     .take(*random)
                     .collect()
             }

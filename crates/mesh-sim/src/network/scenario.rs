@@ -146,7 +146,7 @@ pub enum Pick {
     Word(PickWord),
     /// By number.
     Numbers(Vec<usize>),
-    /// So many, drawn by seed.
+    /// So many live ones, drawn by seed; villains are not among them.
     Random {
         /// How many.
         random: usize,
@@ -219,7 +219,7 @@ pub struct Expectations {
     pub optimal_as_oracle: bool,
     /// Update entries per plane, directed link and destination, in thousandths, in phases that kill.
     pub updates_per_mille_at_death: Option<u64>,
-    /// Packets between honest nodes that arrive, in parts per million, in the phases that villains misbehave in.
+    /// Packets between honest nodes that arrive, in parts per million, over all phases that villains misbehave in.
     pub delivery_ppm: Option<u32>,
     /// Villains' share of the routes in use falls from the first phase they misbehave in to the last.
     pub villains_share_falls: bool,
