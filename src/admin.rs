@@ -48,8 +48,9 @@ pub use backend::{AdminService, Backend, NodeInfo};
 pub use client::{AdminClient, ClientError};
 pub use server::{AdminServer, BindError};
 pub use wire::{
-    AdminError, DeliveryReply, DiscoverParams, LinksReply, ListenParams, ListenReply, PayeeReply, PeerReply,
-    PeersReply, QuoteParams, QuoteReply, Reply, Request, RouteReply, RoutesReply, SendParams, SendReply,
+    AdminError, DeliveryReply, DiscoverParams, DoneReply, LinksReply, ListenParams, ListenReply,
+    NetworkNodeReply, NetworkParams, NetworkReply, PayeeReply, PeerReply, PeersReply, QuoteParams,
+    QuoteReply, Reply, Request, RouteReply, RoutesReply, RoutingReply, SendParams, SendReply, SetPriceParams,
     StatusReply, Text, codes,
 };
 

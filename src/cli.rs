@@ -15,14 +15,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use mesh_core::identity::NodeId;
-use mesh_core::limits::MAX_PAYLOAD_BYTES;
+use mesh_core::limits::{MAX_NETWORK_PAGE, MAX_PAYLOAD_BYTES};
 use mesh_core::routing_policy::TrafficClass;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::admin::{
-    AdminClient, BindError, ClientError, DiscoverParams, ListenParams, QuoteParams, Request, SendParams, Text,
+    AdminClient, BindError, ClientError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams,
+    Request, SendParams, SetPriceParams, Text,
 };
 use crate::config::{Config, ConfigError};
 use crate::data_dir::{self, DataDirError};
@@ -71,6 +72,17 @@ enum Command {
     Peers,
     /// Show the routes it knows
     Routes,
+    /// Show what nodes announced of themselves, and how far they are
+    Network {
+        /// Where the last page ended
+        #[arg(long, value_name = "NODE_ID")]
+        after: Option<NodeId>,
+    },
+    /// Change what the node charges, until it is restarted
+    Price {
+        /// Millisatoshi per unit (a started KiB of payload)
+        msat_per_unit: u64,
+    },
     /// Find routes to a node
     Discover {
         /// The node's id, 64 hexadecimal digits
@@ -244,6 +256,26 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Status => ask(&global, Request::Status, show::status).await,
         Command::Peers => ask(&global, Request::Peers, show::peers).await,
         Command::Routes => ask(&global, Request::Routes, |reply| show::routes(reply, ids)).await,
+        Command::Network { after } => {
+            let params = NetworkParams {
+                after: after.map(Text),
+                max_nodes: MAX_NETWORK_PAGE,
+            };
+            ask(&global, Request::Network(params), |reply| {
+                show::network(reply, ids)
+            })
+            .await
+        }
+        Command::Price { msat_per_unit } => {
+            let params = SetPriceParams { msat_per_unit };
+            ask(&global, Request::SetPrice(params), |DoneReply {}| {
+                format!(
+                    "{msat_per_unit} msat per unit from now on; prices signed before hold until they expire, and after \
+                     a restart the configuration's counts"
+                )
+            })
+            .await
+        }
         Command::Discover {
             destination,
             refresh,

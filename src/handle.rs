@@ -210,7 +210,7 @@ impl NodeHandle {
         &self.store
     }
 
-    /// Routes to a node, cheapest first.
+    /// Routes to a node, best first: cheapest, those over routers of silent sessions later.
     pub async fn discover(
         &self,
         destination: NodeId,
@@ -336,18 +336,19 @@ impl NodeHandle {
     }
 
     /// One call: finds a route, asks for quotes, pays within the limits, opens a session, sends. The next packet to the
-    /// same destination goes over the same session as long as it holds credit.
+    /// same destination goes over the same session as long as it holds credit and carries: when a link on its way breaks
+    /// or nobody receipts its packets, the next one takes another known route, or one that is found then. Packets under
+    /// way at that moment are lost.
     pub async fn send_packet(&self, request: SendRequest) -> Result<SentPacket, CommandError> {
         let key = (request.destination, request.class as u8);
         if let Some(known) = self.reusable(&key) {
             match self.send_over(&known, &request).await {
                 Err(error) if !is_worn_out(&error) => return Err(error),
-                Err(_) => {
-                    lock(&self.sessions).remove(&key);
-                }
+                Err(_) => lock(&self.sessions).remove(known.session),
                 sent => return sent,
             }
         }
+        self.close_ended().await;
         let opened = self.open_route(&request).await?;
         lock(&self.sessions).insert(key, opened.clone());
         self.send_over(&opened, &request).await
@@ -355,6 +356,16 @@ impl NodeHandle {
 
     fn reusable(&self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
         lock(&self.sessions).get(key)
+    }
+
+    async fn close_ended(&self) {
+        let ended = lock(&self.sessions).take_to_close();
+        for session in ended {
+            // Refused when it was closed meanwhile, which is as well.
+            if let Err(error) = self.command(Command::Close { session }).await {
+                tracing::debug!(%session, %error, "not closed");
+            }
+        }
     }
 
     async fn send_over(
@@ -375,10 +386,7 @@ impl NodeHandle {
             path,
             total_msat,
             msat_per_unit,
-            ..
         } = route.clone();
-        let key = (request.destination, request.class as u8);
-        lock(&self.sessions).sent(&key, session);
         Ok(SentPacket {
             packet_id,
             session,
@@ -388,10 +396,20 @@ impl NodeHandle {
         })
     }
 
-    /// Tries the known routes in turn, cheapest first; the last refusal is the answer when none opens.
+    /// Over a known route; when all of those turn out to be broken, over one that is found now.
     async fn open_route(&self, request: &SendRequest) -> Result<OpenedRoute, CommandError> {
+        match self.open_one_of(false, request).await {
+            Err(error) if error.reason() == Some(DropReason::NextHopGone) => {
+                self.open_one_of(true, request).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// Tries the routes in turn, best first; the last refusal is the answer when none opens.
+    async fn open_one_of(&self, refresh: bool, request: &SendRequest) -> Result<OpenedRoute, CommandError> {
         let routes = self
-            .discover(request.destination, request.max_hops, request.timeout, false)
+            .discover(request.destination, request.max_hops, request.timeout, refresh)
             .await?;
         let units = mesh_core::packet::units_of(request.payload.len()).max(FIRST_SLICE_UNITS);
         let mut refused = CommandError::Refused(Refusal::own(DropReason::NoRoute));
@@ -429,7 +447,6 @@ impl NodeHandle {
         let opened = self.open(slice.id, funding).await?;
         Ok(OpenedRoute {
             session: opened.session,
-            silent_since: None,
             path: opened.path,
             total_msat: slice.total_msat,
             msat_per_unit: slice.total_msat.div_ceil(slice.units.max(1)),
@@ -460,6 +477,7 @@ fn is_worn_out(error: &CommandError) -> bool {
         DropReason::CreditSpent,
         DropReason::Expired,
         DropReason::NextHopGone,
+        DropReason::SessionSilent,
     ];
     error.reason().is_some_and(|reason| worn_out.contains(&reason))
 }

@@ -3,140 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 #![cfg(unix)]
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{ExitStatus, Output, Stdio};
-use std::time::Duration;
+mod common;
 
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use common::daemons::{ASK_AGAIN, Daemon, Home, PATIENCE, program, said};
 use serde_json::Value;
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
-
-/// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often a process that gives no notice is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_blvm-mesh"));
-    command
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    command
-}
-
-/// A directory that only its owner can look into, with a configuration for one neighbour at the most.
-struct Home {
-    directory: TempDir,
-}
-
-impl Home {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-        Self { directory }
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn configure(&self, listen_addr: &str, neighbour: Option<&Daemon>) {
-        let mut config = format!("[mesh]\nmode = \"open\"\nlisten_addr = \"{listen_addr}\"\n");
-        if let Some(neighbour) = neighbour {
-            let (address, id) = (&neighbour.listen_addr, &neighbour.node_id);
-            config += &format!("[[mesh.peers]]\naddress = \"{address}\"\nnode_id = \"{id}\"\n");
-        }
-        std::fs::write(self.path().join("config.toml"), config).unwrap();
-    }
-
-    /// Runs a command of this home's to its end.
-    async fn ask(&self, arguments: &[&str]) -> Output {
-        let mut command = program();
-        command.arg("--data-dir").arg(self.path()).args(arguments);
-        timeout(PATIENCE, command.output())
-            .await
-            .expect("an answer")
-            .unwrap()
-    }
-
-    async fn ask_json(&self, arguments: &[&str]) -> Value {
-        let output = self.ask(&[&["--json"], arguments].concat()).await;
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    async fn wait_for_peers(&self, count: usize) {
-        let linked = timeout(PATIENCE, async {
-            let mut again = tokio::time::interval(ASK_AGAIN);
-            while self.ask_json(&["peers"]).await["peers"].as_array().unwrap().len() != count {
-                again.tick().await;
-            }
-        });
-        linked.await.expect("links come up");
-    }
-
-    async fn send(&self, to: &Daemon, payload: &str) -> Output {
-        let class = ["--class", "open", "--protocol", "test", "--timeout", "2"];
-        self.ask(&[&["send", &to.node_id, payload], &class[..]].concat())
-            .await
-    }
-}
-
-fn said(output: &Output) -> String {
-    let text = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8_lossy(&text).into_owned()
-}
-
-/// A running `blvm-mesh run`.
-struct Daemon {
-    child: Child,
-    node_id: String,
-    listen_addr: String,
-    /// Kept open: a daemon whose output nobody reads is no crime, but not what is tested here.
-    _stdout: Lines<BufReader<ChildStdout>>,
-}
-
-impl Daemon {
-    /// Starts it and waits until it says that it runs.
-    async fn start(home: &Home) -> Self {
-        let mut command = program();
-        command.arg("--data-dir").arg(home.path()).args(["--json", "run"]);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = timeout(PATIENCE, stdout.next_line()).await.expect("it starts");
-        let ready: Value = serde_json::from_str(&line.unwrap().expect("it runs")).unwrap();
-        let text = |key: &str| ready[key].as_str().unwrap().to_owned();
-        Self {
-            node_id: text("node_id"),
-            listen_addr: text("listen_addr"),
-            child,
-            _stdout: stdout,
-        }
-    }
-
-    async fn kill(mut self) {
-        timeout(PATIENCE, self.child.kill()).await.unwrap().unwrap();
-    }
-
-    async fn terminate(mut self) -> ExitStatus {
-        let id = self.child.id().unwrap().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status().await.unwrap();
-        assert!(told.success());
-        timeout(PATIENCE, self.child.wait())
-            .await
-            .expect("it ends")
-            .unwrap()
-    }
-}
 
 /// `listen --json`, line by line.
 struct Listener {
@@ -184,10 +60,10 @@ impl Listener {
 #[tokio::test]
 async fn packets_cross_three_processes_and_again_after_the_middle_one_was_killed_and_started_again() {
     let (home_a, home_b, home_c) = (Home::new(), Home::new(), Home::new());
-    home_b.configure("127.0.0.1:0", None);
+    home_b.configure("127.0.0.1:0", &[]);
     let b = Daemon::start(&home_b).await;
     for end in [&home_a, &home_c] {
-        end.configure("127.0.0.1:0", Some(&b));
+        end.configure("127.0.0.1:0", &[&b]);
     }
     let (a, c) = (Daemon::start(&home_a).await, Daemon::start(&home_c).await);
     home_b.wait_for_peers(2).await;
@@ -201,7 +77,7 @@ async fn packets_cross_three_processes_and_again_after_the_middle_one_was_killed
     );
 
     // The same port again, as a configured node has.
-    home_b.configure(&b.listen_addr, None);
+    home_b.configure(&b.listen_addr, &[]);
     let (id, address) = (b.node_id.clone(), b.listen_addr.clone());
     b.kill().await;
     home_a.wait_for_peers(0).await;
@@ -232,7 +108,7 @@ async fn packets_cross_three_processes_and_again_after_the_middle_one_was_killed
 #[tokio::test]
 async fn keys_are_private_and_stay_and_a_second_daemon_is_refused_until_the_first_has_ended() {
     let home = Home::new();
-    home.configure("127.0.0.1:0", None);
+    home.configure("127.0.0.1:0", &[]);
     let first = Daemon::start(&home).await;
     for file in ["identity.key", "account.key", "admin.sock"] {
         let mode = std::fs::metadata(home.path().join(file))
@@ -282,7 +158,7 @@ async fn unknown_key_of_the_configuration_is_refused_with_its_name_and_line() {
 #[tokio::test]
 async fn daemon_whose_disk_takes_nothing_does_not_start_and_says_what_to_check() {
     let home = Home::new();
-    home.configure("127.0.0.1:0", None);
+    home.configure("127.0.0.1:0", &[]);
     // A limit on file sizes is a full disk that needs no privileges. The key files are shorter than it.
     let script = "trap '' XFSZ; ulimit -f 16; exec \"$0\" --data-dir \"$1\" run";
     let mut shell = Command::new("sh");

@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mesh_core::event::{Answer, Buying, Command, Delivery, QuotedSlice, RouteInfo, Status};
+use mesh_core::event::{Answer, Buying, Command, Delivery, NetworkPage, QuotedSlice, RouteInfo, Status};
 use mesh_core::identity::NodeId;
-use mesh_core::limits::{MAX_HOPS, MAX_PROTOCOL_ID_BYTES};
+use mesh_core::limits::{MAX_HOPS, MAX_NETWORK_PAGE, MAX_PROTOCOL_ID_BYTES};
 use mesh_net::CounterSnapshot;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::wire::{
-    AdminError, DiscoverParams, ListenParams, QuoteParams, Request, SendParams, SendReply, codes,
+    AdminError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams, Request, SendParams,
+    SendReply, SetPriceParams, Text, codes,
 };
 use super::{LOOKUP_GUARD, MAX_TIMEOUT, MAX_TTL, MAX_UNITS, SEND_GUARD, convert};
 use crate::config::PaymentsConfig;
@@ -104,6 +105,8 @@ impl AdminService {
             }
             Request::Peers => to_json(convert::peers(&self.status().await?)),
             Request::Routes => to_json(convert::routes(self.routes(Command::Routes, LOOKUP_GUARD).await?)),
+            Request::Network(params) => to_json(convert::network(self.network(params).await?)),
+            Request::SetPrice(params) => to_json(self.set_price(params).await?),
             Request::Discover(params) => to_json(convert::routes(self.discover(params).await?)),
             Request::Quote(params) => to_json(convert::quote(self.quote(params).await?)),
             Request::Send(params) => to_json(self.send(params).await?),
@@ -127,6 +130,32 @@ impl AdminService {
     async fn routes(&self, command: Command, guard: Duration) -> Result<Vec<RouteInfo>, AdminError> {
         match guarded(guard, self.backend.command(command)).await? {
             Answer::Routes(routes) => Ok(routes),
+            _ => Err(convert::unexpected()),
+        }
+    }
+
+    async fn network(&self, params: NetworkParams) -> Result<NetworkPage, AdminError> {
+        if params.max_nodes == 0 || params.max_nodes > MAX_NETWORK_PAGE {
+            return Err(AdminError::bad_request(format!(
+                "max_nodes must be from 1 to {MAX_NETWORK_PAGE}"
+            )));
+        }
+        let command = Command::Network {
+            after: params.after.map(|Text(after)| after),
+            most: params.max_nodes,
+        };
+        match guarded(LOOKUP_GUARD, self.backend.command(command)).await? {
+            Answer::Network(page) => Ok(*page),
+            _ => Err(convert::unexpected()),
+        }
+    }
+
+    async fn set_price(&self, params: SetPriceParams) -> Result<DoneReply, AdminError> {
+        let command = Command::SetPrice {
+            msat_per_unit: params.msat_per_unit,
+        };
+        match guarded(LOOKUP_GUARD, self.backend.command(command)).await? {
+            Answer::Done => Ok(DoneReply {}),
             _ => Err(convert::unexpected()),
         }
     }

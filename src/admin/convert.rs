@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use mesh_core::event::{Delivery, QuotedSlice, Refusal, RouteInfo, Status};
+use mesh_core::event::{Delivery, NetworkNode, NetworkPage, QuotedSlice, Refusal, RouteInfo, Status};
 use mesh_core::identity::NodeId;
+use mesh_core::routing::RoutingCounters;
 use mesh_net::{CounterSnapshot, Traffic};
 
 use super::backend::NodeInfo;
 use super::wire::{
-    AdminError, DeliveryReply, LinksReply, PayeeReply, PeerReply, PeersReply, QuoteReply, RouteReply,
-    RoutesReply, SendReply, StatusReply, Text, codes,
+    AdminError, DeliveryReply, LinksReply, NetworkNodeReply, NetworkReply, PayeeReply, PeerReply, PeersReply,
+    QuoteReply, RouteReply, RoutesReply, RoutingReply, SendReply, StatusReply, Text, codes,
 };
 use crate::handle::{CommandError, SentPacket};
 
@@ -31,6 +32,9 @@ pub(super) fn status(
         uptime_seconds: info.started.elapsed().as_secs(),
         peers: status.neighbours.len(),
         routes: status.routes,
+        announced_nodes: status.announced_nodes,
+        reachable_nodes: status.reachable_nodes,
+        routing: routing(&status.routing),
         sessions: status.sessions,
         own_sessions: status.own_sessions,
         payers_credit_msat: status.payers_credit_msat,
@@ -41,6 +45,36 @@ pub(super) fn status(
         undelivered,
         dropped: status.dropped.into_iter().map(named).collect(),
         links: link_counters(links),
+    }
+}
+
+fn routing(counters: &RoutingCounters) -> RoutingReply {
+    RoutingReply {
+        updates: counters.update_frames_sent,
+        repeated: counters.repeated,
+        routes_told: counters.routes_sent,
+        announcements: counters.announcements_sent,
+        seqno_requests: counters.requests_sent,
+        seqnos_made: counters.seqnos_made,
+    }
+}
+
+pub(super) fn network(page: NetworkPage) -> NetworkReply {
+    let node = |node: NetworkNode| NetworkNodeReply {
+        node_id: Text(node.id),
+        hops: node.hops,
+        cost: node.cost,
+        price_msat: node.price.msat_per_unit,
+        operator: node.operator.map(Text),
+        expires_unix_ms: node.expires.0,
+        over: texts(node.over),
+        neighbours: node.neighbours.iter().map(|listed| Text(listed.node)).collect(),
+    };
+    NetworkReply {
+        total_nodes: page.total_nodes,
+        total_links: page.total_links,
+        nodes: page.nodes.into_iter().map(node).collect(),
+        next: page.next.map(Text),
     }
 }
 

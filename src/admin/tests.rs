@@ -13,6 +13,7 @@ use mesh_core::event::{
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::message::Price;
+use mesh_core::routing::RoutingCounters;
 use mesh_core::routing_policy::{MeshMode, TrafficClass};
 use mesh_core::time::UnixMillis;
 use mesh_net::memory::MemoryNetwork;
@@ -56,6 +57,7 @@ impl Backend for FakeNode {
             Command::Quote {
                 path, class, units, ..
             } => Answer::Quoted(Box::new(slice(path, class, units))),
+            Command::Network { after, most } => Answer::Network(Box::new(network(after, most))),
             _ => Answer::Done,
         })
     }
@@ -97,6 +99,12 @@ fn status() -> Status {
         mode: MeshMode::Open,
         neighbours: vec![(LinkId(5), THERE)],
         routes: 1,
+        announced_nodes: 11,
+        reachable_nodes: 10,
+        routing: RoutingCounters {
+            routes_sent: [12, 13],
+            ..RoutingCounters::default()
+        },
         sessions: 2,
         own_sessions: 3,
         payers_credit_msat: 4,
@@ -105,6 +113,28 @@ fn status() -> Status {
         treasury_owed_msat: 7,
         redeemed: 8,
         dropped: vec![(DropReason::BadTag, 9)],
+    }
+}
+
+fn network(after: Option<NodeId>, most: usize) -> NetworkPage {
+    let node = NetworkNode {
+        id: THERE,
+        price: Price {
+            msat_per_unit: 21,
+            payable: true,
+        },
+        operator: None,
+        expires: UnixMillis(1234),
+        neighbours: Vec::new(),
+        hops: Some(1),
+        cost: Some(most as u32),
+        over: vec![THERE],
+    };
+    NetworkPage {
+        total_nodes: 2,
+        total_links: 1,
+        nodes: vec![node],
+        next: after.is_none().then_some(THERE),
     }
 }
 
@@ -234,6 +264,22 @@ async fn one_connection_carries_every_method() {
             link: 5
         }]
     );
+
+    assert_eq!((status.announced_nodes, status.reachable_nodes), (11, 10));
+    assert_eq!(status.routing.routes_told, [12, 13]);
+    let params = |after| NetworkParams { after, max_nodes: 3 };
+    let page: NetworkReply = client.call(&Request::Network(params(None))).await.unwrap();
+    assert_eq!((page.total_nodes, page.next), (2, Some(Text(THERE))));
+    assert_eq!((page.nodes[0].price_msat, page.nodes[0].cost), (21, Some(3)));
+    let last: NetworkReply = client
+        .call(&Request::Network(params(page.next)))
+        .await
+        .unwrap();
+    assert_eq!(last.next, None);
+    let priced: Result<DoneReply, _> = client
+        .call(&Request::SetPrice(SetPriceParams { msat_per_unit: 5 }))
+        .await;
+    assert!(priced.is_ok());
 
     let routes: RoutesReply = client.call(&Request::Routes).await.unwrap();
     assert!(routes.routes.is_empty());

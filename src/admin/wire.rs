@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use mesh_core::identity::NodeId;
-use mesh_core::limits::{DISCOVERY_TIMEOUT, MAX_HOPS};
+use mesh_core::limits::{DISCOVERY_TIMEOUT, MAX_HOPS, MAX_NETWORK_PAGE};
 use mesh_core::routing_policy::{MeshMode, TrafficClass};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -63,6 +63,10 @@ pub enum Request {
     Peers,
     /// The routes it knows.
     Routes,
+    /// What nodes announced of themselves, a page at a time.
+    Network(NetworkParams),
+    /// Change what the node charges until it is restarted.
+    SetPrice(SetPriceParams),
     /// Find routes.
     Discover(DiscoverParams),
     /// Ask what a route costs.
@@ -75,8 +79,17 @@ pub enum Request {
 
 impl Request {
     /// The names of all methods.
-    pub const METHODS: [&'static str; 7] =
-        ["status", "peers", "routes", "discover", "quote", "send", "listen"];
+    pub const METHODS: [&'static str; 9] = [
+        "status",
+        "peers",
+        "routes",
+        "network",
+        "set_price",
+        "discover",
+        "quote",
+        "send",
+        "listen",
+    ];
 
     /// Reads a request from its line.
     ///
@@ -102,6 +115,8 @@ impl Request {
             "status" => no_params(params).map(|()| Self::Status),
             "peers" => no_params(params).map(|()| Self::Peers),
             "routes" => no_params(params).map(|()| Self::Routes),
+            "network" => read_params(params).map(Self::Network),
+            "set_price" => read_params(params).map(Self::SetPrice),
             "discover" => read_params(params).map(Self::Discover),
             "quote" => read_params(params).map(Self::Quote),
             "send" => read_params(params).map(Self::Send),
@@ -130,6 +145,30 @@ fn no_params(params: Option<Value>) -> Result<(), AdminError> {
 /// Foreign text is repeated only in part: an answer must not be larger than its cause.
 fn shortened(text: &str) -> String {
     text.chars().take(200).collect()
+}
+
+/// Parameters of `network`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkParams {
+    /// Where the last page ended.
+    #[serde(default)]
+    pub after: Option<Text<NodeId>>,
+    /// Most nodes on the page, 1 to 256.
+    #[serde(default = "whole_page")]
+    pub max_nodes: usize,
+}
+
+fn whole_page() -> usize {
+    MAX_NETWORK_PAGE
+}
+
+/// Parameters of `set_price`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetPriceParams {
+    /// Millisatoshi per unit (a started KiB of payload).
+    pub msat_per_unit: u64,
 }
 
 /// Parameters of `discover`.
@@ -290,8 +329,14 @@ pub struct StatusReply {
     pub uptime_seconds: u64,
     /// Live links.
     pub peers: usize,
-    /// Routes known, direct ones included.
+    /// Discovered paths kept.
     pub routes: usize,
+    /// Nodes whose announcements hold, this one included.
+    pub announced_nodes: usize,
+    /// Of the others, those to whom a way of at most 10 hops is known.
+    pub reachable_nodes: usize,
+    /// What routing said so far.
+    pub routing: RoutingReply,
     /// Sessions through or to it.
     pub sessions: usize,
     /// Sessions of its own.
@@ -352,6 +397,61 @@ pub struct PeerReply {
     /// Its link's number; never used twice while the daemon runs.
     pub link: u64,
 }
+
+/// How much routing said since the node started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutingReply {
+    /// Updates sent.
+    pub updates: u64,
+    /// Of them, those repeated because no acknowledgement came.
+    pub repeated: u64,
+    /// Routes told in them, by plane: cost, hops.
+    pub routes_told: [u64; 2],
+    /// Announcements handed on.
+    pub announcements: u64,
+    /// Requests for a seqno, this node's own, by plane.
+    pub seqno_requests: [u64; 2],
+    /// Seqnos made because others asked.
+    pub seqnos_made: u64,
+}
+
+/// A page of what nodes announced of themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkReply {
+    /// Nodes known in all.
+    pub total_nodes: usize,
+    /// Links known in all: those that both ends announce.
+    pub total_links: usize,
+    /// Nodes in the order of their ids.
+    pub nodes: Vec<NetworkNodeReply>,
+    /// `after` of the next page; none after the last.
+    pub next: Option<Text<NodeId>>,
+}
+
+/// One node as it announced itself, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkNodeReply {
+    /// Its id.
+    pub node_id: Text<NodeId>,
+    /// Hops on the shortest way, 0 for this node; none without a way of at most 10.
+    pub hops: Option<u32>,
+    /// Metric of the cheapest way.
+    pub cost: Option<u32>,
+    /// What it charges per unit, in msat.
+    pub price_msat: u64,
+    /// Its operator, if one signed for it.
+    pub operator: Option<Text<NodeId>>,
+    /// When its announcement ends, in Unix ms.
+    pub expires_unix_ms: u64,
+    /// Neighbours of this node over which it can be reached, best first.
+    pub over: Vec<Text<NodeId>>,
+    /// Its neighbours that announce it too.
+    pub neighbours: Vec<Text<NodeId>>,
+}
+
+/// Something was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoneReply {}
 
 /// Routes, cheapest first for each destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use mesh_core::identity::NodeId;
 
 use crate::admin::{
-    DeliveryReply, PeersReply, QuoteReply, RouteReply, RoutesReply, SendReply, StatusReply, Text,
+    DeliveryReply, NetworkReply, PeersReply, QuoteReply, RouteReply, RoutesReply, SendReply, StatusReply,
+    Text,
 };
 
 /// Most bytes of a payload that are shown; `--json` shows all.
@@ -50,6 +51,13 @@ pub(super) fn status(reply: &StatusReply) -> String {
         ("wallet", reply.wallet.clone()),
         ("running", span(Duration::from_secs(reply.uptime_seconds))),
         ("peers", reply.peers.to_string()),
+        (
+            "nodes announced",
+            format!(
+                "{}, {} of the others reachable",
+                reply.announced_nodes, reply.reachable_nodes
+            ),
+        ),
         ("routes", reply.routes.to_string()),
         (
             "sessions",
@@ -93,6 +101,34 @@ pub(super) fn peers(reply: &PeersReply) -> String {
         table.add_row([peer.node_id.0.to_string(), peer.link.to_string()]);
     }
     table.to_string()
+}
+
+/// One row for each node; who is next to whom is left to `--json`.
+pub(super) fn network(reply: &NetworkReply, ids: Ids) -> String {
+    let head = format!("{} nodes, {} links", reply.total_nodes, reply.total_links);
+    if reply.nodes.is_empty() {
+        return head;
+    }
+    let mut table = table(
+        &["node", "hops", "cost", "msat per unit", "links", "over"],
+        &[1, 2, 3, 4],
+    );
+    let number = |metric: Option<u32>| metric.map_or_else(|| "-".to_owned(), |metric| metric.to_string());
+    for node in &reply.nodes {
+        let over: Vec<String> = node.over.iter().map(|over| ids.show(over)).collect();
+        table.add_row([
+            ids.show(&node.node_id),
+            number(node.hops),
+            number(node.cost),
+            node.price_msat.to_string(),
+            node.neighbours.len().to_string(),
+            over.join(", "),
+        ]);
+    }
+    let more = reply.next.map_or_else(String::new, |next| {
+        format!("\nmore with `blvm-mesh network --after {}`", next.0)
+    });
+    format!("{head}\n{table}{more}")
 }
 
 pub(super) fn routes(reply: &RoutesReply, ids: Ids) -> String {

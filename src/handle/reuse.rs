@@ -1,27 +1,24 @@
-//! Sessions that serve more than one packet, and how it is noticed that one of them is dead.
+//! Sessions that serve more than one packet, until the core says that one of them is broken, silent or closed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
+use mesh_core::drop_reason::DropReason;
 use mesh_core::event::Event;
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use tokio::sync::broadcast;
-use tokio::time::Instant;
+use tokio::sync::broadcast::error::TryRecvError;
 
-/// Sessions remembered for reuse by [`NodeHandle::send_packet`].
+/// Sessions remembered for reuse by [`NodeHandle::send_packet`](super::NodeHandle::send_packet).
 const MAX_REUSED_SESSIONS: usize = 1024;
-
-/// How long a session may go without a receipt after a packet before it is taken for dead: the destination signs one
-/// within 200 ms. A router that was killed and started again has forgotten the session, and tells nobody, since it can
-/// no longer know who is its source.
-const RECEIPT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sessions that are kept for the next packet to the same destination and of the same class.
 pub(crate) struct Reusable {
     routes: BTreeMap<(NodeId, u8), OpenedRoute>,
     events: broadcast::Receiver<Arc<Event>>,
+    /// Broken and silent ones that the core still keeps.
+    to_close: Vec<SessionId>,
 }
 
 impl Reusable {
@@ -29,51 +26,47 @@ impl Reusable {
         Self {
             routes: BTreeMap::new(),
             events,
+            to_close: Vec::new(),
         }
     }
 
-    /// The session to use again, unless nothing is heard of it any more.
+    /// The session to use again, unless it is known to carry nothing any more.
     pub(super) fn get(&mut self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
         self.listen();
-        let route = self.routes.get(key)?;
-        if route
-            .silent_since
-            .is_some_and(|since| since.elapsed() > RECEIPT_PATIENCE)
-        {
-            tracing::info!(session = %route.session, "no receipts come: a new session is opened");
-            self.routes.remove(key);
-            return None;
-        }
-        Some(route.clone())
+        self.routes.get(key).cloned()
     }
 
     /// The session is worn out.
-    pub(super) fn remove(&mut self, key: &(NodeId, u8)) {
-        self.routes.remove(key);
+    pub(super) fn remove(&mut self, session: SessionId) {
+        self.routes.retain(|_, route| route.session != session);
     }
 
-    /// Takes in what receipts came meanwhile.
+    /// Takes in what became of sessions meanwhile.
     fn listen(&mut self) {
-        use broadcast::error::TryRecvError;
         loop {
             match self.events.try_recv() {
                 Ok(event) => {
-                    if let Event::Receipt(receipt) = event.as_ref() {
-                        let mut routes = self.routes.values_mut();
-                        if let Some(route) = routes.find(|route| route.session == receipt.session) {
-                            route.silent_since = None;
+                    if let Some((session, why)) = ended(&event)
+                        && self.routes.values().any(|route| route.session == session)
+                    {
+                        tracing::info!(%session, why, "the next packet takes another session");
+                        self.remove(session);
+                        if !matches!(event.as_ref(), Event::SessionClosed { .. }) {
+                            self.to_close.push(session);
                         }
                     }
                 }
-                // What was missed may have been receipts: nothing is taken for dead because of it.
-                Err(TryRecvError::Lagged(_)) => {
-                    for route in self.routes.values_mut() {
-                        route.silent_since = None;
-                    }
-                }
+                // What was missed is said again: the core refuses what is silent or closed, and the hop before a broken
+                // link refuses the next packet.
+                Err(TryRecvError::Lagged(_)) => {}
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
+    }
+
+    /// Sessions that nobody will use again: the core has room for so many only.
+    pub(super) fn take_to_close(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.to_close)
     }
 
     pub(super) fn insert(&mut self, key: (NodeId, u8), route: OpenedRoute) {
@@ -82,14 +75,22 @@ impl Reusable {
         }
         self.routes.insert(key, route);
     }
+}
 
-    /// A packet went out over a session: from now on a receipt is awaited, unless one was already.
-    pub(super) fn sent(&mut self, key: &(NodeId, u8), session: SessionId) {
-        if let Some(route) = self.routes.get_mut(key)
-            && route.session == session
+/// The session that an event says the next packet had better not take, and why.
+fn ended(event: &Event) -> Option<(SessionId, &'static str)> {
+    match event {
+        Event::HopRefused { session, refusal, .. }
+            if matches!(
+                refusal.reason,
+                DropReason::NextHopGone | DropReason::UnknownSession
+            ) =>
         {
-            route.silent_since.get_or_insert_with(Instant::now);
+            Some((*session, refusal.reason.as_str()))
         }
+        Event::SessionSilent { session, .. } => Some((*session, DropReason::SessionSilent.as_str())),
+        Event::SessionClosed { session } => Some((*session, "closed")),
+        _ => None,
     }
 }
 
@@ -97,9 +98,72 @@ impl Reusable {
 #[derive(Debug, Clone)]
 pub(crate) struct OpenedRoute {
     pub(super) session: SessionId,
-    /// Since when a receipt is awaited.
-    pub(super) silent_since: Option<Instant>,
     pub(super) path: Vec<NodeId>,
     pub(super) total_msat: u64,
     pub(super) msat_per_unit: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_core::open::HopRefusal;
+
+    const KEY: (NodeId, u8) = (NodeId([9; 32]), 0);
+
+    fn route(session: u8) -> OpenedRoute {
+        OpenedRoute {
+            session: SessionId([session; 16]),
+            path: Vec::new(),
+            total_msat: 0,
+            msat_per_unit: 0,
+        }
+    }
+
+    fn refused(reason: DropReason) -> Event {
+        Event::HopRefused {
+            session: SessionId([1; 16]),
+            hop: NodeId([2; 32]),
+            refusal: HopRefusal {
+                reason,
+                credit_msat: 0,
+            },
+        }
+    }
+
+    fn is_reused_after(event: Event) -> bool {
+        let (events, receiver) = broadcast::channel(8);
+        let mut sessions = Reusable::new(receiver);
+        sessions.insert(KEY, route(1));
+        sessions.insert((NodeId([8; 32]), 0), route(2));
+        let closes_itself = matches!(event, Event::SessionClosed { .. });
+        events.send(Arc::new(event)).unwrap();
+        let reused = sessions.get(&KEY).is_some();
+        let to_close = sessions.take_to_close();
+        assert_eq!(to_close.is_empty(), reused || closes_itself);
+        assert!(
+            sessions.get(&(NodeId([8; 32]), 0)).is_some(),
+            "others are not concerned"
+        );
+        reused
+    }
+
+    #[test]
+    fn session_that_is_broken_silent_or_closed_is_not_used_again() {
+        let session = SessionId([1; 16]);
+        let path = Vec::new();
+        assert!(!is_reused_after(refused(DropReason::NextHopGone)));
+        assert!(!is_reused_after(refused(DropReason::UnknownSession)));
+        assert!(!is_reused_after(Event::SessionSilent { session, path }));
+        assert!(!is_reused_after(Event::SessionClosed { session }));
+        assert!(is_reused_after(refused(DropReason::FreeQuotaSpent)));
+    }
+
+    #[test]
+    fn worn_out_session_does_not_take_its_successor_with_it() {
+        let (_events, receiver) = broadcast::channel(8);
+        let mut sessions = Reusable::new(receiver);
+        sessions.insert(KEY, route(2));
+        sessions.remove(SessionId([1; 16]));
+        assert!(sessions.get(&KEY).is_some());
+    }
 }

@@ -3,6 +3,9 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
 
+#[cfg(unix)]
+pub mod daemons;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

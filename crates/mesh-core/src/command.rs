@@ -127,7 +127,7 @@ pub enum Funding {
 /// What came of a command.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    /// Routes, cheapest first; at least one.
+    /// Routes, cheapest first, where a router of a silent session counts as dearer; at least one.
     Routes(Vec<RouteInfo>),
     /// All quotes of a route.
     Quoted(Box<QuotedSlice>),

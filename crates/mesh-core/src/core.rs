@@ -21,6 +21,7 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod breaks;
 mod chart;
 mod discover;
 mod open_session;
@@ -29,6 +30,7 @@ mod payee;
 mod quoting;
 mod relay;
 mod route;
+mod silence;
 mod under_way;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -57,6 +59,7 @@ use crate::quotes::QuoteBook;
 use crate::relays::Relays;
 use crate::replay::ReplayPrevention;
 use crate::routing::RoutingTable;
+use crate::routing::blame::Blame;
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
 use crate::time::{Instant, Now};
@@ -125,6 +128,8 @@ enum Timer {
     OpenRetry(SessionId),
     OpenEnds(SessionId),
     OwnSessionEnds(SessionId),
+    ReceiptOverdue(SessionId),
+    TellOfBreak(Neighbour),
     LookUpPayments,
     Announce,
 }
@@ -152,6 +157,7 @@ pub struct Core {
 
     neighbours: Neighbours,
     sessions: Sessions,
+    telling: BTreeMap<Neighbour, breaks::Telling>,
     accounts: Accounts,
     quotes: QuoteBook,
     replay: ReplayPrevention,
@@ -162,6 +168,7 @@ pub struct Core {
 
     routes: RoutingTable,
     announcer: route::Announcer,
+    blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
 
@@ -202,6 +209,7 @@ impl Core {
             signatures,
             neighbours: Neighbours::new(entropy.u64(), config.free_bytes_per_second),
             sessions: Sessions::new(entropy.u64()),
+            telling: BTreeMap::new(),
             accounts: Accounts::new(entropy.u64()),
             quotes: QuoteBook::default(),
             replay: ReplayPrevention::new(&entropy.bytes32(), MAX_ACCOUNTS),
@@ -211,6 +219,7 @@ impl Core {
             treasury_owed_msat: 0,
             routes: RoutingTable::new(me, entropy.u64()),
             announcer: route::Announcer::new(config.announcing),
+            blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
             asked: BTreeMap::new(),
@@ -295,9 +304,7 @@ impl Core {
                 Err(reason) => self.drop_from(link, reason),
             },
             Input::LinkDown { link } => {
-                if let Some((_, peer)) = self.neighbours.link_down(link) {
-                    self.routes.cache.forget_via(&peer);
-                }
+                self.on_link_down(now, link);
                 self.route_no_more_over(now, link);
             }
         }
@@ -471,6 +478,8 @@ impl Core {
                 Timer::LookUpPayments => self.look_up_payments(),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(&session),
+                Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),
+                Timer::TellOfBreak(neighbour) => self.tell_of_break(now, neighbour),
                 Timer::OwnSessionEnds(session) => {
                     let _ = self.close_own(&session);
                 }

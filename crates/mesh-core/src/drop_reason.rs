@@ -94,6 +94,8 @@ drop_reasons! {
     BadRoute = 30, "bad_route", "routes have at most 10 hops, all different";
     /// The source's signature on the open is not the named source's.
     BadSourceSignature = 31, "bad_source_signature", "open again without a source name, or with the right key";
+    /// Packets went out over this session and no receipt came back for them.
+    SessionSilent = 32, "session_silent", "open another session: the silent route is passed over; credit at its hops is kept";
 
     /// No quote of this node under that id: never given, spent, or expired.
     UnknownQuote = 40, "unknown_quote", "ask for a fresh quote";

@@ -322,14 +322,22 @@ pub enum Event {
     },
     /// The destination signed what arrived.
     Receipt(Receipt),
-    /// A hop of one's own session refused something.
+    /// A hop of one's own session refused something, or says that the link behind it broke.
     HopRefused {
         /// The session.
         session: SessionId,
-        /// Which hop.
+        /// Which hop; this node itself when its own link to the first one broke.
         hop: NodeId,
         /// What it said.
         refusal: HopRefusal,
+    },
+    /// Packets went out over a session of one's own and no receipt came back: somebody on the way takes packets and
+    /// carries none, or the way back is broken. The session takes no more packets.
+    SessionSilent {
+        /// The session.
+        session: SessionId,
+        /// All nodes, this one first: which of them fell silent cannot be known.
+        path: Vec<NodeId>,
     },
 }
 

@@ -25,6 +25,7 @@ pub mod packet;
 pub mod payer;
 pub mod payment_proof;
 pub mod quotes;
+pub mod receipt_watch;
 pub mod relays;
 pub mod replay;
 pub mod routing;

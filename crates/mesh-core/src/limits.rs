@@ -175,6 +175,33 @@ pub const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest time between two errors of one hop on one session: an error is never an amplifier.
 pub const HOP_ERROR_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Sources told of a broken link in one step: more would keep packets waiting behind the sealing of errors.
+pub const BREAK_ERRORS_PER_STEP: usize = 32;
+
+/// Pause between two such steps: packets go first.
+pub const BREAK_STEP_PAUSE: Duration = Duration::from_millis(1);
+
+/// Sources told of one broken link without a longer pause: half of [`CONTROL_BURST`], so that the neighbour who passes
+/// the errors on takes them all and still hears everything else.
+pub const BREAK_ERRORS_AT_ONCE: usize = 512;
+
+/// Pause between two steps for the sources behind those: a hundred a second, half of [`CONTROL_MESSAGES_PER_SECOND`].
+/// Who sends meanwhile learns of the break by the packet that ends there.
+pub const BREAK_STEP_PAUSE_LATER: Duration = Duration::from_millis(320);
+
+/// How long the source of a session waits for a receipt that its allowance pays for before it takes the session for
+/// silent. A receipt is due within [`RECEIPT_INTERVAL`] and one trip: this leaves room for ten slow hops each way.
+pub const SESSION_SILENT_AFTER: Duration = Duration::from_secs(3);
+
+/// The longest frame of a receipt, in bytes: header, nine tags, four numbers, the signature and the seal.
+pub const MAX_RECEIPT_FRAME_BYTES: u64 = 325;
+
+/// The longest frame of an ack, in bytes: header, nine tags, one byte and the seal.
+pub const MAX_ACK_FRAME_BYTES: u64 = 205;
+
+/// Nodes that a source remembers as part of silent routes: ten for each of four routes to a hundred destinations.
+pub const MAX_BLAMED_NODES: usize = 4096;
+
 /// Payees a payer keeps unredeemed proofs or credit at.
 pub const MAX_PURSES: usize = 65_536;
 

@@ -153,6 +153,11 @@ impl<'a> PacketView<'a> {
         })
     }
 
+    /// The whole frame's length, in bytes.
+    pub fn frame_bytes(&self) -> usize {
+        self.header.len() + self.tags.len() * TAG_BYTES + self.sealed.len()
+    }
+
     /// Whether the tag at `index` was made with `key` over this header.
     pub fn tag_matches(&self, index: u8, key: &TagKey) -> bool {
         let Some(tag) = self.tags.get(usize::from(index)) else {

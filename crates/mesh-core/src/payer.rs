@@ -12,6 +12,7 @@ use crate::limits::{MAX_PURSES, REDEEM_AFTER_PAY_BY};
 use crate::message::{PayeeTerms, Quote, QuoteRequest, RequestId};
 use crate::open::{Receipt, SourceSession};
 use crate::payment_proof::PaymentProof;
+use crate::receipt_watch::ReceiptWatch;
 use crate::time::UnixMillis;
 use crate::verifier::{Commitment, InvoiceFacts};
 
@@ -289,6 +290,8 @@ pub struct OwnSession {
     pub paid: Vec<(NodeId, u64, u64)>,
     /// The newest receipt.
     pub receipt: Option<Receipt>,
+    /// Whether receipts come as they should.
+    pub watch: ReceiptWatch,
 }
 
 /// Everything of this node's own, as payer.

@@ -1,5 +1,6 @@
 //! What this node knows of the ways through the mesh.
 
+pub mod blame;
 mod cache;
 mod exchange;
 pub mod graph;

@@ -1,6 +1,7 @@
 //! Sessions at a hop: what was fixed when a session opened, so that a packet is decided by one look-up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 
 use foldhash::fast::FixedState;
 
@@ -103,6 +104,8 @@ pub struct DestinationEnd {
 /// All sessions through or to this node.
 pub struct Sessions {
     by_id: HashMap<SessionId, HopSession, FixedState>,
+    /// Every session at its next hop, so that those over a broken link are found without looking at all others.
+    by_next: BTreeSet<(Neighbour, SessionId)>,
 }
 
 impl Sessions {
@@ -110,6 +113,7 @@ impl Sessions {
     pub fn new(hash_seed: u64) -> Self {
         Self {
             by_id: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            by_next: BTreeSet::new(),
         }
     }
 
@@ -129,12 +133,38 @@ impl Sessions {
 
     /// Adds a session.
     pub fn insert(&mut self, id: SessionId, session: HopSession) {
-        self.by_id.insert(id, session);
+        let next = session.next;
+        if let Some(old) = self.by_id.insert(id, session)
+            && let Some(old_next) = old.next
+        {
+            self.by_next.remove(&(old_next, id));
+        }
+        if let Some(next) = next {
+            self.by_next.insert((next, id));
+        }
     }
 
     /// Takes a session out.
     pub fn remove(&mut self, id: &SessionId) -> Option<HopSession> {
-        self.by_id.remove(id)
+        let session = self.by_id.remove(id)?;
+        if let Some(next) = session.next {
+            self.by_next.remove(&(next, *id));
+        }
+        Some(session)
+    }
+
+    /// The sessions whose packets go on to this neighbour, in the order of their ids, those behind `after` only.
+    pub fn going_to(
+        &self,
+        next: Neighbour,
+        after: Option<SessionId>,
+    ) -> impl Iterator<Item = SessionId> + '_ {
+        let start = match after {
+            Some(id) => Bound::Excluded((next, id)),
+            None => Bound::Included((next, SessionId([0; 16]))),
+        };
+        let end = Bound::Included((next, SessionId([u8::MAX; 16])));
+        self.by_next.range((start, end)).map(|(_, id)| *id)
     }
 
     /// How many there are.
@@ -145,5 +175,69 @@ impl Sessions {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::LinkId;
+    use crate::neighbours::Neighbours;
+
+    fn session(previous: Neighbour, next: Option<Neighbour>) -> HopSession {
+        let secret = [1; 32];
+        let tag_key = TagKey::of_back_secret(&secret, &SessionId([0; 16]));
+        HopSession {
+            index: 0,
+            hops: 2,
+            previous,
+            next,
+            class: TrafficClass::Paid,
+            price_msat: 0,
+            account: None,
+            transcript: [0; 32],
+            tag_key: tag_key.clone(),
+            back_tag_key: tag_key,
+            errors: Cipher::new(&secret),
+            window: SequenceWindow::new(),
+            back_window: SequenceWindow::new(),
+            expires: UnixMillis(0),
+            back_allowance: HopSession::FIRST_BACK_ALLOWANCE,
+            last_error: None,
+            end: None,
+        }
+    }
+
+    #[test]
+    fn sessions_are_found_by_their_next_neighbour_page_by_page_and_leave_nothing_behind() {
+        let mut neighbours = Neighbours::new(1, 0);
+        let mut neighbour = |byte| {
+            let (link, id) = (LinkId(u64::from(byte)), NodeId([byte; 32]));
+            neighbours.link_up(link, id, Instant(0)).unwrap()
+        };
+        let [before, left, right] = [1, 2, 3].map(&mut neighbour);
+        let mut sessions = Sessions::new(1);
+        let ids: Vec<SessionId> = [0, 1, 7, 100, 254, 255]
+            .map(|byte| SessionId([byte; 16]))
+            .to_vec();
+        for (place, id) in ids.iter().enumerate() {
+            let next = [Some(left), Some(right), None][place % 3];
+            sessions.insert(*id, session(before, next));
+        }
+        let going_to = |sessions: &Sessions, next, after| sessions.going_to(next, after).collect::<Vec<_>>();
+        assert_eq!(going_to(&sessions, left, None), [ids[0], ids[3]]);
+        assert_eq!(going_to(&sessions, left, Some(ids[0])), [ids[3]]);
+        assert_eq!(going_to(&sessions, right, None), [ids[1], ids[4]]);
+        assert!(going_to(&sessions, before, None).is_empty());
+        sessions.insert(ids[0], session(before, Some(right)));
+        assert_eq!(
+            going_to(&sessions, left, None),
+            [ids[3]],
+            "a session goes one way"
+        );
+        for id in &ids {
+            sessions.remove(id).unwrap();
+        }
+        assert!(sessions.is_empty() && sessions.by_next.is_empty());
     }
 }

@@ -84,6 +84,8 @@ fn limits_are_written_as_they_are() {
         count("RECEIPT_EVERY_PACKETS", limits::RECEIPT_EVERY_PACKETS),
         time("RECEIPT_INTERVAL", limits::RECEIPT_INTERVAL),
         time("HOP_ERROR_INTERVAL", limits::HOP_ERROR_INTERVAL),
+        time("SESSION_SILENT_AFTER", limits::SESSION_SILENT_AFTER),
+        count("BREAK_ERRORS_AT_ONCE", limits::BREAK_ERRORS_AT_ONCE as u64),
         count("CONTROL_MESSAGES_PER_SECOND", limits::CONTROL_MESSAGES_PER_SECOND),
         count("CONTROL_BURST", limits::CONTROL_BURST),
         count(

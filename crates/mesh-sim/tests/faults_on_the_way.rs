@@ -158,8 +158,7 @@ fn link_cut_on_the_way_is_named_and_credit_at_surviving_hops_serves_the_next_rou
             if *hop == sim.id(b) && refusal.reason == mesh_core::drop_reason::DropReason::NextHopGone)
     });
     assert!(refused, "the hop before the cut says so and names itself");
-    // The user tries once in vain, since the way it knows is the one that was cut.
-    let again = sim.establish(a, e, TrafficClass::Paid, 30).unwrap();
+    let again = sim.establish_once(a, e, TrafficClass::Paid, 30).unwrap();
     assert_eq!(again.path, [a, b, c, d, e].map(|node| sim.id(node)));
     let bought: Vec<_> = again.opened.paid.iter().map(|(payee, ..)| *payee).collect();
     assert_eq!(

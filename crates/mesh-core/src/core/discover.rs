@@ -14,7 +14,7 @@ use crate::limits::{
 };
 use crate::message::{ControlMessage, DiscoveryMode, DiscoveryRequest, RequestId, RouteCertificate};
 use crate::neighbours::Neighbour;
-use crate::routing::PathQuery;
+use crate::routing::{COMPARISON_UNITS, PathQuery};
 use crate::time::Now;
 
 use super::{Core, Timer};
@@ -79,7 +79,7 @@ impl Core {
             return;
         };
         let (destination, retry_at) = (discovery.destination, now.instant + discovery.retry_after);
-        let candidates = self.candidates(discovery);
+        let candidates = self.candidates(now, discovery);
         let successors = self.successors(&destination);
         let asks = plan_round(&Round {
             number: discovery.rounds,
@@ -191,18 +191,23 @@ impl Core {
 
     /// Paths that the graph suggests and whose first hop has a live link: around the routers of silent paths, and should
     /// those be too few, over them.
-    fn candidates(&self, discovery: &OwnDiscovery) -> Vec<Vec<NodeId>> {
+    fn candidates(&self, now: Now, discovery: &OwnDiscovery) -> Vec<Vec<NodeId>> {
         let silent = discovery.silent.iter();
         let routers = silent.flat_map(|path| path.iter().skip(1).take(path.len().saturating_sub(2)));
         let suspects: BTreeSet<NodeId> = routers.copied().collect();
-        let mut candidates = self.paths_around(discovery, &suspects);
+        let mut candidates = self.paths_around(now, discovery, &suspects);
         if candidates.len() < MAX_ROUTES_PER_DESTINATION && !suspects.is_empty() {
-            candidates.extend(self.paths_around(discovery, &BTreeSet::new()));
+            candidates.extend(self.paths_around(now, discovery, &BTreeSet::new()));
         }
         candidates
     }
 
-    fn paths_around(&self, discovery: &OwnDiscovery, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
+    fn paths_around(&self, now: Now, discovery: &OwnDiscovery, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
+        // Blame is counted against a whole slice, paths are compared by the unit.
+        let mut surcharges = self.blame.surcharges_msat(now.instant);
+        for surcharge in surcharges.values_mut() {
+            *surcharge = surcharge.div_ceil(COMPARISON_UNITS);
+        }
         let query = PathQuery {
             from: self.node_id(),
             to: discovery.destination,
@@ -210,7 +215,7 @@ impl Core {
             most: MAX_ROUTES_PER_DESTINATION,
             avoid,
             latency_weight_msat: LATENCY_WEIGHT_MSAT,
-            surcharges_msat: None,
+            surcharges_msat: Some(&surcharges),
         };
         let found = self.routes.graph.diverse_paths(&query).into_iter();
         let paths = found.map(|candidate| candidate.path);
@@ -229,10 +234,12 @@ impl Core {
     }
 
     fn known_routes(&self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
-        let routes = self
+        let mut routes = self
             .routes
             .cache
             .find(destination, usize::from(max_hops), now.unix);
+        // What fell silent before costs what one would pay to avoid it, but stays on offer.
+        routes.sort_by_cached_key(|route| self.blame.rank_of(route, now.instant));
         routes.into_iter().map(|route| route.info()).collect()
     }
 

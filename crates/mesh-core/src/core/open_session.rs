@@ -17,6 +17,7 @@ use crate::open::{BackMessage, HopErrorView, HopPlan, OpenPlan};
 use crate::packet::{PacketId, PacketView, units_of};
 use crate::payer::{Opening, OwnSession};
 use crate::payment_proof::PaymentProof;
+use crate::receipt_watch::ReceiptWatch;
 use crate::time::Now;
 
 use super::{Core, Timer};
@@ -77,6 +78,7 @@ impl Core {
             opening: Some((opening.command, frame)),
             paid: opening.paid,
             receipt: None,
+            watch: ReceiptWatch::default(),
         };
         self.payer.sessions.insert(id, session);
         self.set_timer(now.instant + OPEN_TIMEOUT, Timer::OpenEnds(id));
@@ -86,12 +88,13 @@ impl Core {
 
     /// Sends the open, or sends it again: hops that know it credit nothing and pass it on.
     pub(super) fn retry_open(&mut self, now: Now, id: &SessionId) {
-        let Some(session) = self.payer.sessions.get(id) else {
+        let Some(session) = self.payer.sessions.get_mut(id) else {
             return;
         };
         let Some((_, frame)) = &session.opening else {
             return;
         };
+        session.watch.open_sent();
         let (frame, first) = (frame.clone(), session.path.get(1).copied());
         match first.and_then(|first| self.neighbours.link_to(&first)) {
             Some(link) => self.transmit(link, Channel::Control, frame),
@@ -196,6 +199,9 @@ impl Core {
         if session.expires < now.unix {
             return Err(DropReason::Expired);
         }
+        if session.watch.is_silent() {
+            return Err(DropReason::SessionSilent);
+        }
         if payload.len() > MAX_PAYLOAD_BYTES {
             return Err(DropReason::Oversize);
         }
@@ -217,6 +223,7 @@ impl Core {
         let expiry = (now.unix + ttl).min(session.expires);
         let sequence = session.source.packets();
         let (frame, packet_id) = session.source.packet(protocol_id, payload, expiry)?;
+        let receipt_overdue_at = session.watch.sent(units, now.instant);
         for (payee, cost) in payees.iter().zip(&costs) {
             let purse = self.payer.purses.at(payee)?;
             purse.credit_msat -= cost;
@@ -234,6 +241,9 @@ impl Core {
         }
         self.outputs
             .push_back(crate::event::Output::Forward { link, frame });
+        if let Some(at) = receipt_overdue_at {
+            self.set_timer(at, Timer::ReceiptOverdue(*id));
+        }
         Ok((packet_id, sequence))
     }
 
@@ -346,6 +356,7 @@ impl Core {
                     return Err(DropReason::Duplicate);
                 }
                 session.receipt = Some(receipt.clone());
+                self.note_receipt(now, &receipt, view.frame_bytes());
                 self.event(Event::Receipt(receipt));
                 Ok(())
             }
@@ -362,12 +373,13 @@ impl Core {
         let session = self
             .payer
             .sessions
-            .get(&view.session)
+            .get_mut(&view.session)
             .ok_or(DropReason::UnknownSession)?;
         if session.path.get(1) != Some(&from) {
             return Err(DropReason::WrongHop);
         }
         let refusal = session.source.open_error(view)?;
+        session.watch.refused();
         let place = usize::from(view.hop);
         let hop = *session.path.get(place + 1).ok_or(DropReason::BadRoute)?;
         let (path, shown, id) = (session.path.clone(), session.shown.clone(), session.id);
@@ -378,6 +390,7 @@ impl Core {
             hop,
             refusal,
         });
+        self.forget_broken(&path, &hop, refusal.reason);
         // The hop knows best what is left there, but an error that was held back or repeated speaks of the past: after
         // a later payment it would have the payer forget what he just bought.
         let credit_is_current = redemptions.get(place) == Some(&self.payer.purses.redemptions(&hop));

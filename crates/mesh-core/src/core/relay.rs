@@ -261,8 +261,8 @@ impl Core {
         Ok(())
     }
 
-    /// Tells the source, and nobody else, why its packet ended here.
-    fn tell_source(&mut self, now: Now, id: &SessionId, reason: DropReason) {
+    /// Tells the source, and nobody else, why its packet ended here, or would.
+    pub(super) fn tell_source(&mut self, now: Now, id: &SessionId, reason: DropReason) {
         let Some(session) = self.sessions.get_mut(id) else {
             return;
         };

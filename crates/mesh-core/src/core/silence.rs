@@ -1,0 +1,38 @@
+//! As source: a session whose packets nobody receipts is silent. Its route is passed over, its credit stays.
+
+use crate::event::Event;
+use crate::keys::SessionId;
+use crate::open::Receipt;
+use crate::receipt_watch::Heard;
+use crate::time::Now;
+
+use super::{Core, Timer};
+
+impl Core {
+    /// A newer receipt came: whoever carried it is cleared of some blame.
+    pub(super) fn note_receipt(&mut self, now: Now, receipt: &Receipt, frame_bytes: usize) {
+        let Some(session) = self.payer.sessions.get_mut(&receipt.session) else {
+            return;
+        };
+        self.blame.note_receipt(&session.path, now.instant);
+        if let Some(at) = session.watch.receipted(receipt, frame_bytes, now.instant) {
+            self.set_timer(at, Timer::ReceiptOverdue(receipt.session));
+        }
+    }
+
+    pub(super) fn receipt_overdue(&mut self, now: Now, id: &SessionId) {
+        let Some(session) = self.payer.sessions.get_mut(id) else {
+            return;
+        };
+        match session.watch.look(now.instant) {
+            Heard::All => {}
+            Heard::LookAgain(at) => self.set_timer(at, Timer::ReceiptOverdue(*id)),
+            Heard::Nothing => {
+                let path = session.path.clone();
+                self.blame.note_silent(&path, now.instant);
+                self.routes.cache.forget(&path);
+                self.event(Event::SessionSilent { session: *id, path });
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Daemons as an operator runs them: `blvm-mesh run` in processes of their own.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::timeout;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a process that gives no notice is asked again.
+pub const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_blvm-mesh"));
+    command
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// A directory that only its owner can look into, with a configuration.
+pub struct Home {
+    directory: TempDir,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        Self { directory }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn configure(&self, listen_addr: &str, neighbours: &[&Daemon]) {
+        let mut config = format!("[mesh]\nmode = \"open\"\nlisten_addr = \"{listen_addr}\"\n");
+        for neighbour in neighbours {
+            let (address, id) = (&neighbour.listen_addr, &neighbour.node_id);
+            config += &format!("[[mesh.peers]]\naddress = \"{address}\"\nnode_id = \"{id}\"\n");
+        }
+        std::fs::write(self.path().join("config.toml"), config).unwrap();
+    }
+
+    /// Runs a command of this home's to its end.
+    pub async fn ask(&self, arguments: &[&str]) -> Output {
+        let mut command = program();
+        command.arg("--data-dir").arg(self.path()).args(arguments);
+        timeout(PATIENCE, command.output())
+            .await
+            .expect("an answer")
+            .unwrap()
+    }
+
+    pub async fn ask_json(&self, arguments: &[&str]) -> Value {
+        let output = self.ask(&[&["--json"], arguments].concat()).await;
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub async fn wait_for_peers(&self, count: usize) {
+        let linked = timeout(PATIENCE, async {
+            let mut again = tokio::time::interval(ASK_AGAIN);
+            while self.ask_json(&["peers"]).await["peers"].as_array().unwrap().len() != count {
+                again.tick().await;
+            }
+        });
+        linked.await.expect("links come up");
+    }
+
+    pub async fn send(&self, to: &Daemon, payload: &str) -> Output {
+        let class = ["--class", "open", "--protocol", "test", "--timeout", "2"];
+        self.ask(&[&["send", &to.node_id, payload], &class[..]].concat())
+            .await
+    }
+}
+
+pub fn said(output: &Output) -> String {
+    let text = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A running `blvm-mesh run`.
+pub struct Daemon {
+    child: Child,
+    pub node_id: String,
+    pub listen_addr: String,
+    /// Kept open: a daemon whose output nobody reads is no crime, but not what is tested here.
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Daemon {
+    /// Starts it and waits until it says that it runs.
+    pub async fn start(home: &Home) -> Self {
+        let mut command = program();
+        command.arg("--data-dir").arg(home.path()).args(["--json", "run"]);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = timeout(PATIENCE, stdout.next_line()).await.expect("it starts");
+        let ready: Value = serde_json::from_str(&line.unwrap().expect("it runs")).unwrap();
+        let text = |key: &str| ready[key].as_str().unwrap().to_owned();
+        Self {
+            node_id: text("node_id"),
+            listen_addr: text("listen_addr"),
+            child,
+            _stdout: stdout,
+        }
+    }
+
+    pub async fn kill(mut self) {
+        timeout(PATIENCE, self.child.kill()).await.unwrap().unwrap();
+    }
+
+    /// Sends it a signal by name, as `kill` does.
+    pub async fn signal(&self, name: &str) {
+        let id = self.child.id().unwrap().to_string();
+        let told = Command::new("kill").args([name, &id]).status().await.unwrap();
+        assert!(told.success());
+    }
+
+    pub async fn terminate(mut self) -> ExitStatus {
+        self.signal("-TERM").await;
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("it ends")
+            .unwrap()
+    }
+}
