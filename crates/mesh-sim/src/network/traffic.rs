@@ -319,7 +319,9 @@ impl Network {
     /// A session of this node's came to an end, or says that it carries nothing.
     pub(super) fn traffic_heard(&mut self, event: &Event) {
         let broken = match event {
-            Event::HopRefused { session, .. } | Event::SessionClosed { session } => *session,
+            Event::HopRefused { session, .. }
+            | Event::SessionClosed { session }
+            | Event::SessionSilent { session, .. } => *session,
             _ => return,
         };
         let Some(traffic) = self.traffic.as_mut() else {
