@@ -261,6 +261,45 @@ impl Report {
     }
 }
 
+/// Many runs as one Markdown table, a row for each run and phase, both planes in a cell (cost / hops).
+pub fn markdown(reports: &[Report]) -> String {
+    let mut text =
+        "| scenario | nodes | links | destinations | seed | phase | last change, ms | entries per link and \
+        destination | loops | reached of reachable | worse | gap to the optimum within 10 hops |\n\
+        |---|---|---|---|---|---|---|---|---|---|---|---|\n"
+            .to_owned();
+    for report in reports {
+        for phase in &report.phases {
+            text += &report.markdown_row(phase);
+        }
+    }
+    text
+}
+
+impl Report {
+    fn markdown_row(&self, phase: &PhaseReport) -> String {
+        let said = |of: fn(&PlaneReport) -> String| phase.planes.each_ref().map(of).join(" / ");
+        let found = |of: fn(&PlaneJudgement) -> String| phase.judgement.planes.each_ref().map(of).join(" / ");
+        let gap = &phase.judgement.gap;
+        format!(
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} ppm, worst {} ‰ |\n",
+            self.scenario,
+            self.nodes,
+            self.links,
+            self.destinations.len(),
+            self.seed,
+            phase.name,
+            said(|plane| plane.converged_ms.to_string()),
+            said(|plane| thousandths(plane.entries_per_mille)),
+            said(|plane| plane.loops.to_string()),
+            found(|plane| format!("{} of {}", plane.reached, plane.reachable)),
+            found(|plane| plane.suboptimal.to_string()),
+            gap.excess_ppm,
+            gap.worst_per_mille,
+        )
+    }
+}
+
 impl PhaseReport {
     fn check(&self, asked: &Phase, expect: &Expectations, check: &mut impl FnMut(String, String, bool)) {
         let name = &self.name;
