@@ -6,6 +6,7 @@ use std::iter::Peekable;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Buying, Command, Delivery, Event, Funding, QuotedSlice, Refusal, RouteInfo};
@@ -13,6 +14,7 @@ use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::limits::{MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES};
 use mesh_core::message::RequestId;
+use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::routing_policy::TrafficClass;
 use mesh_net::{CounterSnapshot, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -113,6 +115,7 @@ pub struct NodeHandle {
     pub(crate) node_id: NodeId,
     pub(crate) commands: mpsc::Sender<CommandInbox>,
     pub(crate) readers: Arc<Mutex<Readers>>,
+    pub(crate) routes: Arc<ArcSwap<RouteSnapshot>>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) sessions: Arc<Mutex<Reusable>>,
@@ -188,6 +191,12 @@ impl NodeHandle {
         let (sender, receiver) = mpsc::channel(DELIVERY_QUEUE);
         lock(&self.readers).readers.push((protocol, sender));
         receiver
+    }
+
+    /// The routes as they were a few milliseconds ago at the most: looking one up waits for nobody. Who looks up many keeps
+    /// the snapshot; it never changes.
+    pub fn routes(&self) -> Arc<RouteSnapshot> {
+        self.routes.load_full()
     }
 
     /// Deliveries that no reader took.

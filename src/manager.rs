@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use mesh_core::bucket::TokenBucket;
 use mesh_core::core::Core;
@@ -22,6 +23,7 @@ use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Channel, CommandId, Event, Input, LinkId, Output, Record, Refusal};
 use mesh_core::limits::{CONTROL_BURST, CONTROL_MESSAGES_PER_SECOND, MAX_PENDING_COMMANDS};
 use mesh_core::packet::{FrameKind, Preamble};
+use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::time::{Instant, Now};
 use mesh_net::{LinkEvent, LinkSender, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -58,6 +60,9 @@ const MISBEHAVIOUR_BURST: u64 = 32;
 /// Such frames forgiven per second, so that an old mistake does not end a link that stands for months.
 const MISBEHAVIOUR_FORGIVEN_PER_SECOND: u64 = 1;
 
+/// How long changed routes wait for company before readers see them: publishing copies a few pages of the table.
+const ROUTES_WAIT: Duration = Duration::from_millis(5);
+
 /// Commands taken in one turn: senders of many packets are served a batch at a time, so that their packets leave as one.
 const COMMANDS_PER_TURN: usize = 64;
 
@@ -73,6 +78,7 @@ pub(crate) struct ManagerParts {
     pub(crate) link_events: mpsc::Receiver<LinkEvent>,
     pub(crate) commands: mpsc::Receiver<CommandInbox>,
     pub(crate) readers: Arc<std::sync::Mutex<Readers>>,
+    pub(crate) routes: Arc<ArcSwap<RouteSnapshot>>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) wallet: Arc<dyn Wallet>,
     pub(crate) store: Store,
@@ -122,6 +128,9 @@ pub(crate) struct MeshManager {
     replies: BTreeMap<CommandId, oneshot::Sender<Result<Answer, Box<Refusal>>>>,
     next_command: u64,
     readers: Arc<std::sync::Mutex<Readers>>,
+    routes: Arc<ArcSwap<RouteSnapshot>>,
+    /// When changed routes are to be published; none while nothing changed.
+    publish_at: Option<Instant>,
     events: broadcast::Sender<Arc<Event>>,
     wallet: Arc<dyn Wallet>,
     checker: Checker,
@@ -159,6 +168,7 @@ impl MeshManager {
             link_events,
             commands,
             readers,
+            routes,
             events,
             wallet,
             store,
@@ -177,6 +187,8 @@ impl MeshManager {
             replies: BTreeMap::new(),
             next_command: 0,
             readers,
+            routes,
+            publish_at: None,
             events,
             wallet,
             checker,
@@ -232,6 +244,7 @@ impl MeshManager {
             }
             while self.tasks.try_join_next().is_some() {}
             self.hand_over_batches();
+            self.publish_routes();
             self.write();
         }
         self.stop(sources).await;
@@ -241,8 +254,24 @@ impl MeshManager {
     /// core is then fed a timeout in either case; one that comes early changes nothing.
     fn next_deadline(&self) -> Option<tokio::time::Instant> {
         let write_at = (!self.unwritten.is_empty() && !self.commit_under_way).then_some(self.write_at);
-        let next = self.core.next_timeout().into_iter().chain(write_at).min();
+        let timeout = self.core.next_timeout();
+        let next = timeout.into_iter().chain(write_at).chain(self.publish_at).min();
         next.map(|instant| self.clock.deadline(instant))
+    }
+
+    /// Shows readers the routes as they are, at most every [`ROUTES_WAIT`].
+    fn publish_routes(&mut self) {
+        if !self.core.routes_changed() {
+            return;
+        }
+        let now = self.clock.now().instant;
+        if *self.publish_at.get_or_insert(now + ROUTES_WAIT) > now {
+            return;
+        }
+        self.publish_at = None;
+        if let Some(snapshot) = self.core.publish_routes() {
+            self.routes.store(Arc::new(snapshot));
+        }
     }
 
     fn take_commands(&mut self, commands: &mut mpsc::Receiver<CommandInbox>) {

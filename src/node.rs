@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use mesh_core::core::{Announcing, Core, CoreConfig};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::identity::{Ed25519Verifier, Identity, NodeId};
+use mesh_core::routing::snapshot::SnapshotWriter;
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Transport};
@@ -141,11 +143,13 @@ impl RunningNode {
         let (commands_in, commands) = mpsc::channel(COMMAND_QUEUE);
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let readers = Arc::new(Mutex::new(Readers::default()));
+        let routes = Arc::new(ArcSwap::from_pointee(SnapshotWriter::new(0).publish()));
         let (stop_in, stop) = oneshot::channel();
         let handle = NodeHandle {
             node_id,
             commands: commands_in,
             readers: readers.clone(),
+            routes: routes.clone(),
             events: events.clone(),
             transport: transport.clone(),
             sessions: Arc::new(Mutex::new(Reusable::new(events.subscribe()))),
@@ -158,6 +162,7 @@ impl RunningNode {
             link_events,
             commands,
             readers,
+            routes,
             events,
             wallet: config.wallet,
             store,

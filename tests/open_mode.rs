@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{PATIENCE, TestNode, open_request, wait_linked};
+use common::{PATIENCE, TestNode, eventually, open_request, wait_linked};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::limits::MAX_PAYLOAD_BYTES;
 use mesh_core::routing_policy::MeshMode;
@@ -84,6 +84,31 @@ async fn a_stream_of_packets_arrives_in_order_and_says_which_one_was_refused() {
         (70, Some(DropReason::Oversize))
     );
     for node in [a, b] {
+        node.node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_see_ways_to_everybody_and_none_over_a_node_that_went() {
+    let a = TestNode::without_wallet(6, MeshMode::Open).await;
+    let b = TestNode::without_wallet(7, MeshMode::Open).await;
+    let c = TestNode::without_wallet(8, MeshMode::Open).await;
+    a.connect(&b);
+    c.connect(&b);
+    let (handle, b_id, c_id) = (a.node.handle().clone(), b.id(), c.id());
+    let hops_to = |id| {
+        let routes = handle.routes();
+        let best = routes.look_up(&id)?.best();
+        Some((routes.neighbour(best.neighbour)?, best.hops))
+    };
+    eventually("ways", async || {
+        (hops_to(c_id) == Some((b_id, 2)) && hops_to(b_id) == Some((b_id, 1))).then_some(())
+    })
+    .await;
+    assert_eq!(hops_to(a.id()), None, "nobody needs a way to himself");
+    b.node.stop().await;
+    eventually("no ways", async || handle.routes().is_empty().then_some(())).await;
+    for node in [a, c] {
         node.node.stop().await;
     }
 }

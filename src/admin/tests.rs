@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{
-    Answer, Command, Delivery, LinkId, QuotedPayee, QuotedSlice, Refusal, RouteInfo, Status,
+    Answer, Command, Delivery, LinkId, NetworkNode, NetworkPage, QuotedPayee, QuotedSlice, Refusal,
+    RouteInfo, Status,
 };
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
@@ -271,10 +272,7 @@ async fn one_connection_carries_every_method() {
     let page: NetworkReply = client.call(&Request::Network(params(None))).await.unwrap();
     assert_eq!((page.total_nodes, page.next), (2, Some(Text(THERE))));
     assert_eq!((page.nodes[0].price_msat, page.nodes[0].cost), (21, Some(3)));
-    let last: NetworkReply = client
-        .call(&Request::Network(params(page.next)))
-        .await
-        .unwrap();
+    let last: NetworkReply = client.call(&Request::Network(params(page.next))).await.unwrap();
     assert_eq!(last.next, None);
     let priced: Result<DoneReply, _> = client
         .call(&Request::SetPrice(SetPriceParams { msat_per_unit: 5 }))

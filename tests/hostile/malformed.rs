@@ -1,11 +1,13 @@
-//! Neighbours whose frames are none.
+//! Neighbours whose frames are none, or say what no honest neighbour says.
 
 use bytes::Bytes;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::Channel;
-use mesh_core::message::ControlMessage;
+use mesh_core::identity::{Identity, NodeId};
+use mesh_core::message::{ControlMessage, Price, RouteCertificate};
 use mesh_core::packet::FrameKind;
 use mesh_core::routing_policy::MeshMode;
+use mesh_core::time::UnixMillis;
 use mesh_net::{CloseReason, EndpointConfig, LinkEvent};
 
 use crate::common::eventually;
@@ -13,6 +15,9 @@ use crate::stage::*;
 
 /// What a link forgives at once, as `DropReason::Malformed` promises a bounded number.
 const FORGIVEN: u64 = 32;
+
+/// What the rogue's key is made from.
+const ROGUE: u8 = 66;
 
 /// Every way to be malformed that ends in its own branch of the code.
 fn malformed_frames() -> Vec<(&'static str, Channel, Vec<u8>, DropReason)> {
@@ -85,10 +90,44 @@ fn malformed_frames() -> Vec<(&'static str, Channel, Vec<u8>, DropReason)> {
     ]
 }
 
+/// Answers that an honest neighbour of `victim` would have refused itself.
+fn dishonest_answers(victim: NodeId) -> Vec<(&'static str, Channel, Vec<u8>, DropReason)> {
+    let me = Identity::from_seed([ROGUE; 32]).unwrap();
+    let price = Price {
+        msat_per_unit: 0,
+        payable: false,
+    };
+    let path = vec![NodeId([1; 32]), victim, me.node_id()];
+    let asked_for_by_nobody = RouteCertificate::sign([1; 16], path, price, UnixMillis(u64::MAX), &me);
+    let mut forged = asked_for_by_nobody.clone();
+    forged.nonce = [2; 16];
+    let frame = |answer| {
+        ControlMessage::DiscoveryResponse(answer)
+            .encode()
+            .unwrap()
+            .to_vec()
+    };
+    vec![
+        (
+            "answer nobody asked for",
+            Channel::Control,
+            frame(asked_for_by_nobody),
+            DropReason::Unsolicited,
+        ),
+        (
+            "answer with a forged signature",
+            Channel::Control,
+            frame(forged),
+            DropReason::BadSignature,
+        ),
+    ]
+}
+
 async fn malformed_frames_cost_the_link(mode: MeshMode) {
     let mut line = Line::start(mode, victim_links()).await;
-    let mut rogue = Rogue::new(66, EndpointConfig::default());
-    for (number, (crime, channel, frame, reason)) in (1..).zip(malformed_frames()) {
+    let mut rogue = Rogue::new(ROGUE, EndpointConfig::default());
+    let crimes = [malformed_frames(), dishonest_answers(line.victim.id())].concat();
+    for (number, (crime, channel, frame, reason)) in (1..).zip(crimes) {
         let sender = rogue.enter(&line).await;
         let (frame, before) = (Bytes::from(frame), line.dropped(reason).await);
         let mut sent = 0;

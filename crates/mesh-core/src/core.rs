@@ -60,6 +60,7 @@ use crate::relays::Relays;
 use crate::replay::ReplayPrevention;
 use crate::routing::RoutingTable;
 use crate::routing::blame::Blame;
+use crate::routing::snapshot::{RouteSnapshot, SnapshotWriter};
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
 use crate::time::{Instant, Now};
@@ -168,6 +169,7 @@ pub struct Core {
 
     routes: RoutingTable,
     announcer: route::Announcer,
+    snapshot: SnapshotWriter,
     blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
@@ -219,6 +221,7 @@ impl Core {
             treasury_owed_msat: 0,
             routes: RoutingTable::new(me, entropy.u64()),
             announcer: route::Announcer::new(config.announcing),
+            snapshot: SnapshotWriter::new(entropy.u64()),
             blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
@@ -326,9 +329,21 @@ impl Core {
         &self.routes
     }
 
-    /// Destinations whose route or feasible distance changed since this was last asked.
+    /// Destinations of which something was heard, or whose route changed, since this or [`Core::publish_routes`] was last
+    /// asked.
     pub fn take_changed_destinations(&mut self) -> Vec<NodeId> {
         self.routes.vector.take_changed()
+    }
+
+    /// Whether [`Core::publish_routes`] has something to say.
+    pub fn routes_changed(&self) -> bool {
+        self.routes.vector.has_changed() || self.snapshot.is_dirty()
+    }
+
+    /// The routes as readers are to see them from now on; none if nothing changed since this was last asked.
+    pub fn publish_routes(&mut self) -> Option<RouteSnapshot> {
+        self.copy_changed_routes();
+        self.snapshot.is_dirty().then(|| self.snapshot.publish())
     }
 
     /// See [`crate::routing::DistanceVector::without_feasibility`].

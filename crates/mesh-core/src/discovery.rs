@@ -113,7 +113,9 @@ pub struct Passing<'a> {
 /// What a node remembers of discoveries: others' requests passing by, and its own.
 pub struct RouteDiscovery {
     passed: Relays<RelayKey, Passed>,
-    budget: FairShare,
+    rings: FairShare,
+    /// Routes and branches, by whom they go to.
+    straight: BTreeMap<NodeId, FairShare>,
     own: BTreeMap<CommandId, OwnDiscovery>,
     asked: BTreeMap<RequestId, (CommandId, Passed)>,
     asked_by_age: VecDeque<(Instant, RequestId)>,
@@ -123,7 +125,8 @@ impl Default for RouteDiscovery {
     fn default() -> Self {
         Self {
             passed: Relays::default(),
-            budget: FairShare::new(DISCOVERIES_PASSED_PER_SECOND, DISCOVERIES_PASSED_BURST),
+            rings: FairShare::new(DISCOVERIES_PASSED_PER_SECOND, DISCOVERIES_PASSED_BURST),
+            straight: BTreeMap::new(),
             own: BTreeMap::new(),
             asked: BTreeMap::new(),
             asked_by_age: VecDeque::new(),
@@ -165,10 +168,17 @@ impl RouteDiscovery {
         Ok(())
     }
 
-    /// Whether one more request that came from `previous` may be sent on: what this node may send its neighbours is
-    /// shared among those it sends it for.
-    pub fn may_pass(&mut self, previous: &NodeId, now: Instant) -> bool {
-        self.budget.take(previous, now)
+    /// Whether one more request that came from `previous` may be sent on, to `next` or to all. What this node may send over
+    /// a link is shared among those it sends it for; a ring goes over all links, so rings have one budget.
+    pub fn may_pass(&mut self, previous: &NodeId, next: Option<NodeId>, now: Instant) -> bool {
+        let budget = match next {
+            None => &mut self.rings,
+            Some(next) => self
+                .straight
+                .entry(next)
+                .or_insert_with(|| FairShare::new(DISCOVERIES_PASSED_PER_SECOND, DISCOVERIES_PASSED_BURST)),
+        };
+        budget.take(previous, now)
     }
 
     /// The nodes that other branches of the same request were sent to.
@@ -208,6 +218,7 @@ impl RouteDiscovery {
     /// Forgets what is too old to be answered.
     pub fn expire(&mut self, now: Instant) {
         self.passed.expire(now);
+        self.straight.retain(|_, budget| !budget.is_full(now));
         while let Some((_, nonce)) = self
             .asked_by_age
             .front()
@@ -415,14 +426,22 @@ mod tests {
             Err(DropReason::Unsolicited),
             "somebody else"
         );
-        for via in 10..16 {
-            assert!(take(&[1, 2, 3, via, 9], via).is_ok());
+    }
+
+    #[test]
+    fn villain_with_many_names_behind_one_neighbour_takes_half_of_a_rings_answers() {
+        let mut discovery = RouteDiscovery::default();
+        pass(&mut discovery, &request(&[1, 3], ring()), None).unwrap();
+        let mut take = |path: &[u8]| discovery.answered(&answer(path), 1, &id(path[2]), NOW);
+        let full = Err(DropReason::AlreadyRelayed);
+        for name in 20..24 {
+            assert!(take(&[1, 3, 10, name, 9]).is_ok());
         }
-        assert_eq!(
-            take(&[1, 2, 3, 20, 9], 20),
-            Err(DropReason::AlreadyRelayed),
-            "the ninth"
-        );
+        assert_eq!(take(&[1, 3, 10, 24, 9]), full, "the fifth over 10");
+        for honest in 11..15 {
+            assert!(take(&[1, 3, honest, 9]).is_ok());
+        }
+        assert_eq!(take(&[1, 3, 15, 9]), full, "the ninth of all");
     }
 
     #[test]

@@ -50,6 +50,12 @@ impl FairShare {
         granted
     }
 
+    /// Whether it is as good as new: nobody used any of it for a while.
+    pub fn is_full(&mut self, now: Instant) -> bool {
+        self.halve(now);
+        self.used.is_empty() && self.bucket.left(now) >= self.burst
+    }
+
     fn halve(&mut self, now: Instant) {
         let times = (now - self.halved).as_secs() / HALVED_EVERY.as_secs();
         if times == 0 {
@@ -96,6 +102,7 @@ mod tests {
             }
         }
         assert!(granted <= 500 + 1000, "{granted}");
+        assert!(!share.is_full(Instant(10_000_000)) && share.is_full(Instant(3_600_000_000)));
         share.take(&NodeId([9; 32]), Instant(3_600_000_000));
         assert_eq!((share.used.len(), share.total), (1, 1));
     }

@@ -47,12 +47,12 @@ pub const MAX_SILENT_PATHS: usize = 2 * MAX_ROUTES_PER_DESTINATION;
 /// destinations are near, and a flood of ten hops reaches everybody.
 pub const RING_HOPS: [u8; 2] = [2, 4];
 
-/// Discovery requests of others that a node passes on per second, all neighbours together: half of what its own
-/// neighbours take from it, so that there is room for answers, quotes and opens.
-pub const DISCOVERIES_PASSED_PER_SECOND: u64 = CONTROL_MESSAGES_PER_SECOND / 2;
+/// Requests of others that a node passes on per second: rings, which go over all links; and as many routes and branches
+/// over each link. Together they are half of what a neighbour takes, so that there is room for answers, quotes and opens.
+pub const DISCOVERIES_PASSED_PER_SECOND: u64 = CONTROL_MESSAGES_PER_SECOND / 4;
 
-/// Requests of others passed on at once after a quiet time.
-pub const DISCOVERIES_PASSED_BURST: u64 = CONTROL_BURST / 2;
+/// The same at once, after a quiet time.
+pub const DISCOVERIES_PASSED_BURST: u64 = CONTROL_BURST / 4;
 
 /// Nonces of its own that a node remembers after their discovery ended, so that late answers are still taken.
 pub const MAX_ASKED_NONCES: usize = 65_536;
@@ -65,6 +65,10 @@ pub const ROUTE_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Routes kept per destination.
 pub const MAX_ROUTES_PER_DESTINATION: usize = 4;
+
+/// Feasible next hops that a destination is shown with: as many as discovery keeps paths. With price and expiry they fit
+/// into 48 bytes of the snapshot.
+pub const MAX_ALTERNATIVES: usize = 4;
 
 /// Destinations a node keeps discovered routes for.
 pub const MAX_ROUTE_DESTINATIONS: usize = 4096;
@@ -257,9 +261,6 @@ pub const MAX_REQUEST_HOPS: u8 = 64;
 
 /// Nodes on one page of the network's state.
 pub const MAX_NETWORK_PAGE: usize = 256;
-
-/// Feasible routes of a destination that others are told of: enough to send a packet another way at once.
-pub const MAX_ALTERNATIVES: usize = 4;
 
 /// Destinations that routing keeps, with or without a route.
 pub const MAX_DESTINATIONS: usize = 262_144;

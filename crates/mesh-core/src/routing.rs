@@ -7,6 +7,7 @@ pub mod graph;
 pub mod link_cost;
 mod plane;
 mod requests;
+pub mod snapshot;
 pub mod update;
 pub mod vector;
 

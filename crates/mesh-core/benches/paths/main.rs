@@ -4,8 +4,13 @@
 //! ```text
 //! cargo bench -p mesh-core --bench paths
 //! ```
-//! Besides criterion's mean it prints the middle and the 99th percentile over 1,000 pairs of nodes, and what the graph
+//! Besides criterion's mean it prints the middle and the 99th percentile over 1,000 pairs of nodes, each asked
+//! three times and the fastest taken, and what the graph
 //! takes in memory. Says so and does nothing when the networks are not there.
+//!
+//! Where other work on the machine blurs the time, count instructions: with `PATHS_COUNT=300` the benchmark asks for
+//! the paths of that many pairs and nothing else, and
+//! `valgrind --tool=callgrind --toggle-collect='paths::four_paths' BINARY` counts those instructions alone.
 // A benchmark that cannot set up has nothing to say; what it says goes to whoever ran it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
@@ -50,6 +55,7 @@ fn random_pairs(nodes: usize) -> Vec<(usize, usize)> {
     pairs
 }
 
+#[inline(never)]
 fn four_paths(graph: &NetworkGraph, (from, to): (usize, usize)) -> Vec<CandidatePath> {
     graph.diverse_paths(&PathQuery {
         from: id(from),
@@ -65,9 +71,14 @@ fn four_paths(graph: &NetworkGraph, (from, to): (usize, usize)) -> Vec<Candidate
 fn percentiles(graph: &NetworkGraph, pairs: &[(usize, usize)]) {
     let (mut micros, mut four, mut independent) = (Vec::new(), 0, 0);
     for pair in pairs {
-        let started = Instant::now();
-        let paths = black_box(four_paths(graph, *pair));
-        micros.push(started.elapsed().as_micros());
+        let (mut fastest, mut paths) = (u128::MAX, Vec::new());
+        // Other work on the machine only ever adds.
+        for _ in 0..3 {
+            let started = Instant::now();
+            paths = black_box(four_paths(graph, *pair));
+            fastest = fastest.min(started.elapsed().as_micros());
+        }
+        micros.push(fastest);
         four += usize::from(paths.len() == 4);
         let apart = paths.iter().filter(|path| !path.shares_router_with_earlier);
         independent += usize::from(apart.count() >= 2);
@@ -123,6 +134,16 @@ fn benches(criterion: &mut Criterion) {
 criterion_group!(path_benches, benches);
 
 fn main() {
+    let counted = std::env::var("PATHS_COUNT")
+        .ok()
+        .and_then(|count| count.parse().ok());
+    if let Some((count, network)) = counted.zip(network()) {
+        let graph = network.graph(ALL);
+        for pair in random_pairs(network.nodes()).into_iter().cycle().take(count) {
+            black_box(four_paths(&graph, pair));
+        }
+        return;
+    }
     path_benches();
     Criterion::default().configure_from_args().final_summary();
 }

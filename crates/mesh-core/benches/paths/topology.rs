@@ -9,7 +9,7 @@ use mesh_core::routing::graph::{GraphLimits, ListedNeighbour, NetworkGraph, Node
 use mesh_core::time::UnixMillis;
 
 /// Where the networks are: `MESH_TOPOLOGIES`, or `shared/topologies` beside the checkout or one of its parents.
-pub fn folder() -> Option<PathBuf> {
+pub(crate) fn folder() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("MESH_TOPOLOGIES") {
         return Some(PathBuf::from(folder)).filter(|folder| folder.is_dir());
     }
@@ -20,7 +20,7 @@ pub fn folder() -> Option<PathBuf> {
 }
 
 /// A network: who is whose neighbour, and what each node charges.
-pub struct Topology {
+pub(crate) struct Topology {
     neighbours: Vec<BTreeSet<usize>>,
     prices: Vec<u64>,
 }
@@ -28,7 +28,7 @@ pub struct Topology {
 impl Topology {
     /// Reads one file: lines of two node numbers, and for a Lightning network the channel's capacity and the base fee
     /// and rate each way, -1 when not announced.
-    pub fn read(file: &Path) -> Self {
+    pub(crate) fn read(file: &Path) -> Self {
         let text = std::fs::read_to_string(file).unwrap();
         let lightning = text.contains("columns=u v capacity_sat base_msat_uv");
         let mut neighbours: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
@@ -54,18 +54,18 @@ impl Topology {
     }
 
     /// How many nodes it has.
-    pub fn nodes(&self) -> usize {
+    pub(crate) fn nodes(&self) -> usize {
         self.neighbours.len()
     }
 
     /// The neighbours of a node.
-    pub fn neighbours(&self, node: usize) -> &BTreeSet<usize> {
+    pub(crate) fn neighbours(&self, node: usize) -> &BTreeSet<usize> {
         &self.neighbours[node]
     }
 
     /// The graph after every node announced itself. A hub of such a network may have more neighbours than an
     /// announcement lists; `listed` is how many it may list here.
-    pub fn graph(&self, listed: usize) -> NetworkGraph {
+    pub(crate) fn graph(&self, listed: usize) -> NetworkGraph {
         let limits = GraphLimits {
             listed,
             ..GraphLimits::default()
@@ -88,7 +88,7 @@ impl Topology {
     }
 
     fn listing(&self, node: usize, listed: usize) -> Vec<ListedNeighbour> {
-        let neighbours = self.neighbours[node].iter().take(listed);
+        let neighbours = self.neighbours(node).iter().take(listed);
         neighbours
             .map(|other| ListedNeighbour {
                 node: id(*other),
@@ -99,7 +99,7 @@ impl Topology {
 }
 
 /// A node's id: as scattered as real ones.
-pub fn id(node: usize) -> NodeId {
+pub(crate) fn id(node: usize) -> NodeId {
     NodeId(*blake3::hash(&(node as u64).to_le_bytes()).as_bytes())
 }
 

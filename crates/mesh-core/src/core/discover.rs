@@ -109,7 +109,9 @@ impl Core {
                     let tag = branches.next().unwrap_or(0);
                     let mode = DiscoveryMode::Branch { tag, avoid };
                     self.ask(now, command, branch_nonce, None, mode, Some(first));
-                    self.note_asked(command, vec![self.node_id(), first, destination]);
+                    let mut path = vec![self.node_id(), first];
+                    path.extend(Some(destination).filter(|destination| *destination != first));
+                    self.note_asked(command, path);
                 }
                 Ask::Ring { max_hops, avoid } => self.ask_ring(now, command, max_hops, avoid),
             }
@@ -141,8 +143,9 @@ impl Core {
         let Some(max_hops) = wider else {
             return self.end_discovery(now, command);
         };
-        // The first way answered within this time, and the ring now reaches at most three times as far.
-        let wait = (now.instant - discovery.asked_at) * 3;
+        // The first way answered within this time, and the ring now reaches at most three times as far. Nobody waits long
+        // for a second way with the first in hand.
+        let wait = ((now.instant - discovery.asked_at) * 3).min(RETRY_INTERVAL * 4);
         if let Some(discovery) = self.discovery.own_mut(command) {
             discovery.exhausted = true;
         }
@@ -353,13 +356,17 @@ impl Core {
             DiscoveryMode::Branch { .. } => Some(self.next_of_branch(&request).ok_or(DropReason::NoRoute)?),
             DiscoveryMode::Ring { .. } => None,
         };
+        // A route may name anybody: nothing is remembered or budgeted for who is no neighbour.
+        if next.is_some_and(|next| self.neighbours.link_to(&next).is_none()) {
+            return Err(DropReason::NextHopGone);
+        }
         let passing = Passing {
             request: &request,
             back,
             next,
         };
         self.discovery.note(passing, now.instant)?;
-        if !self.discovery.may_pass(&back.0, now.instant) {
+        if !self.discovery.may_pass(&back.0, next, now.instant) {
             return Err(DropReason::RateLimited);
         }
         match next {

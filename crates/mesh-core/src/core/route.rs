@@ -11,9 +11,10 @@ use crate::limits::{
 use crate::message::{RoutingUpdate, SeqnoRequest};
 use crate::routing::Plane;
 use crate::routing::graph::GraphNode;
+use crate::routing::snapshot::RouteEntry;
 use crate::routing::vector::News;
 use crate::routing_policy::MeshMode;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixMillis};
 
 use super::{Announcing, Core, Timer};
 
@@ -54,12 +55,15 @@ impl Announcer {
 impl Core {
     pub(super) fn route_over(&mut self, now: Now, link: LinkId, peer: NodeId) {
         self.routes.vector.link_up(link, peer, now.instant);
+        self.show_neighbour(self.routes.vector.number_of(&peer), Some(peer));
         self.announce_change(now);
         self.obey_vector(now);
     }
 
     pub(super) fn route_no_more_over(&mut self, now: Now, link: LinkId) {
+        let number = self.routes.vector.number_on(link);
         self.routes.vector.link_down(link, now.instant);
+        self.show_neighbour(number, None);
         self.announce_change(now);
         self.obey_vector(now);
     }
@@ -98,6 +102,32 @@ impl Core {
         {
             self.routes.vector.on_timeout(now.instant);
             self.obey_vector(now);
+        }
+    }
+}
+
+/// What readers see.
+impl Core {
+    pub(super) fn copy_changed_routes(&mut self) {
+        for destination in self.routes.vector.take_changed() {
+            let successors = self.routes.vector.shown(&destination);
+            let facts = self.routes.graph.facts(&destination);
+            let price_msat = facts.map_or(0, |facts| facts.price.msat_per_unit);
+            let head = self.routes.vector.head(&destination);
+            let expires = head.map_or(UnixMillis(0), |head| head.expires);
+            match RouteEntry::new(&successors, price_msat, expires) {
+                Ok(entry) => self.snapshot.set(destination, entry),
+                // No way there.
+                Err(_) => self.snapshot.remove(&destination),
+            }
+        }
+    }
+
+    fn show_neighbour(&mut self, number: Option<u32>, id: Option<NodeId>) {
+        if let Some(number) = number
+            && let Err(reason) = self.snapshot.set_neighbour(number, id)
+        {
+            self.count(reason);
         }
     }
 }
@@ -156,7 +186,10 @@ impl Core {
                     origin,
                     body,
                     expires,
-                } => self.chart(origin, &body, expires),
+                } => {
+                    self.chart(origin, &body, expires);
+                    self.routes.vector.show_again(&origin);
+                }
                 News::Withdrawn { origin } => self.unchart(&origin),
                 News::Seen {
                     origin,

@@ -61,8 +61,8 @@ pub(super) struct Passed {
     whole: bool,
     seen: Instant,
     pub(super) sent: Vec<Sent>,
-    /// The paths answered to a request that went to all.
-    answers: Vec<PathDigest>,
+    /// The paths answered to a request that went to all, and over whom.
+    answers: Vec<(NodeId, PathDigest)>,
 }
 
 impl Passed {
@@ -111,12 +111,14 @@ impl Passed {
             }
             return Ok(sent.back);
         }
-        let answer = digest(path);
+        let answer = (*from, digest(path));
         if self.answers.contains(&answer) {
             return Err(DropReason::Unsolicited);
         }
-        // No single neighbour's fault: a lying destination may have answered over several.
-        if self.answers.len() >= MAX_ANSWERS_PER_REQUEST {
+        // Half for one neighbour: behind it one villain with many names would else use up the honest answers. It is no
+        // fault of the neighbour's, who may have counted by other neighbours of its own.
+        let over_it = self.answers.iter().filter(|(over, _)| over == from).count();
+        if self.answers.len() >= MAX_ANSWERS_PER_REQUEST || over_it >= MAX_ANSWERS_PER_REQUEST / 2 {
             return Err(DropReason::AlreadyRelayed);
         }
         self.answers.push(answer);

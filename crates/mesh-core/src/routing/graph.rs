@@ -4,7 +4,10 @@
 //! do without, and a picture for people. It never decides: no packet is forwarded because of it, and loop freedom
 //! rests on the route table's own rules alone. So a lie in it costs a failed confirmation, not money.
 
+mod announce;
+mod bounds;
 mod cuts;
+mod obstacles;
 mod pair;
 mod paths;
 mod search;
@@ -16,7 +19,6 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::FixedState;
 
 use crate::certificate::Price;
-use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
 use crate::limits::{MAX_GRAPH_LISTINGS, MAX_GRAPH_NODES, MAX_LISTED_NEIGHBOURS};
 use crate::time::UnixMillis;
@@ -144,67 +146,6 @@ impl NetworkGraph {
         }
     }
 
-    /// Replaces what `origin` announced before. Refused, with nothing changed:
-    /// [`Malformed`](DropReason::Malformed) when it lists itself, somebody twice, a cost of 0 or too many;
-    /// [`TableFull`](DropReason::TableFull) when the graph has no room for it.
-    pub fn announce(
-        &mut self,
-        origin: NodeId,
-        facts: NodeFacts,
-        neighbours: &[ListedNeighbour],
-    ) -> Result<GraphChange, DropReason> {
-        let listed = self.checked_listing(&origin, neighbours)?;
-        let slot = self.admit(&origin, facts, listed.len())?;
-        let (edges, one_sided) = self.split_by_mutuality(slot, &origin, &listed);
-        let lost = self.drop_edges(slot, &origin, |edge| {
-            edges.binary_search_by_key(&edge.to, |new| new.to).is_err()
-        });
-        let mut repriced = false;
-        if let Some(node) = self.node_mut(slot) {
-            repriced = node.facts.price != facts.price;
-            let before = std::mem::replace(&mut node.facts, facts);
-            node.edges = edges;
-            node.one_sided = one_sided;
-            self.file(slot, &before, &facts);
-        }
-        Ok(GraphChange { repriced, lost })
-    }
-
-    /// Forgets what `origin` announced; nothing happens when that was nothing.
-    pub fn withdraw(&mut self, origin: &NodeId) -> GraphChange {
-        let Some(slot) = self.slots.remove(origin) else {
-            return GraphChange::default();
-        };
-        let lost = self.drop_edges(slot, origin, |_| true);
-        if let Some(node) = self.nodes.get_mut(slot as usize).and_then(Option::take) {
-            self.listings -= node.edges.len() + node.one_sided.len();
-            self.by_expiry.remove(&(node.facts.expires, slot));
-            if let Some(operator) = node.facts.operator {
-                self.by_operator.remove(&(operator, slot));
-            }
-            self.free.push(slot);
-        }
-        GraphChange {
-            repriced: false,
-            lost,
-        }
-    }
-
-    /// Forgets every announcement that holds until `now` or less, the oldest first. Costs nothing when none does.
-    pub fn expire(&mut self, now: UnixMillis) -> Vec<(NodeId, GraphChange)> {
-        let mut gone = Vec::new();
-        while let Some(&(expires, slot)) = self.by_expiry.first()
-            && expires <= now
-        {
-            let Some(id) = self.node(slot).map(|node| node.id) else {
-                break;
-            };
-            let change = self.withdraw(&id);
-            gone.push((id, change));
-        }
-        gone
-    }
-
     /// Whether both list each other.
     pub fn has_edge(&self, a: &NodeId, b: &NodeId) -> bool {
         let ends = self.slots.get(a).zip(self.slots.get(b));
@@ -252,153 +193,6 @@ impl NetworkGraph {
         neighbours
     }
 
-    /// The listing by id, if it is one.
-    fn checked_listing(
-        &self,
-        origin: &NodeId,
-        neighbours: &[ListedNeighbour],
-    ) -> Result<Vec<ListedNeighbour>, DropReason> {
-        if neighbours.len() > self.limits.listed {
-            return Err(DropReason::Malformed);
-        }
-        let mut listed = neighbours.to_vec();
-        listed.sort_unstable();
-        let twice = listed.windows(2).any(|pair| pair[0].node == pair[1].node);
-        let bad = listed
-            .iter()
-            .any(|entry| entry.node == *origin || entry.cost == 0);
-        if twice || bad {
-            return Err(DropReason::Malformed);
-        }
-        Ok(listed)
-    }
-
-    /// The slot of `origin`, new if need be, with `listed` listings instead of those it had.
-    fn admit(&mut self, origin: &NodeId, facts: NodeFacts, listed: usize) -> Result<u32, DropReason> {
-        let known = self.slots.get(origin).copied();
-        let before = known
-            .and_then(|slot| self.node(slot))
-            .map_or(0, |node| node.edges.len() + node.one_sided.len());
-        let listings = self.listings - before + listed;
-        if listings > self.limits.listings || (known.is_none() && self.slots.len() >= self.limits.nodes) {
-            return Err(DropReason::TableFull);
-        }
-        let slot = match known {
-            Some(slot) => slot,
-            None => self.new_slot(origin, facts)?,
-        };
-        self.listings = listings;
-        Ok(slot)
-    }
-
-    fn new_slot(&mut self, origin: &NodeId, facts: NodeFacts) -> Result<u32, DropReason> {
-        let node = Node {
-            id: *origin,
-            facts,
-            edges: Vec::new(),
-            one_sided: Vec::new(),
-        };
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None => u32::try_from(self.nodes.len()).map_err(|_| DropReason::TableFull)?,
-        };
-        if slot as usize == self.nodes.len() {
-            self.nodes.push(Some(node));
-        } else if let Some(place) = self.nodes.get_mut(slot as usize) {
-            *place = Some(node);
-        }
-        self.slots.insert(*origin, slot);
-        Ok(slot)
-    }
-
-    /// Splits what `origin` lists now into edges (by slot) and what is not returned (by id), and tells the other ends.
-    fn split_by_mutuality(
-        &mut self,
-        slot: u32,
-        origin: &NodeId,
-        listed: &[ListedNeighbour],
-    ) -> (Vec<Edge>, Vec<ListedNeighbour>) {
-        let (mut edges, mut one_sided) = (Vec::new(), Vec::new());
-        for entry in listed {
-            let other = self.slots.get(&entry.node).copied();
-            match other.and_then(|to| Some((to, self.return_edge(to, slot, origin, entry.cost)?))) {
-                Some((to, cost_back)) => edges.push(Edge {
-                    to,
-                    cost: entry.cost,
-                    cost_back,
-                }),
-                None => one_sided.push(*entry),
-            }
-        }
-        edges.sort_unstable_by_key(|edge| edge.to);
-        edges.shrink_to_fit();
-        one_sided.shrink_to_fit();
-        (edges, one_sided)
-    }
-
-    /// At node `at`, makes or updates the edge to `slot` if `at` lists it; its own cost of that link.
-    fn return_edge(&mut self, at: u32, slot: u32, origin: &NodeId, cost_back: u16) -> Option<u16> {
-        let node = self.node_mut(at)?;
-        match node.edges.binary_search_by_key(&slot, |edge| edge.to) {
-            Ok(place) => {
-                node.edges[place].cost_back = cost_back;
-                Some(node.edges[place].cost)
-            }
-            Err(place) => {
-                let listed = node.one_sided.binary_search_by_key(origin, |entry| entry.node);
-                let cost = node.one_sided.remove(listed.ok()?).cost;
-                shrink(&mut node.one_sided);
-                let edge = Edge {
-                    to: slot,
-                    cost,
-                    cost_back,
-                };
-                node.edges.reserve_exact(1);
-                node.edges.insert(place, edge);
-                self.edges += 1;
-                Some(cost)
-            }
-        }
-    }
-
-    /// Turns those edges of `slot` that `is_lost` picks into listings of the other ends alone; who those are, by id.
-    fn drop_edges(&mut self, slot: u32, origin: &NodeId, is_lost: impl Fn(&Edge) -> bool) -> Vec<NodeId> {
-        let edges = self.node(slot).map(|node| node.edges.as_slice());
-        let ends: Vec<u32> = edges
-            .unwrap_or_default()
-            .iter()
-            .filter(|edge| is_lost(edge))
-            .map(|edge| edge.to)
-            .collect();
-        let mut lost = Vec::with_capacity(ends.len());
-        for end in ends {
-            let Some(node) = self.node_mut(end) else { continue };
-            lost.push(node.id);
-            let Ok(place) = node.edges.binary_search_by_key(&slot, |edge| edge.to) else {
-                continue;
-            };
-            let cost = node.edges.remove(place).cost;
-            let entry = ListedNeighbour { node: *origin, cost };
-            let place = node.one_sided.partition_point(|other| *other < entry);
-            node.one_sided.insert(place, entry);
-            self.edges -= 1;
-        }
-        lost.sort_unstable();
-        lost
-    }
-
-    /// Files `slot` under its new expiry and operator.
-    fn file(&mut self, slot: u32, before: &NodeFacts, facts: &NodeFacts) {
-        self.by_expiry.remove(&(before.expires, slot));
-        self.by_expiry.insert((facts.expires, slot));
-        if let Some(operator) = before.operator {
-            self.by_operator.remove(&(operator, slot));
-        }
-        if let Some(operator) = facts.operator {
-            self.by_operator.insert((operator, slot));
-        }
-    }
-
     fn node(&self, slot: u32) -> Option<&Node> {
         self.nodes.get(slot as usize)?.as_ref()
     }
@@ -444,12 +238,5 @@ impl NetworkGraph {
     /// The operator's key, or the node's own.
     fn entity_key(&self, slot: u32) -> Option<NodeId> {
         self.node(slot).map(|node| node.facts.operator.unwrap_or(node.id))
-    }
-}
-
-/// Gives back the room of a list that has emptied.
-fn shrink<T>(list: &mut Vec<T>) {
-    if list.capacity() > 2 * list.len() {
-        list.shrink_to_fit();
     }
 }

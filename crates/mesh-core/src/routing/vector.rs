@@ -214,7 +214,7 @@ impl DistanceVector {
         std::mem::take(&mut self.news)
     }
 
-    /// Destinations whose route or feasible distance changed since this was last asked.
+    /// Destinations of which something was heard, or whose route changed, since this was last asked.
     pub fn take_changed(&mut self) -> Vec<NodeId> {
         let changed = std::mem::take(&mut self.changed);
         let mut ids = Vec::with_capacity(changed.len());
@@ -342,11 +342,11 @@ impl DistanceVector {
         let routes = &mut destination.planes[plane.index()];
         let before = routes.selected;
         let after = routes.select(plane, costs, self.feasibility);
+        if !destination.changed {
+            destination.changed = true;
+            self.changed.push(index);
+        }
         if before != after {
-            if !destination.changed {
-                destination.changed = true;
-                self.changed.push(index);
-            }
             self.tell_selection(index, plane, before, after, now);
         }
         self.consider_asking(index, plane, now);

@@ -100,3 +100,46 @@ impl DepthFirst<'_> {
         *above = lowest.min(*above);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::certificate::Price;
+    use crate::routing::graph::{ListedNeighbour, NodeFacts};
+    use crate::time::UnixMillis;
+
+    fn id(number: u32) -> NodeId {
+        let mut id = [0; 32];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        NodeId(id)
+    }
+
+    /// Nodes in a row.
+    fn chain(length: u32) -> NetworkGraph {
+        let facts = NodeFacts {
+            price: Price {
+                msat_per_unit: 1,
+                payable: true,
+            },
+            operator: None,
+            expires: UnixMillis(1),
+        };
+        let mut graph = NetworkGraph::new(1);
+        for number in 1..=length {
+            let beside = [number - 1, number + 1];
+            let listed = beside.map(|number| ListedNeighbour {
+                node: id(number),
+                cost: 1,
+            });
+            graph.announce(id(number), facts, &listed).unwrap();
+        }
+        graph
+    }
+
+    #[test]
+    fn chain_of_all_nodes_does_not_exhaust_the_stack() {
+        let cuts = chain(50_000).cut_vertices();
+        assert_eq!(cuts.len(), 49_998);
+        assert!(!cuts.contains(&id(1)) && !cuts.contains(&id(50_000)));
+    }
+}

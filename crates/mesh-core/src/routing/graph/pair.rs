@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::search::{Search, UNREACHABLE};
+use super::bounds::UNREACHABLE;
+use super::search::Search;
 
 const UNSETTLED: u32 = u32::MAX;
 

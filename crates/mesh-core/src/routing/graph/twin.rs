@@ -305,12 +305,15 @@ proptest! {
             }
             check_graph(&twin, &graph)?;
         }
-        // What history left behind (reused slots, moved listings) changes no path's price.
-        let question = Question {
-            from: id(0), to: id(1), max_hops: 10, most: 1, avoid: BTreeSet::new(), weight: 7, surcharges: BTreeMap::new(),
-        };
-        let rank = |paths: Vec<CandidatePath>| paths.first().map(|path| twin.rank(&question, &path.path));
-        prop_assert_eq!(rank(question.ask(&graph)), rank(question.ask(&announced(&twin))));
+        // What history left behind (reused slots, moved listings, costs that changed) changes no path's price.
+        let fresh = announced(&twin);
+        for (from, to) in (0..7).flat_map(|from| (0..7).map(move |to| (id(from), id(to)))) {
+            let question = Question {
+                from, to, max_hops: 10, most: 1, avoid: BTreeSet::new(), weight: 40, surcharges: BTreeMap::new(),
+            };
+            let rank = |paths: Vec<CandidatePath>| paths.first().map(|path| twin.rank(&question, &path.path));
+            prop_assert_eq!(rank(question.ask(&graph)), rank(question.ask(&fresh)));
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What others want to know of the routes.
 
 use crate::announcement::Head;
+use crate::event::LinkId;
 use crate::identity::NodeId;
 use crate::limits::MAX_ALTERNATIVES;
 use crate::routing::plane::{PlaneRoutes, Selected};
+use crate::routing::snapshot::Successor;
 use crate::routing::update::{INFINITE, Plane};
 
 use super::DistanceVector;
@@ -35,6 +37,73 @@ impl DistanceVector {
             .take(MAX_ALTERNATIVES)
             .filter_map(|route| self.named(route))
             .collect()
+    }
+
+    /// Up to four feasible next hops as readers see them, best first; none where there is no way.
+    pub fn shown(&self, destination: &NodeId) -> Vec<Successor> {
+        let Some(index) = self.by_id.get(destination) else {
+            return Vec::new();
+        };
+        let Some(destination) = self.destination(*index) else {
+            return Vec::new();
+        };
+        let routes = Plane::ALL.map(|plane| {
+            let routes = &destination.planes[plane.index()];
+            routes.alternatives(plane, &self.costs[plane.index()])
+        });
+        let [cheapest, shortest] = &routes;
+        let mut shown: Vec<Successor> = Vec::with_capacity(MAX_ALTERNATIVES);
+        let by_rank = (0..cheapest.len().max(shortest.len()))
+            .flat_map(|rank| [cheapest.get(rank), shortest.get(rank)].into_iter().flatten());
+        for route in by_rank {
+            if shown.len() == MAX_ALTERNATIVES {
+                break;
+            }
+            if shown.iter().any(|known| known.neighbour == route.neighbour) {
+                continue;
+            }
+            let metric = |routes: &[Selected]| {
+                let mut over = routes.iter();
+                let found = over.find(|other| other.neighbour == route.neighbour);
+                found.map(|found| found.distance.metric)
+            };
+            shown.push(Successor {
+                neighbour: route.neighbour,
+                cost: metric(cheapest).unwrap_or(INFINITE),
+                // Further than a packet's route may be long, when only the cost plane has it.
+                hops: metric(shortest)
+                    .and_then(|hops| u8::try_from(hops).ok())
+                    .unwrap_or(u8::MAX),
+            });
+        }
+        shown
+    }
+
+    /// The number that a live neighbour has in what readers see.
+    pub fn number_of(&self, neighbour: &NodeId) -> Option<u32> {
+        self.by_neighbour.get(neighbour).copied()
+    }
+
+    /// The same of the neighbour on a link.
+    pub fn number_on(&self, link: LinkId) -> Option<u32> {
+        self.by_link.get(&link).copied()
+    }
+
+    /// Whether something was heard of a destination since [`DistanceVector::take_changed`].
+    pub fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Something that is shown of a destination changed elsewhere.
+    pub fn show_again(&mut self, destination: &NodeId) {
+        let Some(index) = self.by_id.get(destination).copied() else {
+            return;
+        };
+        if let Some(destination) = self.destination_mut(index)
+            && !std::mem::replace(&mut destination.changed, true)
+        {
+            self.changed.push(index);
+        }
     }
 
     /// Up to four neighbours over which a destination can be reached: the cheapest way's first, then the shortest way's,
