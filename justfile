@@ -25,6 +25,14 @@ docs:
 bench *args:
     cargo bench --locked {{args}}
 
+# Whole networks in virtual time: `just sim scenarios/ci/*.toml`.
+sim *args:
+    cargo run --locked --release -p mesh-sim --example scenario -- {{args}}
+
+# Every real and made-up network under three seeds; its table is what docs/ROUTING.md shows. Takes an hour.
+sim-matrix:
+    cargo run --locked --release -p mesh-sim --example scenario -- --markdown scenarios/matrix/*.toml scenarios/barabasi-albert-10000.toml
+
 # Licences, banned crates and sources of the dependencies. Needs cargo-deny.
 deny:
     cargo deny --locked check bans licenses sources

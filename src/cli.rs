@@ -1,11 +1,12 @@
-//! The command line: `blvm-mesh run` is the daemon, `demo` stands alone, and every other command talks to a running
-//! daemon over its admin socket.
+//! The command line: `blvm-mesh run` is the daemon, `demo` and `sim` stand alone, and every other command talks to a
+//! running daemon over its admin socket.
 //!
 //! What was asked for goes to the standard output, everything else (logs, progress, errors) to the standard error.
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration.
 
 mod run;
 mod show;
+mod sim;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -141,6 +142,15 @@ enum Command {
     },
     /// Play five nodes, real payments and ten crimes on this machine
     Demo,
+    /// Play whole networks in virtual time, as scenario files say, and judge their routes
+    Sim {
+        /// The scenarios (TOML)
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Play each under this seed only
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+    },
 }
 
 #[derive(Args)]
@@ -321,6 +331,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
             };
             ask(&global, Request::Send(params), |reply| show::sent(reply, ids)).await
         }
+        Command::Sim { files, seed } => sim::run(&files, seed, global.json),
         Command::Listen { protocol } => listen(&global, protocol, ids).await,
     }
 }

@@ -12,6 +12,8 @@
 //! followed from one input written down together before anything behind the first of them is seen elsewhere, and a
 //! timeout when it asked for one. A killed node keeps what it wrote down and nothing else.
 //!
+//! Routing is proved in networks of thousands of nodes, which have a world of their own: [`network`].
+//!
 //! After any scenario [`Simulation::audit`] goes over the books of everybody: no msat may be lost, made up or counted
 //! twice, whatever happened on the links.
 //!
@@ -36,6 +38,7 @@ mod driver;
 mod faults;
 mod hands;
 mod lightning;
+pub mod network;
 mod node;
 mod random;
 mod simulation;

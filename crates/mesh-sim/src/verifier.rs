@@ -1,14 +1,27 @@
 //! Signatures checked once per simulation instead of once per node.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Mutex;
 
+use foldhash::fast::FixedState;
 use mesh_core::identity::{Ed25519Verifier, NodeId, Signature, SignatureContext, SignatureVerifier};
 
+/// Most checks remembered. When they are that many, all are forgotten and made again as they are asked for: what a check
+/// comes to never depends on the memory, so forgetting changes nothing but how long the simulation takes.
+const MAX_REMEMBERED: usize = 1 << 20;
+
 /// Remembers by digest what each check came to: whether a signature holds depends on nothing else.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoisingVerifier {
-    known: Mutex<BTreeMap<[u8; 32], bool>>,
+    known: Mutex<HashMap<[u8; 32], bool, FixedState>>,
+}
+
+impl Default for MemoisingVerifier {
+    fn default() -> Self {
+        Self {
+            known: Mutex::new(HashMap::with_hasher(FixedState::with_seed(0))),
+        }
+    }
 }
 
 impl SignatureVerifier for MemoisingVerifier {
@@ -28,6 +41,9 @@ impl SignatureVerifier for MemoisingVerifier {
         let digest = *hasher.finalize().as_bytes();
         // Poisoned means that a check panicked, which the simulation that shares it has reported already.
         let mut known = self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if known.len() >= MAX_REMEMBERED {
+            known.clear();
+        }
         *known
             .entry(digest)
             .or_insert_with(|| Ed25519Verifier.verify(signer, context, message, signature))
