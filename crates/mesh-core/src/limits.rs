@@ -262,6 +262,21 @@ pub const MAX_REQUEST_HOPS: u8 = 64;
 /// Nodes on one page of the network's state.
 pub const MAX_NETWORK_PAGE: usize = 256;
 
+/// A link that lived for this long is no flapping one.
+pub const STABLE_LINK: Duration = Duration::from_secs(30);
+
+/// Short lives in a row that a link is forgiven: a neighbour that restarts twice is used again at once.
+pub const FORGIVEN_FLAPS: u32 = 2;
+
+/// First pause before a flapping link is used for routes again; doubles with every further short life…
+pub const FLAP_PAUSE: Duration = Duration::from_secs(1);
+
+/// …up to this.
+pub const FLAP_PAUSE_MOST: Duration = Duration::from_secs(60);
+
+/// Flapping neighbours remembered.
+pub const MAX_FLAPPING_NEIGHBOURS: usize = 4096;
+
 /// Destinations that routing keeps, with or without a route.
 pub const MAX_DESTINATIONS: usize = 262_144;
 

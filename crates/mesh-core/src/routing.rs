@@ -3,6 +3,7 @@
 pub mod blame;
 mod cache;
 mod exchange;
+mod flaps;
 pub mod graph;
 pub mod link_cost;
 mod plane;

@@ -54,6 +54,9 @@ struct UnderWay {
 pub(super) struct Exchange {
     pub(super) id: NodeId,
     pub(super) link: LinkId,
+    pub(super) up_at: Instant,
+    /// From when on it carries routes: a link that flaps rests first.
+    pub(super) used_from: Instant,
     pub(super) cost: LinkCost,
     /// The number of the neighbour's last update taken in.
     pub(super) received: u64,
@@ -73,11 +76,13 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// A link that just came up: everything is to be told, at once.
-    pub(super) fn new(id: NodeId, link: LinkId, now: Instant) -> Self {
+    /// A link that just came up: everything is to be told as soon as it is used.
+    pub(super) fn new(id: NodeId, link: LinkId, now: Instant, used_from: Instant) -> Self {
         Self {
             id,
             link,
+            up_at: now,
+            used_from,
             cost: LinkCost::default(),
             received: 0,
             armed: None,
@@ -87,7 +92,7 @@ impl Exchange {
             under_way: None,
             numbered: 0,
             probe: true,
-            flush_at: Some(now),
+            flush_at: Some(used_from),
             lazies_at: None,
             least_round_trip: Duration::ZERO,
             timeouts: 0,
@@ -114,6 +119,7 @@ impl Exchange {
             *flags |= QUEUED;
             self.queue.push_back(index);
         }
+        let at = at.max(self.used_from);
         self.flush_at = Some(self.flush_at.map_or(at, |before| before.min(at)));
     }
 
@@ -325,7 +331,7 @@ mod tests {
     const NOW: Instant = Instant(1_000_000);
 
     fn exchange() -> Exchange {
-        Exchange::new(NodeId([1; 32]), LinkId(1), NOW)
+        Exchange::new(NodeId([1; 32]), LinkId(1), NOW, NOW)
     }
 
     fn told_of(exchange: &mut Exchange, finite: bool) -> Sent {

@@ -39,6 +39,7 @@ use crate::identity::NodeId;
 use crate::limits::{DESTINATION_MEMORY, LAZY_UPDATE_DELAY, UPDATE_DELAY, UPDATE_JITTER};
 use crate::message::ControlMessage;
 use crate::routing::exchange::{Exchange, Index};
+use crate::routing::flaps::Flaps;
 use crate::routing::plane::{Need, PlaneRoutes, Selected, Slot};
 use crate::routing::requests::Wanted;
 use crate::routing::update::{INFINITE, Plane};
@@ -65,6 +66,7 @@ struct Destination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Exchange(Slot),
+    Admit(Slot),
     Request(Index, Plane),
     Expires(Index),
     Forget(Index),
@@ -149,6 +151,7 @@ pub struct DistanceVector {
     exchanges: Vec<Option<Exchange>>,
     by_neighbour: BTreeMap<NodeId, Slot>,
     by_link: HashMap<LinkId, Slot, FixedState>,
+    flaps: Flaps,
     /// Costs of the links by plane and slot; [`INFINITE`] where there is none.
     costs: [Vec<u32>; 2],
 
@@ -182,6 +185,7 @@ impl DistanceVector {
             exchanges: Vec::new(),
             by_neighbour: BTreeMap::new(),
             by_link: HashMap::with_hasher(FixedState::with_seed(seed)),
+            flaps: Flaps::default(),
             costs: [Vec::new(), Vec::new()],
             own: None,
             own_seqnos: [0; 2],
@@ -238,6 +242,7 @@ impl DistanceVector {
             self.timers.pop_first();
             match due {
                 Due::Exchange(slot) => self.exchange_due(slot, now),
+                Due::Admit(slot) => self.admit_if_due(slot, now),
                 Due::Request(index, plane) => self.ask_if_due(index, plane, now),
                 Due::Expires(index) => self.expire(index, now),
                 Due::Forget(index) => self.forget(index, now),
@@ -261,8 +266,9 @@ impl DistanceVector {
             self.exchanges.len() - 1
         });
         let slot = place as Slot;
-        self.exchanges[place] = Some(Exchange::new(neighbour, link, now));
-        self.costs[Plane::Hops.index()][place] = 1;
+        let used_from = now + self.flaps.pause(&neighbour);
+        self.exchanges[place] = Some(Exchange::new(neighbour, link, now, used_from));
+        self.timers.insert((used_from, Due::Admit(slot)));
         self.by_neighbour.insert(neighbour, slot);
         self.by_link.insert(link, slot);
         for index in 0..self.destinations.len() {
@@ -270,11 +276,24 @@ impl DistanceVector {
                 && let Some(exchange) = &mut self.exchanges[place]
             {
                 for plane in Plane::ALL {
-                    exchange.mark(index as Index, Some(plane), now);
+                    exchange.mark(index as Index, Some(plane), used_from);
                 }
             }
         }
+        self.admit_if_due(slot, now);
         self.arm(slot);
+    }
+
+    /// A link may be used from now on: what was heard over it meanwhile counts.
+    fn admit_if_due(&mut self, slot: Slot, now: Instant) {
+        let due = self
+            .exchange_mut(slot)
+            .is_some_and(|exchange| exchange.used_from <= now);
+        let cost = &mut self.costs[Plane::Hops.index()][slot as usize];
+        if due && *cost == INFINITE {
+            *cost = 1;
+            self.reselect_over(slot, Plane::Hops, now);
+        }
     }
 
     /// A link is gone.
@@ -292,6 +311,7 @@ impl DistanceVector {
         };
         self.by_neighbour.remove(&exchange.id);
         self.by_link.remove(&exchange.link);
+        self.flaps.went_down(&exchange.id, now - exchange.up_at);
         for plane in Plane::ALL {
             self.costs[plane.index()][place] = INFINITE;
         }
@@ -320,13 +340,18 @@ impl DistanceVector {
             return;
         };
         self.costs[Plane::Cost.index()][place] = cost;
+        self.reselect_over(slot, Plane::Cost, now);
+    }
+
+    /// Looks anew at every way over a link.
+    fn reselect_over(&mut self, slot: Slot, plane: Plane, now: Instant) {
         for index in 0..self.destinations.len() {
             let concerned = self.destinations[index].as_ref().is_some_and(|destination| {
-                let adverts = &destination.planes[Plane::Cost.index()].adverts;
+                let adverts = &destination.planes[plane.index()].adverts;
                 adverts.iter().any(|advert| advert.neighbour == slot)
             });
             if concerned {
-                self.reselect(index as Index, Plane::Cost, now);
+                self.reselect(index as Index, plane, now);
             }
         }
     }

@@ -111,6 +111,28 @@ fn lost_updates_and_requests_are_made_good() {
     net.assert_optimal();
 }
 
+#[test]
+fn link_that_flaps_is_less_and_less_news_and_is_used_again_when_it_lasts() {
+    let mut net = Net::new(9, 8, &ring(8));
+    net.run_until_quiet();
+    let flap_for_ten_seconds = |net: &mut Net| {
+        let before = net.routes_sent();
+        for _ in 0..10 {
+            net.cut(0, 1);
+            net.run_for_ms(500);
+            net.heal(0, 1);
+            net.run_for_ms(500);
+        }
+        net.routes_sent() - before
+    };
+    let first = flap_for_ten_seconds(&mut net);
+    (0..4).for_each(|_| drop(flap_for_ten_seconds(&mut net)));
+    let last = flap_for_ten_seconds(&mut net);
+    assert!(last * 4 < first, "{last} after {first}");
+    net.run_until_quiet();
+    net.assert_optimal();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
     #[test]

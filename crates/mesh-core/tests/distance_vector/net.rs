@@ -408,6 +408,14 @@ impl Net {
         assert_eq!(self.loops, 0);
     }
 
+    /// Routes told by all nodes that are up, in both planes.
+    pub(crate) fn routes_sent(&self) -> u64 {
+        let vectors = self.nodes.iter().filter_map(|node| node.vector.as_ref());
+        vectors
+            .map(|vector| vector.counters.routes_sent.iter().sum::<u64>())
+            .sum()
+    }
+
     pub(crate) fn reachable(&self, plane: Plane) -> usize {
         let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.identity.node_id()).collect();
         let vectors = self.nodes.iter().filter_map(|node| node.vector.as_ref());
