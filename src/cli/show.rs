@@ -51,13 +51,8 @@ pub(super) fn status(reply: &StatusReply) -> String {
         ("wallet", reply.wallet.clone()),
         ("running", span(Duration::from_secs(reply.uptime_seconds))),
         ("peers", reply.peers.to_string()),
-        (
-            "nodes announced",
-            format!(
-                "{}, {} of the others reachable",
-                reply.announced_nodes, reply.reachable_nodes
-            ),
-        ),
+        ("nodes announced", reply.announced_nodes.to_string()),
+        ("nodes reachable", reply.reachable_nodes.to_string()),
         ("routes", reply.routes.to_string()),
         (
             "sessions",
