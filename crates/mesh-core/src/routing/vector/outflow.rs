@@ -175,10 +175,12 @@ impl Draft {
             return false;
         }
         let planes = Plane::ALL.map(|plane| {
+            // What has time keeps waiting for it though the other plane or the announcement is told now.
+            if !exchange.is_dirty(index, plane) {
+                return None;
+            }
             let told = exchange.was_told(index, plane);
-            let distance = exchange
-                .is_dirty(index, plane)
-                .then(|| distance_for(destination, plane, slot, own_seqnos))
+            let distance = Some(distance_for(destination, plane, slot, own_seqnos))
                 .filter(|distance| distance.metric != INFINITE || told);
             match distance {
                 Some(distance) => exchange.tell(index, plane, distance.metric != INFINITE),
