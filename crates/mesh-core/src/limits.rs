@@ -238,6 +238,13 @@ pub const SEQNO_INTERVAL: Duration = Duration::from_secs(2);
 /// …after this many at once.
 pub const SEQNO_BURST: u32 = 8;
 
+/// Shortest time between two announcements of one origin that a node hands on, sustained: more than an honest one makes
+/// ([`SEQNO_INTERVAL`], [`ANNOUNCEMENT_INTERVAL`]), so that only whoever signs them all the time waits…
+pub const HANDED_ON_INTERVAL: Duration = Duration::from_secs(1);
+
+/// …after this many at once.
+pub const HANDED_ON_BURST: u32 = 16;
+
 /// Neighbours that an announcement lists: a body stays below ten kilobytes, so that it fits an update with others.
 pub const MAX_LISTED_NEIGHBOURS: usize = 256;
 

@@ -208,7 +208,8 @@ impl Core {
                 News::SeqnoWanted { plane } => fresh.push(plane),
             }
         }
-        if !fresh.is_empty() {
+        // A node that announces nothing is no destination; one that did not announce itself yet is about to.
+        if !fresh.is_empty() && self.announcer.made_at.is_some() {
             self.announce(now, &fresh);
         }
         for (link, message) in self.routes.vector.take_messages() {
@@ -251,10 +252,10 @@ impl Core {
             return self.count(DropReason::Malformed);
         };
         self.chart_self(now);
-        self.announcer.seqno += 1;
+        self.announcer.seqno = self.announcer.seqno.saturating_add(1);
         let seqno = self.announcer.seqno;
         if seqno > self.announcer.leased {
-            self.announcer.leased = seqno + SEQNO_LEASE;
+            self.announcer.leased = seqno.saturating_add(SEQNO_LEASE);
             self.persist(Record::OwnSeqno(self.announcer.leased));
         }
         let expires = now.unix + ANNOUNCEMENT_LIFETIME;

@@ -1,13 +1,18 @@
 //! What comes in: updates, acknowledgements, requests for seqnos. Signatures were checked before.
 
-use crate::announcement::{Announcement, Body};
+use bytes::Bytes;
+
+use crate::announcement::{Announcement, Body, Head};
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
-use crate::limits::CLOCK_SKEW;
-use crate::limits::{MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, UPDATE_DELAY};
+use crate::limits::{
+    CLOCK_SKEW, HANDED_ON_BURST, HANDED_ON_INTERVAL, MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR,
+    UPDATE_DELAY,
+};
 use crate::message::ControlMessage;
 use crate::routing::exchange::Index;
+use crate::routing::pace::{Pace, PaceLimit};
 use crate::routing::plane::Slot;
 use crate::routing::requests::Handed;
 use crate::routing::update::{Distance, INFINITE, Plane, RouteUpdate, RoutingUpdate, SeqnoRequest};
@@ -17,6 +22,12 @@ use super::{Destination, DistanceVector, Due, News};
 
 /// The least cost of a way that leads over at least one link.
 const LEAST_METRIC: [u32; 2] = [crate::routing::link_cost::HOP_COST + 1, 1];
+
+/// How often one origin's announcements are handed on.
+const ANNOUNCEMENT_PACE: PaceLimit = PaceLimit {
+    interval: HANDED_ON_INTERVAL,
+    burst: HANDED_ON_BURST,
+};
 
 impl DistanceVector {
     /// A neighbour's update. What is refused of it is returned; the rest is taken in, and all of it acknowledged.
@@ -73,12 +84,12 @@ impl DistanceVector {
         now: Now,
     ) -> Result<(), DropReason> {
         let head = announcement.head;
-        head.check_expiry(now.unix)?;
         if head.origin == self.me {
             return self.on_own_announcement(slot, &announcement, now);
         }
+        head.check_expiry(now.unix)?;
         let index = match self.by_id.get(&head.origin).copied() {
-            Some(index) if self.is_news(slot, index, &announcement)? => index,
+            Some(index) if self.is_news(slot, index, &announcement, now.instant)? => index,
             Some(_) => return Ok(()),
             None => self.introduce(slot, &announcement, now)?,
         };
@@ -87,10 +98,17 @@ impl DistanceVector {
     }
 
     /// Whether an announcement is newer than the one known; an equal one shows that the neighbour has it.
-    fn is_news(&mut self, slot: Slot, index: Index, announcement: &Announcement) -> Result<bool, DropReason> {
+    fn is_news(
+        &mut self,
+        slot: Slot,
+        index: Index,
+        announcement: &Announcement,
+        now: Instant,
+    ) -> Result<bool, DropReason> {
         let destination = self.destination(index).ok_or(DropReason::Unannounced)?;
         let (known, alive) = (destination.head, destination.alive);
-        let misses_body = destination.body.is_none() && announcement.body.is_some();
+        let has_body = destination.body.is_some();
+        let misses_body = !has_body && announcement.body.is_some();
         let head = announcement.head;
         if head.seqno < known.seqno {
             return Err(DropReason::StaleAnnouncement);
@@ -103,6 +121,13 @@ impl DistanceVector {
         }
         if let Some(exchange) = self.exchange_mut(slot) {
             exchange.set_has(index, true, announcement.body.is_some().then_some(true));
+            // Who hands on a head without the body, and was not sent it from here, lacks it: somebody on the way took it
+            // off, and without this whoever is quickest could hide what others say of themselves.
+            if has_body && alive && !exchange.has(index).1 {
+                exchange.set_has(index, false, None);
+                exchange.mark(index, None, now + UPDATE_DELAY);
+                self.arm(slot);
+            }
         }
         // Both sides of a link tell each other what both know; only a body that was missed makes it news.
         if alive {
@@ -131,10 +156,12 @@ impl DistanceVector {
             head,
             body: None,
             alive: false,
-            holds_until: now.instant,
             planes: Default::default(),
             changed: false,
             introduced_by: neighbour,
+            ends_at: now.instant,
+            spread: Pace::default(),
+            spreading: false,
         }))
     }
 
@@ -157,48 +184,84 @@ impl DistanceVector {
     /// Takes an announcement up and sees to it that everybody else gets it.
     fn take_up(&mut self, slot: Slot, index: Index, announcement: Announcement, now: Now) {
         let Announcement { head, body } = announcement;
-        let holds_until = now.instant + (head.expires - now.unix);
         let Some(destination) = self.destination_mut(index) else {
             return;
         };
         let same_body = destination.head.body_digest == head.body_digest && destination.body.is_some();
+        let came_with_body = body.is_some();
         destination.head = head;
         destination.alive = true;
-        destination.holds_until = holds_until;
-        let has_body = body.is_some();
-        match body {
-            Some(bytes) => {
-                // The check before the core has read it once already.
-                if let Ok(body) = Body::decode(&bytes, &head.origin) {
-                    destination.body = Some(bytes);
-                    self.news.push(News::Announced {
-                        origin: head.origin,
-                        body,
-                        expires: head.expires,
-                    });
-                }
-            }
-            None if !same_body => destination.body = None,
-            None => {}
+        if came_with_body || !same_body {
+            destination.body = body;
         }
-        self.news.push(News::Seen {
-            origin: head.origin,
-            seqno: head.seqno,
-            expires: head.expires,
-        });
-        self.timers.insert((holds_until, Due::Expires(index)));
-        let at = now.instant + UPDATE_DELAY;
+        let body = destination.body.clone();
+        self.tell_taken_up(index, head, body);
+        self.end_at(index, now.instant + (head.expires - now.unix));
         for other in self.slots() {
             let Some(exchange) = self.exchange_mut(other) else {
                 continue;
             };
-            if other == slot {
-                exchange.set_has(index, true, has_body.then_some(true));
-            } else {
-                exchange.set_has(index, false, (!same_body).then_some(false));
-                exchange.mark(index, None, at);
-                self.arm(other);
+            let fresh_body = (!same_body).then_some(false);
+            match other == slot {
+                true => exchange.set_has(index, true, came_with_body.then_some(true).or(fresh_body)),
+                false => exchange.set_has(index, false, fresh_body),
             }
+        }
+        self.hand_on(index, now.instant);
+    }
+
+    /// The body counts anew though it is the one known: what it says holds for longer now.
+    fn tell_taken_up(&mut self, index: Index, head: Head, body: Option<Bytes>) {
+        let Head {
+            origin,
+            seqno,
+            expires,
+            ..
+        } = head;
+        // The check before the core has read it once already.
+        if let Some(body) = body.and_then(|bytes| Body::decode(&bytes, &origin).ok()) {
+            self.news.push(News::Announced {
+                origin,
+                body,
+                expires,
+            });
+        }
+        self.news.push(News::Seen {
+            origin,
+            seqno,
+            expires,
+        });
+        self.note_changed(index);
+    }
+
+    /// Everybody who lacks the newest announcement is sent it: soon, or, if the origin makes them all the time, when it
+    /// is its turn. Others would else pay for whoever signs a hundred a second, and everybody would pay, not only its
+    /// neighbours.
+    fn hand_on(&mut self, index: Index, now: Instant) {
+        let Some(destination) = self.destination_mut(index) else {
+            return;
+        };
+        let allowed_at = destination.spread.allowed_at(ANNOUNCEMENT_PACE);
+        if allowed_at > now {
+            if !std::mem::replace(&mut destination.spreading, true) {
+                self.timers.insert((allowed_at, Due::Spread(index)));
+            }
+            return;
+        }
+        destination.spread.take(now, ANNOUNCEMENT_PACE);
+        for slot in self.slots() {
+            if let Some(exchange) = self.exchange_mut(slot).filter(|exchange| !exchange.has(index).0) {
+                exchange.mark(index, None, now + UPDATE_DELAY);
+                self.arm(slot);
+            }
+        }
+    }
+
+    /// It is an announcement's turn.
+    pub(super) fn spread(&mut self, index: Index, now: Instant) {
+        if let Some(destination) = self.destination_mut(index) {
+            destination.spreading = false;
+            self.hand_on(index, now);
         }
     }
 
@@ -308,18 +371,21 @@ impl DistanceVector {
         let Some(destination) = self.destinations.get_mut(index as usize).and_then(Option::as_mut) else {
             return Err(DropReason::Unannounced);
         };
+        // Nobody honest asks for more than the next one. Remembered as it is, a number without end would keep what others
+        // wait for from ever being told them at once.
+        let seqno = request.seqno.min(destination.head.seqno.saturating_add(1));
         let routes = &mut destination.planes[plane.index()];
         let serves = routes
             .selected
-            .is_some_and(|route| route.distance.seqno >= request.seqno && route.neighbour != slot);
+            .is_some_and(|route| route.distance.seqno >= seqno && route.neighbour != slot);
         if serves {
             self.mark(slot, index, plane, now);
             return Ok(());
         }
         let hand_on = match &mut routes.handed {
-            Some(handed) => handed.again(request.seqno, now, slot),
+            Some(handed) => handed.again(seqno, now, slot),
             empty @ None => {
-                *empty = Some(Box::new(Handed::new(request.seqno, now, slot)));
+                *empty = Some(Box::new(Handed::new(seqno, now, slot)));
                 true
             }
         };
@@ -331,6 +397,7 @@ impl DistanceVector {
         self.send_request(
             next,
             SeqnoRequest {
+                seqno,
                 hops: request.hops - 1,
                 ..request
             },

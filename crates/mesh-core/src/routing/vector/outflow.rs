@@ -109,7 +109,10 @@ impl DistanceVector {
         if wait {
             return;
         }
-        let seqno = feasible.seqno + 1;
+        // An origin at the end of the numbers has made itself unreachable; asking for number 0 is malformed.
+        let Some(seqno) = feasible.seqno.checked_add(1) else {
+            return;
+        };
         for slot in ask.into_iter().take(MAX_ASKED_NEIGHBOURS) {
             self.counters.requests_sent[plane.index()] += 1;
             self.send_request(
@@ -165,7 +168,8 @@ impl Draft {
         own_seqnos: Option<[u64; 2]>,
     ) -> bool {
         let (has_head, has_body) = exchange.has(index);
-        let with_head = destination.alive && !has_head;
+        // A node that lost its numbers learns its last one even from an announcement that no longer holds.
+        let with_head = (destination.alive || destination.id == exchange.id) && !has_head;
         let body = destination.body.as_ref().filter(|_| with_head && !has_body);
         let head_bytes = if with_head { HEAD_BYTES } else { 0 };
         let bytes = ROUTE_BYTES + head_bytes + body.map_or(0, bytes::Bytes::len);
@@ -175,8 +179,9 @@ impl Draft {
             return false;
         }
         let planes = Plane::ALL.map(|plane| {
-            // What has time keeps waiting for it though the other plane or the announcement is told now.
-            if !exchange.is_dirty(index, plane) {
+            // Routes go with every announcement: who refused them without one (a full table, a clock that was wrong)
+            // would else not hear of them again. What has time waits for it though the other plane is told now.
+            if !with_head && !exchange.is_dirty(index, plane) {
                 return None;
             }
             let told = exchange.was_told(index, plane);
