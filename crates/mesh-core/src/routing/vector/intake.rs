@@ -119,8 +119,8 @@ impl DistanceVector {
         if head != known {
             return Err(DropReason::ConflictingAnnouncement);
         }
+        self.neighbour_has(slot, index, announcement.body.is_some(), now);
         if let Some(exchange) = self.exchange_mut(slot) {
-            exchange.set_has(index, true, announcement.body.is_some().then_some(true));
             // Who hands on a head without the body, and was not sent it from here, lacks it: somebody on the way took it
             // off, and without this whoever is quickest could hide what others say of themselves.
             if has_body && alive && !exchange.has(index).1 {
@@ -201,13 +201,25 @@ impl DistanceVector {
             let Some(exchange) = self.exchange_mut(other) else {
                 continue;
             };
-            let fresh_body = (!same_body).then_some(false);
-            match other == slot {
-                true => exchange.set_has(index, true, came_with_body.then_some(true).or(fresh_body)),
-                false => exchange.set_has(index, false, fresh_body),
+            exchange.set_has(index, false, (!same_body).then_some(false));
+        }
+        self.neighbour_has(slot, index, came_with_body, now.instant);
+        self.hand_on(index, now.instant);
+    }
+
+    /// A neighbour showed that it has the newest announcement of a destination. Unless it was sent it from here, and the
+    /// routes with it, it is told them in time: it may have refused them when it had none.
+    fn neighbour_has(&mut self, slot: Slot, index: Index, with_body: bool, now: Instant) {
+        let Some(exchange) = self.exchange_mut(slot) else {
+            return;
+        };
+        let (knew_that, _) = exchange.has(index);
+        exchange.set_has(index, true, with_body.then_some(true));
+        if !knew_that {
+            for plane in Plane::ALL {
+                self.mark_lazily(slot, index, plane, now);
             }
         }
-        self.hand_on(index, now.instant);
     }
 
     /// The body counts anew though it is the one known: what it says holds for longer now.
@@ -276,8 +288,8 @@ impl DistanceVector {
         let own = self.own.and_then(|index| self.destination(index));
         let own = own.map(|destination| destination.head);
         if own == Some(head) {
-            if let (Some(index), Some(exchange)) = (self.own, self.exchange_mut(slot)) {
-                exchange.set_has(index, true, announcement.body.is_some().then_some(true));
+            if let Some(index) = self.own {
+                self.neighbour_has(slot, index, announcement.body.is_some(), now.instant);
             }
             return Ok(());
         }
