@@ -26,6 +26,15 @@ impl Pace {
         Instant(self.next.0.saturating_sub((Instant(0) + ahead).0))
     }
 
+    /// Whether it may happen now; if so, it does.
+    pub(super) fn try_take(&mut self, now: Instant, limit: PaceLimit) -> bool {
+        let allowed = self.allowed_at(limit) <= now;
+        if allowed {
+            self.take(now, limit);
+        }
+        allowed
+    }
+
     /// It happens.
     pub(super) fn take(&mut self, now: Instant, limit: PaceLimit) {
         self.next = self.next.max(now) + limit.interval;

@@ -7,8 +7,8 @@ use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
 use crate::limits::{
-    CLOCK_SKEW, HANDED_ON_BURST, HANDED_ON_INTERVAL, MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR,
-    UPDATE_DELAY,
+    CLOCK_SKEW, HANDED_ON_BURST, HANDED_ON_INTERVAL, HANDED_ON_REQUEST_BURST, HANDED_ON_REQUEST_PACE,
+    MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, UPDATE_DELAY,
 };
 use crate::message::ControlMessage;
 use crate::routing::exchange::Index;
@@ -27,6 +27,12 @@ const LEAST_METRIC: [u32; 2] = [crate::routing::link_cost::HOP_COST + 1, 1];
 const ANNOUNCEMENT_PACE: PaceLimit = PaceLimit {
     interval: HANDED_ON_INTERVAL,
     burst: HANDED_ON_BURST,
+};
+
+/// How often requests of one neighbour are handed on.
+const HAND_ON_PACE: PaceLimit = PaceLimit {
+    interval: HANDED_ON_REQUEST_PACE,
+    burst: HANDED_ON_REQUEST_BURST,
 };
 
 impl DistanceVector {
@@ -405,15 +411,17 @@ impl DistanceVector {
         let Some(next) = next.filter(|_| hand_on && request.hops > 1) else {
             return Ok(());
         };
-        self.counters.requests_handed_on += 1;
-        self.send_request(
-            next,
-            SeqnoRequest {
-                seqno,
-                hops: request.hops - 1,
-                ..request
-            },
-        );
+        let asker = self.exchange_mut(slot).ok_or(DropReason::Unsolicited)?;
+        if !asker.handed_on.try_take(now, HAND_ON_PACE) {
+            return Err(DropReason::RateLimited);
+        }
+        let request = SeqnoRequest {
+            seqno,
+            hops: request.hops - 1,
+            ..request
+        };
+        let sent = self.send_request(next, request, now);
+        self.counters.requests_handed_on += u64::from(sent);
         Ok(())
     }
 

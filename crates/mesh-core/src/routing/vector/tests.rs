@@ -9,7 +9,10 @@ use crate::announcement::Announcement;
 use crate::certificate::Price;
 use crate::drop_reason::DropReason;
 use crate::identity::Identity;
-use crate::limits::{ANNOUNCEMENT_LIFETIME, DESTINATION_MEMORY, HANDED_ON_BURST};
+use crate::limits::{
+    ANNOUNCEMENT_LIFETIME, CONTROL_BURST, DESTINATION_MEMORY, HANDED_ON_BURST, HANDED_ON_REQUEST_BURST,
+    REQUEST_BURST,
+};
 use crate::routing::update::{Distance, RouteUpdate, RoutingUpdate, SeqnoRequest};
 use crate::time::Now;
 
@@ -311,6 +314,81 @@ fn request_for_a_number_without_end_keeps_nobody_from_being_told_at_once() {
     let sent = lab.pass(SECOND / 5);
     let told = updates(&sent, 4);
     assert!(told.iter().any(|update| !update.routes.is_empty()), "{sent:?}");
+}
+
+#[test]
+fn requests_of_one_neighbour_are_handed_on_at_a_bounded_rate_and_leave_room_for_others() {
+    let mut lab = Lab::new(&[2, 3, 4]);
+    let announced: Vec<Identity> = (0..700_u16)
+        .map(|number| {
+            let mut secret = [77; 32];
+            secret[..2].copy_from_slice(&number.to_be_bytes());
+            Identity::from_seed(secret).unwrap()
+        })
+        .collect();
+    for (number, origin) in announced.iter().enumerate() {
+        let head = Head::sign(1, lab.now.unix + ANNOUNCEMENT_LIFETIME, &body(1), origin);
+        let update = RoutingUpdate {
+            number: number as u64 + 1,
+            announcements: vec![Announcement { head, body: None }],
+            routes: vec![RouteUpdate {
+                origin: head.origin,
+                planes: hops(1, 2),
+            }],
+        };
+        assert_eq!(lab.vector.on_update(LinkId(2), update, lab.now), []);
+    }
+    let ask = |lab: &mut Lab, from: u64, origin: &Identity| {
+        let request = SeqnoRequest {
+            origin: origin.node_id(),
+            plane: Plane::Hops,
+            seqno: 2,
+            hops: 9,
+        };
+        let now = lab.now.instant;
+        lab.vector.on_request(LinkId(from), request, now)
+    };
+    let refused = announced
+        .iter()
+        .filter(|origin| ask(&mut lab, 3, origin).is_err())
+        .count();
+    assert_eq!(refused, 700 - HANDED_ON_REQUEST_BURST as usize);
+    lab.pass(SECOND);
+    assert_eq!(ask(&mut lab, 4, &announced[699]), Ok(()));
+    let sent = lab.pass(SECOND);
+    let asked = |(link, message): &&(u64, ControlMessage)| {
+        *link == 2 && matches!(message, ControlMessage::SeqnoRequest(_))
+    };
+    assert_eq!(sent.iter().filter(asked).count(), 1);
+}
+
+#[test]
+fn node_that_lost_its_way_to_thousands_still_has_its_updates_taken() {
+    let mut lab = Lab::new(&[2, 3]);
+    for number in 0..2_000_u64 {
+        let mut secret = [78; 32];
+        secret[..2].copy_from_slice(&(number as u16).to_be_bytes());
+        let origin = Identity::from_seed(secret).unwrap();
+        let head = Head::sign(1, lab.now.unix + ANNOUNCEMENT_LIFETIME, &body(1), &origin);
+        let tell = |announcements, metric| RoutingUpdate {
+            number: number + 1,
+            announcements,
+            routes: vec![RouteUpdate {
+                origin: head.origin,
+                planes: hops(1, metric),
+            }],
+        };
+        let announcement = Announcement { head, body: None };
+        lab.vector
+            .on_update(LinkId(2), tell(vec![announcement], 2), lab.now);
+        lab.vector.on_update(LinkId(3), tell(Vec::new(), 5), lab.now);
+    }
+    lab.pass(60 * SECOND);
+    lab.vector.link_down(LinkId(2), lab.now.instant);
+    let sent = lab.pass(SECOND);
+    let control = sent.iter().filter(|(link, _)| *link == 3).count() as u64;
+    assert!(control < CONTROL_BURST, "{control}");
+    assert!(control > u64::from(REQUEST_BURST));
 }
 
 #[test]
