@@ -14,7 +14,8 @@
 //! - A seqno counts only if the origin signed an announcement with it or a later one: nobody else can make routes fresher.
 //! - A next hop is told, in time, that this node is no way for it any more (split horizon with a late retraction): it
 //!   would else keep an old metric and ask for seqnos to make it feasible.
-//! - A fresher seqno alone is told lazily, unless somebody asked for it.
+//! - A fresher seqno alone is told lazily, unless somebody asked for it or the announcement is told too: the routes go with
+//!   every announcement, so that whoever refused them before it hears of them.
 //!
 //! # Contract
 //!
