@@ -104,6 +104,12 @@ impl Core {
             self.obey_vector(now);
         }
     }
+
+    /// What an earlier life had seen of others is forgotten when it could no longer be replayed.
+    pub(super) fn forget_seen(&mut self, now: Now) {
+        self.routes.vector.expire_seen(now.unix);
+        self.obey_vector(now);
+    }
 }
 
 /// What readers see.

@@ -1,8 +1,6 @@
 //! What comes in: updates, acknowledgements, requests for seqnos. Signatures were checked before.
 
-use bytes::Bytes;
-
-use crate::announcement::{Announcement, Body, Head};
+use crate::announcement::{Announcement, Body};
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
@@ -200,8 +198,6 @@ impl DistanceVector {
         if came_with_body || !same_body {
             destination.body = body;
         }
-        let body = destination.body.clone();
-        self.tell_taken_up(index, head, body);
         self.end_at(index, now.instant + (head.expires - now.unix));
         for other in self.slots() {
             let Some(exchange) = self.exchange_mut(other) else {
@@ -228,33 +224,9 @@ impl DistanceVector {
         }
     }
 
-    /// The body counts anew though it is the one known: what it says holds for longer now.
-    fn tell_taken_up(&mut self, index: Index, head: Head, body: Option<Bytes>) {
-        let Head {
-            origin,
-            seqno,
-            expires,
-            ..
-        } = head;
-        // The check before the core has read it once already.
-        if let Some(body) = body.and_then(|bytes| Body::decode(&bytes, &origin).ok()) {
-            self.news.push(News::Announced {
-                origin,
-                body,
-                expires,
-            });
-        }
-        self.news.push(News::Seen {
-            origin,
-            seqno,
-            expires,
-        });
-        self.note_changed(index);
-    }
-
-    /// Everybody who lacks the newest announcement is sent it: soon, or, if the origin makes them all the time, when it
-    /// is its turn. Others would else pay for whoever signs a hundred a second, and everybody would pay, not only its
-    /// neighbours.
+    /// What an announcement says is charted and written down, and everybody who lacks it is sent it: soon, or, if the
+    /// origin makes them all the time, when it is its turn. Others would else pay for whoever signs a hundred a second,
+    /// and everybody would pay, not only its neighbours.
     fn hand_on(&mut self, index: Index, now: Instant) {
         let Some(destination) = self.destination_mut(index) else {
             return;
@@ -267,6 +239,7 @@ impl DistanceVector {
             return;
         }
         destination.spread.take(now, ANNOUNCEMENT_PACE);
+        self.make_known(index);
         for slot in self.slots() {
             if let Some(exchange) = self.exchange_mut(slot).filter(|exchange| !exchange.has(index).0) {
                 exchange.mark(index, None, now + UPDATE_DELAY);
@@ -275,10 +248,34 @@ impl DistanceVector {
         }
     }
 
+    /// The body counts anew though it may be the one known: what it says holds for longer now.
+    fn make_known(&mut self, index: Index) {
+        let Some(destination) = self.destination(index) else {
+            return;
+        };
+        let (head, body) = (destination.head, destination.body.as_ref());
+        // The check before the core has read it once already.
+        let body = body.and_then(|bytes| Body::decode(bytes, &head.origin).ok());
+        self.news.extend(body.map(|body| News::Announced {
+            origin: head.origin,
+            body,
+            expires: head.expires,
+        }));
+        self.news.push(News::Seen {
+            origin: head.origin,
+            seqno: head.seqno,
+            expires: head.expires,
+        });
+        self.note_changed(index);
+    }
+
     /// It is an announcement's turn.
     pub(super) fn spread(&mut self, index: Index, now: Instant) {
-        if let Some(destination) = self.destination_mut(index) {
-            destination.spreading = false;
+        let Some(destination) = self.destination_mut(index) else {
+            return;
+        };
+        destination.spreading = false;
+        if destination.alive {
             self.hand_on(index, now);
         }
     }
@@ -425,15 +422,24 @@ impl DistanceVector {
         Ok(())
     }
 
-    /// What an earlier life had seen.
+    /// What an earlier life had seen. Beyond the bound it is not remembered: an announcement that was replayed would be
+    /// taken up, until a neighbour tells a newer one, for the hour that it may hold.
     pub fn restore_seen(&mut self, origin: NodeId, seqno: u64, expires: UnixMillis) {
         if self.floors.len() < MAX_DESTINATIONS {
             self.floors.insert(origin, (seqno, expires));
         }
     }
 
-    /// Forgets what an earlier life had seen and what could no longer be replayed.
+    /// Forgets what an earlier life had seen and what could no longer be replayed: on the disk too, where it would else
+    /// stay when the origin is never heard of again.
     pub fn expire_seen(&mut self, now: UnixMillis) {
-        self.floors.retain(|_, (_, expires)| *expires + CLOCK_SKEW >= now);
+        let news = &mut self.news;
+        self.floors.retain(|origin, (_, expires)| {
+            let holds = *expires + CLOCK_SKEW >= now;
+            if !holds {
+                news.push(News::Forgotten { origin: *origin });
+            }
+            holds
+        });
     }
 }

@@ -10,8 +10,8 @@ use crate::certificate::Price;
 use crate::drop_reason::DropReason;
 use crate::identity::Identity;
 use crate::limits::{
-    ANNOUNCEMENT_LIFETIME, CONTROL_BURST, DESTINATION_MEMORY, HANDED_ON_BURST, HANDED_ON_REQUEST_BURST,
-    REQUEST_BURST,
+    ANNOUNCEMENT_LIFETIME, CLOCK_SKEW, CONTROL_BURST, DESTINATION_MEMORY, HANDED_ON_BURST,
+    HANDED_ON_REQUEST_BURST, REQUEST_BURST,
 };
 use crate::routing::update::{Distance, RouteUpdate, RoutingUpdate, SeqnoRequest};
 use crate::time::Now;
@@ -196,6 +196,41 @@ fn an_origin_that_announces_itself_all_the_time_is_handed_on_at_a_bounded_rate_a
         handed_on.len()
     );
     assert_eq!(handed_on.last(), Some(&last));
+}
+
+#[test]
+fn what_is_said_all_the_time_is_charted_and_written_down_at_a_bounded_rate_and_not_after_it_ended() {
+    let mut lab = Lab::new(&[2]);
+    for seqno in 1..=1000 {
+        let head = lab.head(seqno, SECOND / 100, &body(1));
+        let bytes = (seqno == 1).then(|| body(1));
+        lab.tell(2, vec![(head, bytes)], [None; 2]);
+    }
+    lab.pass(2 * SECOND);
+    let news = lab.vector.take_news();
+    let count = |what: fn(&News) -> bool| news.iter().filter(|news| what(news)).count();
+    assert_eq!(
+        count(|news| matches!(news, News::Announced { .. })),
+        HANDED_ON_BURST as usize
+    );
+    assert_eq!(
+        count(|news| matches!(news, News::Seen { .. })),
+        HANDED_ON_BURST as usize
+    );
+    let end = News::Withdrawn { origin: id(ORIGIN) };
+    assert_eq!(news.last(), Some(&end));
+}
+
+#[test]
+fn what_an_earlier_life_saw_is_forgotten_on_the_disk_too_when_it_cannot_be_replayed() {
+    let mut lab = Lab::new(&[]);
+    lab.vector.restore_seen(id(ORIGIN), 7, lab.now.unix + SECOND);
+    lab.vector.expire_seen(lab.now.unix + SECOND);
+    assert_eq!(lab.vector.take_news(), []);
+    lab.vector.expire_seen(lab.now.unix + 2 * SECOND + CLOCK_SKEW);
+    assert_eq!(lab.vector.take_news(), [News::Forgotten { origin: id(ORIGIN) }]);
+    lab.vector.expire_seen(lab.now.unix + 2 * SECOND + CLOCK_SKEW);
+    assert_eq!(lab.vector.take_news(), []);
 }
 
 #[test]
