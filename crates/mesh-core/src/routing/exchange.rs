@@ -61,6 +61,8 @@ pub(super) struct Exchange {
     pub(super) cost: LinkCost,
     /// The number of the neighbour's last update taken in.
     pub(super) received: u64,
+    /// Whether a route of the neighbour's was refused because its origin had not announced itself, as far as was known.
+    pub(super) refused: bool,
     /// How often the neighbour is asked for seqnos.
     pub(super) asks: Pace,
     /// How often it is asked for on this neighbour's behalf.
@@ -90,6 +92,7 @@ impl Exchange {
             used_from,
             cost: LinkCost::default(),
             received: 0,
+            refused: false,
             asks: Pace::default(),
             handed_on: Pace::default(),
             armed: None,

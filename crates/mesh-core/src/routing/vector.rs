@@ -14,8 +14,7 @@
 //! - A seqno counts only if the origin signed an announcement with it or a later one: nobody else can make routes fresher.
 //! - A next hop is told, in time, that this node is no way for it any more (split horizon with a late retraction): it
 //!   would else keep an old metric and ask for seqnos to make it feasible.
-//! - A fresher seqno alone is told lazily, unless somebody asked for it or the announcement is told too: the routes go with
-//!   every announcement, so that whoever refused them before it hears of them.
+//! - A fresher seqno alone is told lazily, unless somebody asked for it.
 //!
 //! # Contract
 //!
@@ -380,7 +379,10 @@ impl DistanceVector {
         let costs = &self.costs[plane.index()];
         let routes = &mut destination.planes[plane.index()];
         let before = routes.selected;
-        let after = routes.select(plane, costs, self.feasibility);
+        let after = match destination.alive {
+            true => routes.select(plane, costs, self.feasibility),
+            false => routes.selected.take().and(None),
+        };
         self.note_changed(index);
         if before != after {
             self.tell_selection(index, plane, before, after, now);

@@ -27,7 +27,8 @@ impl DistanceVector {
         }
     }
 
-    /// An announcement no longer holds: nobody is believed to know a way there.
+    /// An announcement no longer holds: no way there is used. What neighbours say of it is still taken in: they tell it
+    /// once, and the origin may announce itself again.
     fn expire(&mut self, index: Index, now: Instant) {
         let Some(destination) = self.destination_mut(index) else {
             return;
@@ -35,9 +36,6 @@ impl DistanceVector {
         destination.alive = false;
         let origin = destination.id;
         for plane in Plane::ALL {
-            if let Some(routes) = self.plane_mut(index, plane) {
-                routes.adverts.clear();
-            }
             self.reselect(index, plane, now);
         }
         self.news.push(News::Withdrawn { origin });
@@ -58,6 +56,11 @@ impl DistanceVector {
         };
         for exchange in self.exchanges.iter_mut().flatten() {
             exchange.forget(index);
+        }
+        for advert in destination.planes.iter().flat_map(|routes| &routes.adverts) {
+            if let Some(exchange) = self.exchange_mut(advert.neighbour) {
+                exchange.refused = true;
+            }
         }
         self.vacant.push(index);
         self.by_id.remove(&destination.id);

@@ -6,7 +6,7 @@ use crate::event::LinkId;
 use crate::identity::NodeId;
 use crate::limits::{
     CLOCK_SKEW, HANDED_ON_BURST, HANDED_ON_INTERVAL, HANDED_ON_REQUEST_BURST, HANDED_ON_REQUEST_PACE,
-    MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, UPDATE_DELAY,
+    MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, MAX_REQUEST_HOPS, UPDATE_DELAY,
 };
 use crate::message::ControlMessage;
 use crate::routing::exchange::Index;
@@ -123,8 +123,8 @@ impl DistanceVector {
         if head != known {
             return Err(DropReason::ConflictingAnnouncement);
         }
-        self.neighbour_has(slot, index, announcement.body.is_some(), now);
         if let Some(exchange) = self.exchange_mut(slot) {
+            exchange.set_has(index, true, announcement.body.is_some().then_some(true));
             // Who hands on a head without the body, and was not sent it from here, lacks it: somebody on the way took it
             // off, and without this whoever is quickest could hide what others say of themselves.
             if has_body && alive && !exchange.has(index).1 {
@@ -194,7 +194,7 @@ impl DistanceVector {
         let same_body = destination.head.body_digest == head.body_digest && destination.body.is_some();
         let came_with_body = body.is_some();
         destination.head = head;
-        destination.alive = true;
+        let was_alive = std::mem::replace(&mut destination.alive, true);
         if came_with_body || !same_body {
             destination.body = body;
         }
@@ -204,22 +204,40 @@ impl DistanceVector {
                 continue;
             };
             exchange.set_has(index, false, (!same_body).then_some(false));
+            if other == slot {
+                exchange.set_has(index, true, came_with_body.then_some(true));
+            }
         }
-        self.neighbour_has(slot, index, came_with_body, now.instant);
+        if !was_alive {
+            for plane in Plane::ALL {
+                self.reselect(index, plane, now.instant);
+            }
+        }
+        self.ask_again(index, now.instant);
         self.hand_on(index, now.instant);
     }
 
-    /// A neighbour showed that it has the newest announcement of a destination. Unless it was sent it from here, and the
-    /// routes with it, it is told them in time: it may have refused them when it had none.
-    fn neighbour_has(&mut self, slot: Slot, index: Index, with_body: bool, now: Instant) {
-        let Some(exchange) = self.exchange_mut(slot) else {
-            return;
-        };
-        let (knew_that, _) = exchange.has(index);
-        exchange.set_has(index, true, with_body.then_some(true));
-        if !knew_that {
+    /// Neighbours of whose routes some were refused before, for want of an announcement, are asked for this one: they tell
+    /// a route once, and without this a node whose clock was wrong would not hear of it again.
+    fn ask_again(&mut self, index: Index, now: Instant) {
+        for slot in self.slots() {
+            if !self.exchange_mut(slot).is_some_and(|exchange| exchange.refused) {
+                continue;
+            }
             for plane in Plane::ALL {
-                self.mark_lazily(slot, index, plane, now);
+                let Some(destination) = self.destination(index) else {
+                    return;
+                };
+                let mut adverts = destination.planes[plane.index()].adverts.iter();
+                if adverts.all(|advert| advert.neighbour != slot) {
+                    let request = SeqnoRequest {
+                        origin: destination.id,
+                        plane,
+                        seqno: 1,
+                        hops: MAX_REQUEST_HOPS,
+                    };
+                    self.send_request(slot, request, now);
+                }
             }
         }
     }
@@ -291,8 +309,8 @@ impl DistanceVector {
         let own = self.own.and_then(|index| self.destination(index));
         let own = own.map(|destination| destination.head);
         if own == Some(head) {
-            if let Some(index) = self.own {
-                self.neighbour_has(slot, index, announcement.body.is_some(), now.instant);
+            if let (Some(index), Some(exchange)) = (self.own, self.exchange_mut(slot)) {
+                exchange.set_has(index, true, announcement.body.is_some().then_some(true));
             }
             return Ok(());
         }
@@ -312,7 +330,10 @@ impl DistanceVector {
             return Ok(());
         }
         let neighbour = self.exchange_mut(slot).ok_or(DropReason::Unsolicited)?.id;
-        let index = *self.by_id.get(&route.origin).ok_or(DropReason::Unannounced)?;
+        let Some(index) = self.by_id.get(&route.origin).copied() else {
+            self.note_refused(slot);
+            return Err(DropReason::Unannounced);
+        };
         let mut outcome = Ok(());
         for plane in Plane::ALL {
             if let Some(distance) = route.planes[plane.index()] {
@@ -321,6 +342,7 @@ impl DistanceVector {
                     Ok(()) => distance,
                     Err(reason) => {
                         outcome = Err(reason);
+                        self.note_refused(slot);
                         Distance {
                             metric: INFINITE,
                             ..distance
@@ -336,6 +358,12 @@ impl DistanceVector {
         outcome
     }
 
+    fn note_refused(&mut self, slot: Slot) {
+        if let Some(exchange) = self.exchange_mut(slot) {
+            exchange.refused = true;
+        }
+    }
+
     /// Whether an honest neighbour can say this. A seqno that the origin did not sign, or a metric smaller than the
     /// cheapest link, would draw traffic that the neighbour has no way for.
     fn is_believable(
@@ -349,7 +377,7 @@ impl DistanceVector {
             return Ok(());
         }
         let destination = self.destination(index).ok_or(DropReason::Unannounced)?;
-        if !destination.alive || distance.seqno > destination.head.seqno {
+        if distance.seqno > destination.head.seqno {
             return Err(DropReason::Unannounced);
         }
         let is_origin = destination.id == *neighbour;

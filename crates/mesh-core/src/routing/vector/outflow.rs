@@ -190,9 +190,8 @@ impl Draft {
             return false;
         }
         let planes = Plane::ALL.map(|plane| {
-            // Routes go with every announcement: who refused them without one (a full table, a clock that was wrong)
-            // would else not hear of them again. What has time waits for it though the other plane is told now.
-            if !with_head && !exchange.is_dirty(index, plane) {
+            // What has time keeps waiting for it though the other plane or the announcement is told now.
+            if !exchange.is_dirty(index, plane) {
                 return None;
             }
             let told = exchange.was_told(index, plane);

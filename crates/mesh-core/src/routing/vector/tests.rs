@@ -256,24 +256,41 @@ fn announcement_made_anew_holds_longer_though_its_body_did_not_come_again() {
 }
 
 #[test]
-fn routes_go_with_every_announcement_for_those_who_refused_them_without_one() {
+fn routes_that_neighbours_told_before_are_used_again_when_an_origin_announces_itself_again() {
     let mut lab = Lab::new(&[2, 3]);
-    let first = lab.head(1, ANNOUNCEMENT_LIFETIME, &body(1));
+    let first = lab.head(1, 10 * SECOND, &body(1));
     lab.tell(2, vec![(first, Some(body(1)))], hops(1, 2));
-    lab.pass(5 * SECOND);
-    let second = lab.head(2, ANNOUNCEMENT_LIFETIME, &body(1));
-    lab.tell(2, vec![(second, None)], [None; 2]);
-    let sent = lab.pass(5 * SECOND);
-    let told = updates(&sent, 3);
-    let told = told
+    lab.pass(20 * SECOND);
+    assert_eq!(lab.hops(), None);
+    assert_eq!(lab.vector.alternatives(&id(ORIGIN), Plane::Hops), []);
+    assert_eq!(lab.vector.shown(&id(ORIGIN)), []);
+    assert_eq!(lab.tell(3, Vec::new(), hops(1, 1)), []);
+    assert_eq!(lab.hops(), None);
+    let again = lab.head(2, ANNOUNCEMENT_LIFETIME, &body(1));
+    lab.tell(2, vec![(again, None)], [None; 2]);
+    assert_eq!(lab.hops(), Some(2));
+    lab.tell(3, Vec::new(), hops(1, INFINITE));
+    assert_eq!(lab.hops(), None, "what 2 said is kept, and not feasible any more");
+}
+
+#[test]
+fn neighbour_whose_route_was_refused_without_an_announcement_is_asked_when_there_is_one() {
+    let mut lab = Lab::new(&[2, 3]);
+    let too_far_ahead = lab.head(1, 2 * ANNOUNCEMENT_LIFETIME, &body(1));
+    let refused = lab.tell(2, vec![(too_far_ahead, Some(body(1)))], hops(1, 2));
+    assert_eq!(refused, [DropReason::Expired, DropReason::Unannounced]);
+    lab.pass(SECOND);
+    lab.now.unix = lab.now.unix + ANNOUNCEMENT_LIFETIME;
+    lab.tell(2, vec![(too_far_ahead, Some(body(1)))], [None; 2]);
+    let sent = lab.pass(SECOND);
+    let asked: Vec<(u64, Plane)> = sent
         .iter()
-        .find(|update| !update.announcements.is_empty())
-        .unwrap();
-    let expected = RouteUpdate {
-        origin: id(ORIGIN),
-        planes: hops(1, 3),
-    };
-    assert_eq!(told.routes, [expected]);
+        .filter_map(|(link, message)| match message {
+            ControlMessage::SeqnoRequest(request) => Some((*link, request.plane)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [(2, Plane::Cost), (2, Plane::Hops)]);
 }
 
 #[test]
