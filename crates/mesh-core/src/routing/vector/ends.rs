@@ -43,11 +43,15 @@ impl DistanceVector {
     }
 
     /// Forgets a destination whose announcement expired long ago, and with it the feasible distance: by now no news of it
-    /// is under way that could lead back here.
+    /// is under way that could lead back here. Not while a neighbour says that it knows a way: it says so once.
     fn forget(&mut self, index: Index, now: Instant) {
         let mut exchanges = self.exchanges.iter().flatten();
         let told_everybody = exchanges.all(|exchange| exchange.may_forget(index));
-        if !told_everybody {
+        let told_of = self.destination(index).is_some_and(|destination| {
+            let mut planes = destination.planes.iter();
+            planes.any(|routes| !routes.adverts.is_empty())
+        });
+        if told_of || !told_everybody {
             self.end_at(index, now + DESTINATION_MEMORY);
             return;
         }
@@ -56,11 +60,6 @@ impl DistanceVector {
         };
         for exchange in self.exchanges.iter_mut().flatten() {
             exchange.forget(index);
-        }
-        for advert in destination.planes.iter().flat_map(|routes| &routes.adverts) {
-            if let Some(exchange) = self.exchange_mut(advert.neighbour) {
-                exchange.refused = true;
-            }
         }
         self.vacant.push(index);
         self.by_id.remove(&destination.id);

@@ -488,6 +488,12 @@ fn destination_that_ended_is_forgotten_and_its_place_and_share_are_free_again() 
         "the feasible distance outlives the announcement"
     );
     lab.pass(2 * SECOND + DESTINATION_MEMORY);
+    assert!(
+        lab.vector.knows(&id(ORIGIN)),
+        "a neighbour still tells a route there"
+    );
+    lab.tell(2, Vec::new(), hops(1, INFINITE));
+    lab.pass(2 * SECOND + DESTINATION_MEMORY);
     assert!(!lab.vector.knows(&id(ORIGIN)));
     assert_eq!(lab.vector.introduced.len(), 0);
     assert_eq!(lab.vector.vacant.len(), 1);
