@@ -31,6 +31,10 @@ impl DistanceVector {
         let Some(routes) = self.routes(destination, plane) else {
             return Vec::new();
         };
+        // An announcement that ended leaves what neighbours say of it, and no route.
+        if routes.selected.is_none() {
+            return Vec::new();
+        }
         let feasible = routes.alternatives(plane, &self.costs[plane.index()]);
         feasible
             .into_iter()
@@ -49,7 +53,8 @@ impl DistanceVector {
         };
         let routes = Plane::ALL.map(|plane| {
             let routes = &destination.planes[plane.index()];
-            routes.alternatives(plane, &self.costs[plane.index()])
+            let feasible = || routes.alternatives(plane, &self.costs[plane.index()]);
+            routes.selected.map(|_| feasible()).unwrap_or_default()
         });
         let [cheapest, shortest] = &routes;
         let mut shown: Vec<Successor> = Vec::with_capacity(MAX_ALTERNATIVES);
@@ -96,13 +101,8 @@ impl DistanceVector {
 
     /// Something that is shown of a destination changed elsewhere.
     pub fn show_again(&mut self, destination: &NodeId) {
-        let Some(index) = self.by_id.get(destination).copied() else {
-            return;
-        };
-        if let Some(destination) = self.destination_mut(index)
-            && !std::mem::replace(&mut destination.changed, true)
-        {
-            self.changed.push(index);
+        if let Some(index) = self.by_id.get(destination).copied() {
+            self.note_changed(index);
         }
     }
 
