@@ -166,20 +166,18 @@ impl DistanceVector {
         destination.alive = true;
         destination.holds_until = holds_until;
         let has_body = body.is_some();
-        match body {
-            Some(bytes) => {
-                // The check before the core has read it once already.
-                if let Ok(body) = Body::decode(&bytes, &head.origin) {
-                    destination.body = Some(bytes);
-                    self.news.push(News::Announced {
-                        origin: head.origin,
-                        body,
-                        expires: head.expires,
-                    });
-                }
-            }
-            None if !same_body => destination.body = None,
-            None => {}
+        if has_body || !same_body {
+            destination.body = body;
+        }
+        // News also when the body is the one known: it holds longer now, and the graph may have forgotten it.
+        let known = destination.body.as_ref();
+        // The check before the core has read it once already.
+        if let Some(Ok(body)) = known.map(|bytes| Body::decode(bytes, &head.origin)) {
+            self.news.push(News::Announced {
+                origin: head.origin,
+                body,
+                expires: head.expires,
+            });
         }
         self.news.push(News::Seen {
             origin: head.origin,
