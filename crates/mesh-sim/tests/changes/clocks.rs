@@ -25,7 +25,9 @@ fn others_are_as_before(sim: &Simulation) {
     for (from, to) in (0..8).flat_map(|a| (0..8).map(move |b| (a, b))) {
         if from != to && n(to) != LATE && n(from) != LATE {
             let vector = &sim.routing(n(from)).unwrap().vector;
-            let hops = vector.next_hop(&sim.id(n(to)), Plane::Hops).map(|route| route.metric);
+            let hops = vector
+                .next_hop(&sim.id(n(to)), Plane::Hops)
+                .map(|route| route.metric);
             let around = from.abs_diff(to).min(8 - from.abs_diff(to)) as u32;
             assert_eq!(hops, Some(around), "from {from} to {to}");
         }
@@ -69,7 +71,11 @@ fn far_ahead(seed: u64, ahead: Duration) -> Simulation {
     run_without_circles(&mut sim, 10 * SECOND);
     routes_are_the_best(&sim, &[]);
     let found = paths_of(discover_afresh(&mut sim, n(0), n(4)));
-    assert_eq!(found, [path(&sim, &[0, 7, 6, 5, 4])].into(), "discoveries go around it");
+    assert_eq!(
+        found,
+        [path(&sim, &[0, 7, 6, 5, 4])].into(),
+        "discoveries go around it"
+    );
     works(&mut sim, n(0), n(4));
     assert!(sim.discover(LATE, n(5)).is_err() && sim.discover(n(5), LATE).is_err());
     others_are_as_before(&sim);

@@ -126,7 +126,8 @@ fn seqno_at(sim: &Simulation, at: NodeIndex, of: NodeIndex) -> Option<u64> {
 
 fn own_id_seen(sim: &Simulation, node: NodeIndex) -> usize {
     let seen = sim.events(node).iter();
-    seen.filter(|event| matches!(event, Event::OwnIdSeen { .. })).count()
+    seen.filter(|event| matches!(event, Event::OwnIdSeen { .. }))
+        .count()
 }
 
 /// Who is whose neighbour over a link that stands, between nodes that run.
@@ -185,10 +186,16 @@ fn routes_are_the_best(sim: &Simulation, cut: &[(usize, usize)]) {
         let far = distances(&standing, *from);
         let vector = &sim.routing(*from).unwrap().vector;
         for to in standing.keys().filter(|to| *to != from) {
-            let hops = vector.next_hop(&sim.id(*to), Plane::Hops).map(|route| route.metric);
+            let hops = vector
+                .next_hop(&sim.id(*to), Plane::Hops)
+                .map(|route| route.metric);
             assert_eq!(hops, far.get(to).copied(), "hops from {from:?} to {to:?}");
             let cheapest = follow(sim, *from, sim.id(*to), Plane::Cost);
-            assert_eq!(cheapest.is_some(), far.contains_key(to), "from {from:?} to {to:?}");
+            assert_eq!(
+                cheapest.is_some(),
+                far.contains_key(to),
+                "from {from:?} to {to:?}"
+            );
         }
     }
 }

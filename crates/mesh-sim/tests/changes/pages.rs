@@ -52,17 +52,31 @@ fn who_lists_neighbours_that_do_not_list_him_has_none() {
     sim.connect(liar, n(2), LinkSpec::default());
     sim.run_for(SECOND);
     let mut neighbours: Vec<_> = (0..6)
-        .map(|node| ListedNeighbour { node: sim.id(n(node)), cost: 1 })
+        .map(|node| ListedNeighbour {
+            node: sim.id(n(node)),
+            cost: 1,
+        })
         .collect();
     neighbours.sort();
-    let price = Price { msat_per_unit: 0, payable: true };
-    let body = Body { price, operator: None, addresses: Vec::new(), neighbours };
+    let price = Price {
+        msat_per_unit: 0,
+        payable: true,
+    };
+    let body = Body {
+        price,
+        operator: None,
+        addresses: Vec::new(),
+        neighbours,
+    };
     let body = body.encode().unwrap();
     let expires = sim.now().unix + ANNOUNCEMENT_LIFETIME;
     let head = Head::sign(1, expires, &body, &sim.identity(liar));
     let update = RoutingUpdate {
         number: 1,
-        announcements: vec![Announcement { head, body: Some(body) }],
+        announcements: vec![Announcement {
+            head,
+            body: Some(body),
+        }],
         routes: Vec::new(),
     };
     let frame = ControlMessage::RoutingUpdate(Box::new(update)).encode().unwrap();

@@ -50,7 +50,10 @@ fn halves_route_on_among_themselves_and_find_each_other_again() {
         run_without_circles(&mut sim, 30 * SECOND);
         routes_are_the_best(&sim, &BRIDGES);
         for ((from, to), trip) in ACROSS.iter().zip(&trips) {
-            assert!(!known(&mut sim, n(*from)).contains(&trip.path), "known to be broken");
+            assert!(
+                !known(&mut sim, n(*from)).contains(&trip.path),
+                "known to be broken"
+            );
             let refusal = sim.discover(n(*from), n(*to)).unwrap_err();
             assert_eq!(refusal.reason, DropReason::NoRoute);
         }
@@ -65,7 +68,11 @@ fn halves_route_on_among_themselves_and_find_each_other_again() {
         run_without_circles(&mut sim, 30 * SECOND);
         routes_are_the_best(&sim, &[]);
         say(&mut sim, &trips, b"the same session, after");
-        assert_eq!(arrived(&sim), [2; 4], "both ends and all between them remember it");
+        assert_eq!(
+            arrived(&sim),
+            [2; 4],
+            "both ends and all between them remember it"
+        );
         let again = open_across(&mut sim);
         say(&mut sim, &again, b"a new one");
         assert_eq!(arrived(&sim), [3; 4]);

@@ -39,7 +39,10 @@ fn new_price_takes_the_old_routes_from_everybody_and_the_next_quote_asks_it() {
     let mut sim = network(1, 6, &ring(6));
     let over = |sim: &mut Simulation, node: usize| {
         let id = sim.id(n(1));
-        known(sim, n(node)).into_iter().filter(|path| path.contains(&id)).count()
+        known(sim, n(node))
+            .into_iter()
+            .filter(|path| path.contains(&id))
+            .count()
     };
     for (from, to) in [(0, 3), (0, 1), (5, 2), (4, 1), (3, 0)] {
         sim.discover(n(from), n(to)).unwrap();
@@ -56,7 +59,11 @@ fn new_price_takes_the_old_routes_from_everybody_and_the_next_quote_asks_it() {
     assert_eq!(shown(&mut sim, n(1)), [90].into());
 
     let left = sim.discover(n(0), n(3)).unwrap();
-    assert_eq!(paths_of(left), [path(&sim, &[0, 5, 4, 3])].into(), "the other way was not forgotten");
+    assert_eq!(
+        paths_of(left),
+        [path(&sim, &[0, 5, 4, 3])].into(),
+        "the other way was not forgotten"
+    );
     let found = discover_afresh(&mut sim, n(0), n(3));
     let dear = found.iter().find(|route| route.path[1] == sim.id(n(1))).unwrap();
     assert_eq!(dear.prices[0].msat_per_unit, 90);

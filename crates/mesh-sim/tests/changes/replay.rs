@@ -27,12 +27,25 @@ impl Scene {
         sim.connect(villain, victim, LinkSpec::default());
         sim.run_for(SECOND);
         let heard = sim.inbox(villain);
-        let old = heard.iter().find_map(|(_, frame)| announced(frame, sim.id(origin))).unwrap();
+        let old = heard
+            .iter()
+            .find_map(|(_, frame)| announced(frame, sim.id(origin)))
+            .unwrap();
         set_price(&mut sim, origin, 77);
         sim.run_for(TOLD);
-        let mut scene = Self { sim, victim, origin, villain, old, updates: 0 };
+        let mut scene = Self {
+            sim,
+            victim,
+            origin,
+            villain,
+            old,
+            updates: 0,
+        };
         assert_eq!(scene.price_believed(), Some(77));
-        assert!(scene.old.head.expires > scene.sim.now().unix, "it could still be believed");
+        assert!(
+            scene.old.head.expires > scene.sim.now().unix,
+            "it could still be believed"
+        );
         scene.sim.inbox(villain);
         scene
     }
@@ -57,7 +70,11 @@ impl Scene {
     }
 
     fn price_believed(&self) -> Option<u64> {
-        let facts = self.sim.routing(self.victim)?.graph.facts(&self.sim.id(self.origin))?;
+        let facts = self
+            .sim
+            .routing(self.victim)?
+            .graph
+            .facts(&self.sim.id(self.origin))?;
         Some(facts.price.msat_per_unit)
     }
 
@@ -117,7 +134,11 @@ fn victim_that_lost_what_it_wrote_down_believes_it_until_it_hears_better() {
     scene.sim.run_for(SECOND);
     let old = scene.old.clone();
     scene.tell(&old);
-    assert_eq!(scene.price_believed(), Some(5), "so the record is what protects the others");
+    assert_eq!(
+        scene.price_believed(),
+        Some(5),
+        "so the record is what protects the others"
+    );
     scene.sim.heal(scene.victim, scene.origin);
     scene.sim.run_for(TOLD);
     assert_eq!(scene.price_believed(), Some(77));
@@ -140,14 +161,25 @@ fn forged_announcements_are_refused_each_by_its_name() {
     let mut cheap = Body::decode(scene.old.body.as_ref().unwrap(), &id).unwrap();
     cheap.price.msat_per_unit = 0;
     let body = cheap.encode().unwrap();
-    let swapped = Announcement { head: scene.old.head, body: Some(body.clone()) };
+    let swapped = Announcement {
+        head: scene.old.head,
+        body: Some(body.clone()),
+    };
     scene.tell(&swapped);
     assert_eq!(scene.refusals(DropReason::Malformed), 1);
 
     let villain = scene.sim.identity(scene.villain);
-    let mut head = Head::sign(scene.old.head.seqno + 100, scene.old.head.expires, &body, &villain);
+    let mut head = Head::sign(
+        scene.old.head.seqno + 100,
+        scene.old.head.expires,
+        &body,
+        &villain,
+    );
     head.origin = id;
-    scene.tell(&Announcement { head, body: Some(body) });
+    scene.tell(&Announcement {
+        head,
+        body: Some(body),
+    });
     assert_eq!(scene.refusals(DropReason::BadSignature), 3);
     assert_eq!(scene.price_believed(), Some(77));
 }

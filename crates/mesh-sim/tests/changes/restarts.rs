@@ -21,7 +21,10 @@ fn killed_and_back(seed: u64, down_for: Duration) {
     run_without_circles(&mut sim, CHARTED);
     routes_are_the_best(&sim, &[]);
     for node in 0..9 {
-        assert!(seqno_at(&sim, n(node), hub).unwrap() > before, "{node} heard of its new life");
+        assert!(
+            seqno_at(&sim, n(node), hub).unwrap() > before,
+            "{node} heard of its new life"
+        );
     }
     let taken = sim.disk(hub).iter().filter_map(|record| match record {
         Record::OwnSeqno(seqno) => Some(*seqno),

@@ -35,7 +35,10 @@ fn twins_are_both_told_and_make_no_storm() {
     let minutes = 10;
     sim.run_for(minutes * MINUTE);
     let again = [original, twin].map(|node| own_id_seen(&sim, node));
-    assert!(again[0] > told[0] + 10 && again[1] > told[1] + 10, "{told:?} {again:?}");
+    assert!(
+        again[0] > told[0] + 10 && again[1] > told[1] + 10,
+        "{told:?} {again:?}"
+    );
     // Each of the two makes one in two seconds at the most.
     let most = u64::from(minutes) * 2 * MINUTE.as_secs() / SEQNO_INTERVAL.as_secs();
     let made = seqno_at(&sim, n(7), original).unwrap() - number;
