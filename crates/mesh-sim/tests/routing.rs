@@ -112,7 +112,7 @@ fn misspelt_expectation_is_refused_by_name() {
 fn small_real_networks_are_as_good_as_the_oracle() {
     for name in ["freifunk-leipzig", "freifunk-bielefeld", "freifunk-ulm"] {
         let file = format!("matrix/{name}.toml");
-        let few = |scenario: &mut Scenario| scenario.destinations = Destinations::Count(24);
+        let few = |scenario: &mut Scenario| scenario.destinations = Destinations::Count(48);
         if let Some(report) = run_changed(&file, few) {
             assert!(report.ok, "{}", report.to_text());
         }

@@ -136,7 +136,7 @@ fn others_are_as_before_over(sim: &Simulation) {
     for (from, to) in (0..8).flat_map(|a| (0..8).map(move |b| (a, b))) {
         if from != to && n(to) != LATE && n(from) != LATE {
             for plane in Plane::ALL {
-                let end = follow(sim, n(from), sim.id(n(to)), plane);
+                let end = follow(sim, &peers(sim), n(from), sim.id(n(to)), plane);
                 assert_eq!(end, Some(n(to)), "from {from} to {to}");
             }
         }
