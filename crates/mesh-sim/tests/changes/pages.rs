@@ -46,6 +46,17 @@ fn quiet_network_is_shown_in_full_for_hours() {
 }
 
 #[test]
+fn node_that_never_announces_itself_keeps_its_place_in_its_own_picture() {
+    let mut sim = network(4, 6, &ring(6));
+    let shy = sim.add_node(NodeSpec::unannounced(5));
+    sim.connect(shy, n(0), LinkSpec::default());
+    sim.run_for(3 * 60 * MINUTE);
+    assert_eq!(picture(&mut sim, shy, 20).len(), 7);
+    assert_eq!(picture(&mut sim, n(1), 20).len(), 6);
+    assert_eq!(discover_afresh(&mut sim, shy, n(3)).len(), 2);
+}
+
+#[test]
 fn who_lists_neighbours_that_do_not_list_him_has_none() {
     let mut sim = network(3, 6, &ring(6));
     let liar = sim.add_villain();

@@ -153,3 +153,19 @@ fn price_that_is_changed_every_second_is_told_once_in_five() {
     assert!((10..=14).contains(&told), "{told}");
     assert_eq!(shown(&mut sim, n(1)), [159].into());
 }
+
+#[test]
+fn new_price_is_no_news_for_routes() {
+    let mut sim = network(7, 6, &ring(6));
+    sim.run_for(MINUTE);
+    let told = |sim: &mut Simulation| -> Vec<[u64; 2]> {
+        let nodes: Vec<_> = sim.all_nodes().collect();
+        let status = nodes.into_iter().map(|node| sim.status(node).unwrap());
+        status.map(|status| status.routing.routes_sent).collect()
+    };
+    let before = told(&mut sim);
+    set_price(&mut sim, n(1), 90);
+    sim.run_for(MINUTE);
+    assert_eq!(shown(&mut sim, n(1)), [90].into());
+    assert_eq!(told(&mut sim), before, "it was announced, and no route told anew");
+}

@@ -112,6 +112,7 @@ impl DistanceVector {
             .slots()
             .flat_map(|slot| Plane::ALL.map(|plane| (slot, plane)))
         {
+            self.counters.requests_sent[plane.index()] += 1;
             self.send_request(
                 slot,
                 SeqnoRequest {
