@@ -22,7 +22,7 @@ use mesh_core::event::{
 };
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
-use mesh_core::limits::{DISCOVERY_TIMEOUT, MAX_HOPS, REPLAY_MEMORY, ROUTE_LIFETIME};
+use mesh_core::limits::{DISCOVERY_TIMEOUT, MAX_HOPS, REPLAY_MEMORY};
 use mesh_core::packet::units_of;
 use mesh_core::payment_proof::PaymentProof as CoreProof;
 use mesh_core::routing_policy::{MeshMode, TrafficClass};
@@ -375,10 +375,10 @@ impl MeshModuleApi {
                 MeshMode::Open => mesh_api::MeshMode::Open,
             },
             routing: RoutingStats {
-                total_routes: status.routes + status.neighbours.len(),
+                total_routes: status.reachable_nodes,
                 direct_peers: status.neighbours.len(),
                 cached_routes: status.routes,
-                route_expiry_seconds: ROUTE_LIFETIME.as_secs(),
+                route_expiry_seconds: self.node.route_lifetime().as_secs(),
             },
             replay: ReplayStats {
                 active_hashes: status.redeemed,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_core::identity::{NodeId, Signature};
+use mesh_core::limits::ROUTE_LIFETIME;
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
@@ -63,6 +64,8 @@ pub struct MeshConfig {
     pub announce: bool,
     /// Where it says that it can be dialled.
     pub addresses: Vec<String>,
+    /// How long a discovered route is kept at the most.
+    pub route_lifetime: Duration,
     /// Neighbours at once, 1 to [`MAX_NEIGHBOURS`](mesh_core::limits::MAX_NEIGHBOURS).
     pub max_peers: usize,
     /// Neighbours that a link is kept to; all different.
@@ -84,6 +87,7 @@ impl Default for MeshConfig {
             operator_signature: None,
             announce: true,
             addresses: Vec::new(),
+            route_lifetime: ROUTE_LIFETIME,
             max_peers: EndpointConfig::default().max_peers,
             peers: Vec::new(),
             limits: Limits::default(),

@@ -113,6 +113,7 @@ impl Readers {
 #[derive(Clone)]
 pub struct NodeHandle {
     pub(crate) node_id: NodeId,
+    pub(crate) route_lifetime: Duration,
     pub(crate) commands: mpsc::Sender<CommandInbox>,
     pub(crate) readers: Arc<Mutex<Readers>>,
     pub(crate) routes: Arc<ArcSwap<RouteSnapshot>>,
@@ -164,6 +165,11 @@ impl NodeHandle {
     /// The node's id.
     pub fn node_id(&self) -> NodeId {
         self.node_id
+    }
+
+    /// How long it keeps a discovered route at the most.
+    pub fn route_lifetime(&self) -> Duration {
+        self.route_lifetime
     }
 
     /// Gives the node a command and waits for its answer.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use mesh_core::core::{Announcing, Core, CoreConfig};
@@ -45,6 +46,8 @@ pub struct NodeConfig {
     pub operator: Option<NodeId>,
     /// Whether and how it announces itself.
     pub announcing: Announcing,
+    /// How long it keeps a discovered route at the most.
+    pub route_lifetime: Duration,
     /// Free bytes that each neighbour may send per second.
     pub free_bytes_per_second: u64,
     /// Its links.
@@ -129,6 +132,7 @@ impl RunningNode {
             lightning_key: info.payee,
             operator: config.operator,
             announcing: config.announcing,
+            route_lifetime: config.route_lifetime,
             free_bytes_per_second: config.free_bytes_per_second,
             account_secret: config.account_secret,
             seed,
@@ -147,6 +151,7 @@ impl RunningNode {
         let (stop_in, stop) = oneshot::channel();
         let handle = NodeHandle {
             node_id,
+            route_lifetime: config.route_lifetime,
             commands: commands_in,
             readers: readers.clone(),
             routes: routes.clone(),

@@ -159,6 +159,7 @@ async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (Runni
         network: BitcoinNetwork::Regtest,
         operator: None,
         announcing: Default::default(),
+        route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         // No quota that this benchmark could meet.
         free_bytes_per_second: 1 << 40,
         links: EndpointConfig {

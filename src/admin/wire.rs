@@ -333,7 +333,7 @@ pub struct StatusReply {
     pub routes: usize,
     /// Nodes whose announcements hold, this one included.
     pub announced_nodes: usize,
-    /// Of the others, those to whom a way of at most 10 hops is known.
+    /// Other nodes to whom a way of at most 10 hops is known, announced or not.
     pub reachable_nodes: usize,
     /// What routing said so far.
     pub routing: RoutingReply,

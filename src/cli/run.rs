@@ -143,6 +143,7 @@ async fn start(
         network: config.mesh.network,
         operator: config.mesh.operator,
         announcing,
+        route_lifetime: config.mesh.route_lifetime,
         free_bytes_per_second: config.mesh.limits.free_bytes_per_second,
         links: config.endpoint(),
         peers,

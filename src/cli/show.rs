@@ -51,13 +51,8 @@ pub(super) fn status(reply: &StatusReply) -> String {
         ("wallet", reply.wallet.clone()),
         ("running", span(Duration::from_secs(reply.uptime_seconds))),
         ("peers", reply.peers.to_string()),
-        (
-            "nodes announced",
-            format!(
-                "{}, {} of the others reachable",
-                reply.announced_nodes, reply.reachable_nodes
-            ),
-        ),
+        ("nodes announced", reply.announced_nodes.to_string()),
+        ("nodes reachable", reply.reachable_nodes.to_string()),
         ("routes", reply.routes.to_string()),
         (
             "sessions",
@@ -105,7 +100,9 @@ pub(super) fn peers(reply: &PeersReply) -> String {
 
 /// One row for each node; who is next to whom is left to `--json`.
 pub(super) fn network(reply: &NetworkReply, ids: Ids) -> String {
-    let head = format!("{} nodes, {} links", reply.total_nodes, reply.total_links);
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let (nodes, links) = (reply.total_nodes, reply.total_links);
+    let head = format!("{nodes} node{}, {links} link{}", plural(nodes), plural(links));
     if reply.nodes.is_empty() {
         return head;
     }

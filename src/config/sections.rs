@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mesh_core::identity::{NodeId, Signature};
-use mesh_core::limits::{MAX_ADDRESS_BYTES, MAX_ANNOUNCED_ADDRESSES, MAX_NEIGHBOURS};
+use mesh_core::limits::{MAX_ADDRESS_BYTES, MAX_ANNOUNCED_ADDRESSES, MAX_NEIGHBOURS, ROUTE_LIFETIME};
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
@@ -81,6 +81,13 @@ fn read_mesh(mut mesh: Section<'_>, problems: &mut Problems<'_>) -> MeshConfig {
             ),
             default.addresses,
         ),
+        route_lifetime: mesh
+            .value(
+                "route_lifetime_seconds",
+                problems,
+                number(1..=ROUTE_LIFETIME.as_secs(), "seconds"),
+            )
+            .map_or(default.route_lifetime, |found| Duration::from_secs(found.value)),
         max_peers: max_peers.map_or(default.max_peers, |found| to_usize(found.value)),
         peers: read_peers(peers, problems),
         limits: read_limits(limits, problems),

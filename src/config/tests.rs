@@ -58,6 +58,7 @@ fn all_values_arrive_where_they_belong() {
         operator = "{id}"
         operator_signature = "{id}{id}"
         announce = false
+        route_lifetime_seconds = 60
         addresses = ["mesh.example.org:8334", "[2001:db8::1]:8334"]
         max_peers = 7
         [[mesh.peers]]
@@ -95,6 +96,7 @@ fn all_values_arrive_where_they_belong() {
     assert_eq!(mesh.operator, Some(NodeId([0xab; 32])));
     assert_eq!(mesh.operator_signature, Some(Signature([0xab; 64])));
     assert!(!mesh.announce);
+    assert_eq!(mesh.route_lifetime.as_secs(), 60);
     assert_eq!(mesh.addresses, ["mesh.example.org:8334", "[2001:db8::1]:8334"]);
     assert_eq!(mesh.peers[0].address, "mesh.example.org:8334");
     assert_eq!(mesh.limits.free_bytes_per_second, 0);

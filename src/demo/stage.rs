@@ -199,6 +199,7 @@ async fn actor(devnet: &Devnet, index: usize, name: &'static str) -> Result<Acto
         network: BitcoinNetwork::Regtest,
         operator: None,
         announcing: Default::default(),
+        route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         free_bytes_per_second: 1 << 20,
         links: EndpointConfig {
             listen_addr: Some(LOOPBACK),

@@ -85,6 +85,7 @@ impl Villain {
             network: BitcoinNetwork::Regtest,
             lightning_key: Some(lightning_key),
             operator: None,
+            route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
             announcing: Default::default(),
             free_bytes_per_second: 1 << 20,
             account_secret,

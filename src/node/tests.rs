@@ -22,6 +22,7 @@ fn config(seed: u8) -> NodeConfig {
         network: BitcoinNetwork::Regtest,
         operator: None,
         announcing: Default::default(),
+        route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         free_bytes_per_second: 1 << 20,
         links: EndpointConfig {
             listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),

@@ -40,6 +40,7 @@ pub fn node_config(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>, directory:
         network: BitcoinNetwork::Regtest,
         operator: None,
         announcing: Default::default(),
+        route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         free_bytes_per_second: 64 << 20,
         links: EndpointConfig {
             listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),

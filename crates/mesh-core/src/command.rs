@@ -296,7 +296,7 @@ pub struct Status {
     pub routes: usize,
     /// Nodes whose announcements hold, this one included.
     pub announced_nodes: usize,
-    /// Of them, those to whom a way of at most 10 hops is known.
+    /// Other nodes to whom a way of at most 10 hops is known: by routing, or as a discovered path.
     pub reachable_nodes: usize,
     /// What routing said so far.
     pub routing: RoutingCounters,

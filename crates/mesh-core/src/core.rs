@@ -80,6 +80,8 @@ pub struct CoreConfig {
     pub operator: Option<NodeId>,
     /// Whether and how it announces itself.
     pub announcing: Announcing,
+    /// How long it keeps a discovered route at the most; prices are signed for an hour, so a longer time changes nothing.
+    pub route_lifetime: Duration,
     /// Free bytes that each neighbour may send per second; 0 refuses all free packets.
     pub free_bytes_per_second: u64,
     /// The secret that this node's account keys at payees derive from. It outlives restarts: credit is bound to it.
@@ -219,7 +221,7 @@ impl Core {
             quote_relays: Relays::default(),
             earned_msat: 0,
             treasury_owed_msat: 0,
-            routes: RoutingTable::new(me, entropy.u64()),
+            routes: RoutingTable::new(me, entropy.u64(), config.route_lifetime),
             announcer: route::Announcer::new(config.announcing),
             snapshot: SnapshotWriter::new(entropy.u64()),
             blame: Blame::default(),
@@ -448,7 +450,7 @@ impl Core {
                 .map(Some)
                 .map_err(Refusal::own),
             Command::Close { session } => self.close_own(&session).map(Some).map_err(Refusal::own),
-            Command::Status => Ok(Some(Answer::Status(Box::new(self.status())))),
+            Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
             Command::Routes => Ok(Some(Answer::Routes(
                 self.routes
                     .cache
@@ -529,14 +531,14 @@ impl Core {
         self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, now: Now) -> Status {
         let neighbours: Vec<_> = self.neighbours.live().collect();
         Status {
             node_id: self.node_id(),
             mode: self.mode,
             routes: self.routes.cache.cached_routes(),
             announced_nodes: self.routes.vector.destinations(),
-            reachable_nodes: self.routes.vector.reachable(),
+            reachable_nodes: self.reachable_nodes(now),
             routing: self.routes.vector.counters,
             neighbours,
             sessions: self.sessions.len(),

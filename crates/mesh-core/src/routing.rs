@@ -12,6 +12,8 @@ pub mod snapshot;
 pub mod update;
 pub mod vector;
 
+use std::time::Duration;
+
 use crate::drop_reason::DropReason;
 use crate::fees;
 use crate::identity::NodeId;
@@ -33,11 +35,11 @@ pub struct RoutingTable {
 
 impl RoutingTable {
     /// One that knows nobody; the seed hides the places of ids in tables.
-    pub fn new(me: NodeId, seed: u64) -> Self {
+    pub fn new(me: NodeId, seed: u64, route_lifetime: Duration) -> Self {
         Self {
             vector: DistanceVector::new(me, seed),
             graph: NetworkGraph::new(seed),
-            cache: RouteCache::default(),
+            cache: RouteCache::new(route_lifetime),
         }
     }
 

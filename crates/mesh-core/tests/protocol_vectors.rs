@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a panic is how a test says no
 
+mod vectors;
+
 use bytes::Bytes;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::fees::offered_total;
@@ -19,46 +21,11 @@ use mesh_core::packet::{self, FrameKind, HEADER_BYTES, PREAMBLE_BYTES, PacketPar
 use mesh_core::routing_policy::TrafficClass;
 use mesh_core::time::UnixMillis;
 use mesh_core::verifier::Commitment;
+use vectors::Vectors;
 
 /// The moment all vectors are made at.
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const HOUR: u64 = 3_600_000;
-
-/// Names and values in the order they are written.
-#[derive(Default)]
-struct Vectors(Vec<(&'static str, String)>);
-
-impl Vectors {
-    fn add(&mut self, name: &'static str, value: impl AsRef<[u8]>) {
-        self.0.push((name, hex::encode(value)));
-    }
-
-    /// Compares with the section of the document that is marked with `section`.
-    fn assert_written(&self, section: &str) {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../PROTOCOL.md");
-        let document = std::fs::read_to_string(path).unwrap();
-        let begin = format!("<!-- vectors: {section} -->\n```text\n");
-        let written = document
-            .split_once(&begin)
-            .and_then(|(_, rest)| rest.split_once("```"))
-            .map(|(block, _)| block)
-            .unwrap_or_default();
-        let expected: String = self.0.iter().map(line).collect();
-        assert_eq!(
-            written, expected,
-            "PROTOCOL.md should read:\n{begin}{expected}```"
-        );
-    }
-}
-
-/// One vector as it is written: the name, then the value in lines of 48 bytes.
-fn line((name, value): &(&'static str, String)) -> String {
-    let chunks: Vec<&str> = (0..value.len())
-        .step_by(96)
-        .map(|at| &value[at..value.len().min(at + 96)])
-        .collect();
-    format!("{name}\n    {}\n", chunks.join("\n    "))
-}
 
 fn identity(byte: u8) -> Identity {
     Identity::from_seed([byte; 32]).unwrap()

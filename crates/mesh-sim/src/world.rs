@@ -127,6 +127,7 @@ impl Simulation {
             network: BitcoinNetwork::Regtest,
             lightning_key: state.lightning_key,
             operator: None,
+            route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
             announcing: Announcing {
                 enabled: state.spec.announces,
                 ..Announcing::default()

@@ -142,6 +142,7 @@ fn core(now: Now, identity: Identity, links: &[(LinkId, NodeId)]) -> Core {
         network: BitcoinNetwork::Regtest,
         lightning_key: Some(WALLET_KEY),
         operator: None,
+        route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         announcing: Announcing {
             enabled: false,
             ..Announcing::default()

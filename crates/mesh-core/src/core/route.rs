@@ -1,5 +1,7 @@
 //! Routing: hands the distance vector what concerns it, obeys what it says, and announces this node.
 
+use std::collections::BTreeSet;
+
 use crate::announcement::{Body, Head, ListedNeighbour};
 use crate::drop_reason::DropReason;
 use crate::event::{Answer, Channel, Event, LinkId, NetworkNode, NetworkPage, Output, Record};
@@ -162,6 +164,17 @@ impl Core {
             nodes,
             next,
         }
+    }
+
+    /// Nodes that routing reaches, and those that it does not know but to whom a path was discovered.
+    pub(super) fn reachable_nodes(&self, now: Now) -> usize {
+        let vector = &self.routes.vector;
+        let discovered = self.routes.cache.all(now.unix);
+        let others: BTreeSet<&NodeId> = discovered
+            .filter_map(|route| route.certificate.destination())
+            .filter(|destination| vector.next_hop(destination, Plane::Hops).is_none())
+            .collect();
+        vector.reachable() + others.len()
     }
 
     /// From now on quotes are asked at this price, and everybody is told. Only a node that carries for pay has one.

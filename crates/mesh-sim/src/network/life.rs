@@ -100,6 +100,7 @@ impl Network {
             network: BitcoinNetwork::Regtest,
             lightning_key: None,
             operator: None,
+            route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
             announcing: Announcing {
                 enabled: self.nodes[node].announces,
                 ..Announcing::default()

@@ -186,7 +186,10 @@ impl Report {
             self.simulated_ms / 1000
         );
         text += &self.destinations_text();
-        text += &format!("{}\n", self.phases_table());
+        text += &format!("\n{}\n\n", self.phases_table());
+        for phase in &self.phases {
+            text += &format!("{}: {}\n", phase.name, phase.notes());
+        }
         for line in self.first_loops.iter().chain(&self.first_risen) {
             text += &format!("  {line}\n");
         }
@@ -231,23 +234,19 @@ impl Report {
 
     fn phases_table(&self) -> Table {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_preset(presets::NOTHING);
         table.set_header([
             "phase",
             "plane",
             "last change",
-            "entries/link/dest",
+            "told",
             "requests",
             "loops",
-            "reached",
-            "reachable",
+            "reached of reachable",
             "worse",
             "ghosts",
-            "frames",
-            "announced",
-            "beside",
         ]);
-        for column in 2..12 {
+        for column in 2..9 {
             if let Some(column) = table.column_mut(column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
@@ -359,36 +358,33 @@ impl PhaseReport {
             thousandths(said.entries_per_mille),
             said.requests.to_string(),
             format!("{}{rose}", said.loops),
-            found.reached.to_string(),
-            found.reachable.to_string(),
+            format!("{} of {}", found.reached, found.reachable),
             found.suboptimal.to_string(),
             found.ghosts.to_string(),
-            only_first(self.update_frames.to_string()),
-            only_first(format!(
-                "{} ({} full)",
-                self.announcements, self.announcement_bodies
-            )),
-            self.beside(plane, found),
         ]
     }
 
     /// What has no column of its own.
-    fn beside(&self, plane: usize, found: &PlaneJudgement) -> String {
-        let mut notes = Vec::new();
-        if plane == 0 {
-            let gap = &self.judgement.gap;
-            notes.push(format!(
-                "gap {} ppm, worst {} ‰, {} too long",
+    fn notes(&self) -> String {
+        let gap = &self.judgement.gap;
+        let mut notes = vec![
+            format!("{} updates", self.update_frames),
+            format!(
+                "{} announcements ({} with their bodies)",
+                self.announcements, self.announcement_bodies
+            ),
+            format!(
+                "cheapest ways {} ppm above the cheapest within 10 hops (worst {} ‰), {} of them too long",
                 gap.excess_ppm, gap.worst_per_mille, gap.too_long
-            ));
-            if let Some(traffic) = &self.traffic {
-                notes.push(traffic.to_text());
+            ),
+        ];
+        notes.extend(self.traffic.as_ref().map(|traffic| traffic.to_text()));
+        for (found, name) in self.judgement.planes.iter().zip(PLANE_NAMES) {
+            if found.wrong_metric > 0 {
+                notes.push(format!("{} metrics of {name} are off", found.wrong_metric));
             }
         }
-        if found.wrong_metric > 0 {
-            notes.push(format!("{} metrics are off", found.wrong_metric));
-        }
-        if plane == 0 && self.judgement.unmeasured > 0 {
+        if self.judgement.unmeasured > 0 {
             notes.push(format!("{} links unmeasured", self.judgement.unmeasured));
         }
         notes.join("; ")

@@ -24,6 +24,8 @@ use crate::world::identity;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum VillainKind {
+    /// Does nothing wrong: what its place alone is worth, to compare others with.
+    Behaves,
     /// Says that it is next to everybody.
     LiesAboutMetric,
     /// Carries no packets, and otherwise behaves.
@@ -99,7 +101,7 @@ impl Villain {
             VillainKind::AnswersForOthers => self.at_work,
             // It learns what to replay before it begins.
             VillainKind::Replays => true,
-            VillainKind::BlackHole | VillainKind::Floods | VillainKind::Flaps => false,
+            VillainKind::Behaves | VillainKind::BlackHole | VillainKind::Floods | VillainKind::Flaps => false,
         };
         if !changes {
             return None;
