@@ -35,6 +35,12 @@ impl Core {
         self.forget_changed(origin, &change);
     }
 
+    pub(super) fn expire_chart(&mut self, now: Now) {
+        for (origin, change) in self.routes.graph.expire(now.unix) {
+            self.forget_changed(&origin, &change);
+        }
+    }
+
     /// Routes that a change made wrong are asked for anew.
     fn forget_changed(&mut self, origin: &NodeId, change: &GraphChange) {
         for neighbour in &change.lost {

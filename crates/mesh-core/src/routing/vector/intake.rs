@@ -4,11 +4,10 @@ use crate::announcement::{Announcement, Body};
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
-use crate::limits::{
-    CLOCK_SKEW, MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, STABLE_LINK, UPDATE_DELAY,
-};
+use crate::limits::CLOCK_SKEW;
+use crate::limits::{MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, UPDATE_DELAY};
 use crate::message::ControlMessage;
-use crate::routing::exchange::{Exchange, Index};
+use crate::routing::exchange::Index;
 use crate::routing::plane::Slot;
 use crate::routing::requests::Handed;
 use crate::routing::update::{Distance, INFINITE, Plane, RouteUpdate, RoutingUpdate, SeqnoRequest};
@@ -39,18 +38,12 @@ impl DistanceVector {
         if seen {
             return Vec::new();
         }
-        let (mut refused, mut heard_of) = (Vec::new(), Vec::new());
+        let mut refused = Vec::new();
         for announcement in update.announcements {
-            match self.on_announcement(slot, announcement, now) {
-                Ok(taken_up) => heard_of.extend(taken_up),
-                Err(reason) => refused.push(reason),
-            }
+            refused.extend(self.on_announcement(slot, announcement, now).err());
         }
         for route in update.routes {
             refused.extend(self.on_route(slot, &route, now.instant).err());
-        }
-        for index in heard_of {
-            self.ask_for_lost_routes(slot, index, now.instant);
         }
         refused
     }
@@ -73,56 +66,24 @@ impl DistanceVector {
         moved
     }
 
-    /// Takes an announcement in; whose it is, if it is a new one.
     fn on_announcement(
         &mut self,
         slot: Slot,
         announcement: Announcement,
         now: Now,
-    ) -> Result<Option<Index>, DropReason> {
+    ) -> Result<(), DropReason> {
         let head = announcement.head;
         head.check_expiry(now.unix)?;
         if head.origin == self.me {
-            return self.on_own_announcement(slot, &announcement, now).map(|()| None);
+            return self.on_own_announcement(slot, &announcement, now);
         }
         let index = match self.by_id.get(&head.origin).copied() {
             Some(index) if self.is_news(slot, index, &announcement)? => index,
-            Some(_) => return Ok(None),
+            Some(_) => return Ok(()),
             None => self.introduce(slot, &announcement, now)?,
         };
         self.take_up(slot, index, announcement, now);
-        Ok(Some(index))
-    }
-
-    /// Somebody is announced to whom no way is known. Over a link that just came up the ways follow. But a neighbour that
-    /// told its way long ago does not tell it again, and it was dropped here if the announcement before ended first,
-    /// because one of the clocks was wrong for an hour: so all are asked for what they have. One that has nothing says
-    /// nothing, and nobody hands the request on.
-    fn ask_for_lost_routes(&mut self, from: Slot, index: Index, now: Instant) {
-        let is_old = |exchange: &Exchange| now - exchange.up_at >= STABLE_LINK;
-        let Some(destination) = self.destination(index) else {
-            return;
-        };
-        let origin = destination.id;
-        let has_route = destination.planes.iter().any(|routes| routes.selected.is_some());
-        if has_route || !self.exchange_mut(from).is_some_and(|from| is_old(from)) {
-            return;
-        }
-        for (slot, plane) in self
-            .slots()
-            .flat_map(|slot| Plane::ALL.map(|plane| (slot, plane)))
-        {
-            self.counters.requests_sent[plane.index()] += 1;
-            self.send_request(
-                slot,
-                SeqnoRequest {
-                    origin,
-                    plane,
-                    seqno: 1,
-                    hops: 1,
-                },
-            );
-        }
+        Ok(())
     }
 
     /// Whether an announcement is newer than the one known; an equal one shows that the neighbour has it.
@@ -205,18 +166,20 @@ impl DistanceVector {
         destination.alive = true;
         destination.holds_until = holds_until;
         let has_body = body.is_some();
-        if has_body || !same_body {
-            destination.body = body;
-        }
-        // News also when the body is the one known: it holds longer now, and the graph may have forgotten it.
-        let known = destination.body.as_ref();
-        // The check before the core has read it once already.
-        if let Some(Ok(body)) = known.map(|bytes| Body::decode(bytes, &head.origin)) {
-            self.news.push(News::Announced {
-                origin: head.origin,
-                body,
-                expires: head.expires,
-            });
+        match body {
+            Some(bytes) => {
+                // The check before the core has read it once already.
+                if let Ok(body) = Body::decode(&bytes, &head.origin) {
+                    destination.body = Some(bytes);
+                    self.news.push(News::Announced {
+                        origin: head.origin,
+                        body,
+                        expires: head.expires,
+                    });
+                }
+            }
+            None if !same_body => destination.body = None,
+            None => {}
         }
         self.news.push(News::Seen {
             origin: head.origin,
@@ -232,8 +195,7 @@ impl DistanceVector {
             if other == slot {
                 exchange.set_has(index, true, has_body.then_some(true));
             } else {
-                // A body that came along goes along: at some refresh it reaches whoever forgot it.
-                exchange.set_has(index, false, (has_body || !same_body).then_some(false));
+                exchange.set_has(index, false, (!same_body).then_some(false));
                 exchange.mark(index, None, at);
                 self.arm(other);
             }

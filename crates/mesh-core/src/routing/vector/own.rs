@@ -40,9 +40,7 @@ impl DistanceVector {
         let Some(destination) = self.destination_mut(index) else {
             return;
         };
-        // What somebody asked for is the number alone; a refresh brings everything, since who was without a valid
-        // announcement for a while has forgotten the body too.
-        let with_body = first || fresh.is_empty() || destination.head.body_digest != head.body_digest;
+        let same_body = destination.head.body_digest == head.body_digest && !first;
         destination.head = head;
         destination.body = Some(body);
         for plane in Plane::ALL {
@@ -56,7 +54,7 @@ impl DistanceVector {
             let Some(exchange) = self.exchange_mut(slot) else {
                 continue;
             };
-            exchange.set_has(index, false, with_body.then_some(false));
+            exchange.set_has(index, false, (!same_body).then_some(false));
             exchange.mark(index, None, at);
             for plane in Plane::ALL {
                 if first || fresh.contains(&plane) {
