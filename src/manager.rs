@@ -604,6 +604,8 @@ fn is_misbehaviour(reason: DropReason) -> bool {
             | DropReason::Oversize
             | DropReason::BadSignature
             | DropReason::Unsolicited
+            // What is possible over a link depends on nothing but who is at its other end.
+            | DropReason::ImpossibleMetric
     )
 }
 

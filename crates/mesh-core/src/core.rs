@@ -508,8 +508,7 @@ impl Core {
         self.discovery.expire(now.instant);
         self.quote_relays.expire(now.instant);
         self.routes.cache.expire(now.unix);
-        self.expire_chart(now);
-        self.routes.vector.expire_seen(now.unix);
+        self.forget_seen(now);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
         }

@@ -154,7 +154,7 @@ drop_reasons! {
     /// The command names something this node does not have, or in a state that forbids it.
     BadCommand = 76, "bad_command", "see the command's documentation";
     /// A route to a node that never announced itself, or with a seqno that it has not signed.
-    Unannounced = 77, "unannounced", "the neighbour tells of routes it cannot have; if it goes on, unlink it";
+    Unannounced = 77, "unannounced", "its announcement was refused here before (see which refusals are counted), or the neighbour tells of routes it cannot have";
     /// An announcement older than one already seen: replayed, or overtaken on the way.
     StaleAnnouncement = 78, "stale_announcement", "nothing to do: a newer one is known";
     /// Two announcements of one node under one number that differ.

@@ -238,6 +238,13 @@ pub const SEQNO_INTERVAL: Duration = Duration::from_secs(2);
 /// …after this many at once.
 pub const SEQNO_BURST: u32 = 8;
 
+/// Shortest time between two announcements of one origin that a node hands on, sustained: more than an honest one makes
+/// ([`SEQNO_INTERVAL`], [`ANNOUNCEMENT_INTERVAL`]), so that only whoever signs them all the time waits…
+pub const HANDED_ON_INTERVAL: Duration = Duration::from_secs(1);
+
+/// …after this many at once.
+pub const HANDED_ON_BURST: u32 = 16;
+
 /// Neighbours that an announcement lists: a body stays below ten kilobytes, so that it fits an update with others.
 pub const MAX_LISTED_NEIGHBOURS: usize = 256;
 
@@ -322,6 +329,20 @@ pub const DETOUR_INTERVAL_MOST: Duration = Duration::from_secs(64);
 
 /// The same request is handed on once in this time.
 pub const REQUEST_SUPPRESSION: Duration = Duration::from_millis(500);
+
+/// Shortest time between two requests to one neighbour, sustained: they take half of [`CONTROL_MESSAGES_PER_SECOND`], so
+/// that a node that lost its way to thousands is still heard when it tells of routes and acknowledges others'…
+pub const REQUEST_PACE: Duration = Duration::from_millis(10);
+
+/// …after this many at once, half of [`CONTROL_BURST`].
+pub const REQUEST_BURST: u32 = 500;
+
+/// Shortest time between two requests of one neighbour that are handed on, sustained. Each may make an origin announce
+/// itself to everybody, and one neighbour does not take the whole of [`REQUEST_PACE`] from the others…
+pub const HANDED_ON_REQUEST_PACE: Duration = Duration::from_millis(20);
+
+/// …after this many at once.
+pub const HANDED_ON_REQUEST_BURST: u32 = 250;
 
 /// Neighbours remembered as waiting for one requested seqno.
 pub const MAX_REQUESTERS: usize = 8;

@@ -6,6 +6,7 @@ mod exchange;
 mod flaps;
 pub mod graph;
 pub mod link_cost;
+mod pace;
 mod plane;
 mod requests;
 pub mod snapshot;

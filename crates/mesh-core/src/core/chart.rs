@@ -29,16 +29,11 @@ impl Core {
         self.chart(self.node_id(), &body, now.unix + ANNOUNCEMENT_LIFETIME);
     }
 
-    /// What a node announced holds no more.
+    /// What a node announced holds no more. The vector says when, by the monotonic clock: a wall clock that jumps would
+    /// empty the graph at once, and what is announced unchanged would not come back with its refreshed head.
     pub(super) fn unchart(&mut self, origin: &NodeId) {
         let change = self.routes.graph.withdraw(origin);
         self.forget_changed(origin, &change);
-    }
-
-    pub(super) fn expire_chart(&mut self, now: Now) {
-        for (origin, change) in self.routes.graph.expire(now.unix) {
-            self.forget_changed(&origin, &change);
-        }
     }
 
     /// Routes that a change made wrong are asked for anew.

@@ -106,6 +106,12 @@ impl Core {
             self.obey_vector(now);
         }
     }
+
+    /// What an earlier life had seen of others is forgotten when it could no longer be replayed.
+    pub(super) fn forget_seen(&mut self, now: Now) {
+        self.routes.vector.expire_seen(now.unix);
+        self.obey_vector(now);
+    }
 }
 
 /// What readers see.
@@ -221,7 +227,8 @@ impl Core {
                 News::SeqnoWanted { plane } => fresh.push(plane),
             }
         }
-        if !fresh.is_empty() {
+        // A node that announces nothing is no destination; one that did not announce itself yet is about to.
+        if !fresh.is_empty() && self.announcer.made_at.is_some() {
             self.announce(now, &fresh);
         }
         for (link, message) in self.routes.vector.take_messages() {
@@ -264,10 +271,10 @@ impl Core {
             return self.count(DropReason::Malformed);
         };
         self.chart_self(now);
-        self.announcer.seqno += 1;
+        self.announcer.seqno = self.announcer.seqno.saturating_add(1);
         let seqno = self.announcer.seqno;
         if seqno > self.announcer.leased {
-            self.announcer.leased = seqno + SEQNO_LEASE;
+            self.announcer.leased = seqno.saturating_add(SEQNO_LEASE);
             self.persist(Record::OwnSeqno(self.announcer.leased));
         }
         let expires = now.unix + ANNOUNCEMENT_LIFETIME;

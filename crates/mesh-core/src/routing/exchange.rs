@@ -11,6 +11,7 @@ use crate::event::LinkId;
 use crate::identity::NodeId;
 use crate::limits::{UPDATE_PACE, UPDATE_TIMEOUT, UPDATE_TIMEOUT_MOST};
 use crate::routing::link_cost::LinkCost;
+use crate::routing::pace::Pace;
 use crate::routing::update::Plane;
 use crate::time::Instant;
 
@@ -60,6 +61,10 @@ pub(super) struct Exchange {
     pub(super) cost: LinkCost,
     /// The number of the neighbour's last update taken in.
     pub(super) received: u64,
+    /// How often the neighbour is asked for seqnos.
+    pub(super) asks: Pace,
+    /// How often it is asked for on this neighbour's behalf.
+    pub(super) handed_on: Pace,
     /// When the timer that is set for this exchange goes off.
     pub(super) armed: Option<Instant>,
     flags: Vec<u16>,
@@ -85,6 +90,8 @@ impl Exchange {
             used_from,
             cost: LinkCost::default(),
             received: 0,
+            asks: Pace::default(),
+            handed_on: Pace::default(),
             armed: None,
             flags: Vec::new(),
             queue: VecDeque::new(),

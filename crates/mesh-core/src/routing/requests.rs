@@ -30,16 +30,13 @@ impl Wanted {
         }
     }
 
-    /// The need changed; whether the node is to ask earlier than it meant to.
-    pub(super) fn became(&mut self, need: Need, now: Instant, jitter: Duration) -> bool {
+    /// The need changed: who starves now asks earlier than it meant to.
+    pub(super) fn became(&mut self, need: Need, now: Instant, jitter: Duration) {
         let starves_now = need == Need::Starving && !self.starving;
         self.starving = need == Need::Starving;
-        let earlier = now + first_delay(need) + jitter;
-        let hurry = starves_now && earlier < self.ask_at;
-        if hurry {
-            self.ask_at = earlier;
+        if starves_now {
+            self.ask_at = self.ask_at.min(now + first_delay(need) + jitter);
         }
-        hurry
     }
 
     /// It was asked for; when to ask again.
@@ -121,9 +118,10 @@ mod tests {
     fn a_node_that_lost_its_last_route_does_not_wait_as_for_a_detour() {
         let mut wanted = Wanted::new(Need::Detour, Instant(0), NONE);
         assert_eq!(wanted.ask_at, Instant(0) + DETOUR_DELAY);
-        assert!(wanted.became(Need::Starving, Instant(0), NONE));
+        wanted.became(Need::Starving, Instant(0), NONE);
         assert_eq!(wanted.ask_at, Instant(0) + STARVING_DELAY);
-        assert!(!wanted.became(Need::Starving, Instant(50), NONE));
+        wanted.became(Need::Starving, Instant(50), NONE);
+        assert_eq!(wanted.ask_at, Instant(0) + STARVING_DELAY);
     }
 
     #[test]

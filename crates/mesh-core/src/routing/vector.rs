@@ -14,7 +14,8 @@
 //! - A seqno counts only if the origin signed an announcement with it or a later one: nobody else can make routes fresher.
 //! - A next hop is told, in time, that this node is no way for it any more (split horizon with a late retraction): it
 //!   would else keep an old metric and ask for seqnos to make it feasible.
-//! - A fresher seqno alone is told lazily, unless somebody asked for it.
+//! - A fresher seqno alone is told lazily, unless somebody asked for it or the announcement is told too: the routes go with
+//!   every announcement, so that whoever refused them before it hears of them.
 //!
 //! # Contract
 //!
@@ -22,10 +23,13 @@
 //! and what became known ([`DistanceVector::take_news`]); call [`DistanceVector::on_timeout`] at
 //! [`DistanceVector::next_timeout`].
 
+mod ends;
 mod intake;
 mod outflow;
 mod own;
 mod queries;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -36,10 +40,11 @@ use foldhash::fast::FixedState;
 use crate::announcement::{Body, Head};
 use crate::event::LinkId;
 use crate::identity::NodeId;
-use crate::limits::{DESTINATION_MEMORY, LAZY_UPDATE_DELAY, UPDATE_DELAY, UPDATE_JITTER};
+use crate::limits::{LAZY_UPDATE_DELAY, UPDATE_DELAY, UPDATE_JITTER};
 use crate::message::ControlMessage;
 use crate::routing::exchange::{Exchange, Index};
 use crate::routing::flaps::Flaps;
+use crate::routing::pace::Pace;
 use crate::routing::plane::{Need, PlaneRoutes, Selected, Slot};
 use crate::routing::requests::Wanted;
 use crate::routing::update::{INFINITE, Plane};
@@ -55,11 +60,16 @@ struct Destination {
     /// Whether the announcement holds. By the monotonic clock from the moment it came: a wall clock that jumps later
     /// takes no routes away.
     alive: bool,
-    holds_until: Instant,
     planes: [PlaneRoutes; 2],
     /// Whether it is in the list of what changed.
     changed: bool,
     introduced_by: NodeId,
+    /// When its announcement holds no more; once it does not, when the destination is forgotten.
+    ends_at: Instant,
+    /// How often its announcements are handed on.
+    spread: Pace,
+    /// Whether a timer is set to hand the newest one on.
+    spreading: bool,
 }
 
 /// What waits for a moment.
@@ -68,8 +78,8 @@ enum Due {
     Exchange(Slot),
     Admit(Slot),
     Request(Index, Plane),
-    Expires(Index),
-    Forget(Index),
+    Ends(Index),
+    Spread(Index),
     Seqno,
 }
 
@@ -159,7 +169,7 @@ pub struct DistanceVector {
     /// The seqnos this node advertises itself with, by plane.
     own_seqnos: [u64; 2],
     wanted_seqnos: [bool; 2],
-    seqno_tokens: own::SeqnoTokens,
+    seqno_pace: Pace,
 
     timers: BTreeSet<(Instant, Due)>,
     messages: Vec<(LinkId, ControlMessage)>,
@@ -190,7 +200,7 @@ impl DistanceVector {
             own: None,
             own_seqnos: [0; 2],
             wanted_seqnos: [false; 2],
-            seqno_tokens: own::SeqnoTokens::default(),
+            seqno_pace: Pace::default(),
             timers: BTreeSet::new(),
             messages: Vec::new(),
             news: Vec::new(),
@@ -244,8 +254,8 @@ impl DistanceVector {
                 Due::Exchange(slot) => self.exchange_due(slot, now),
                 Due::Admit(slot) => self.admit_if_due(slot, now),
                 Due::Request(index, plane) => self.ask_if_due(index, plane, now),
-                Due::Expires(index) => self.expire(index, now),
-                Due::Forget(index) => self.forget(index, now),
+                Due::Ends(index) => self.end(index, now),
+                Due::Spread(index) => self.spread(index, now),
                 Due::Seqno => self.seqno_due(now),
             }
         }
@@ -311,6 +321,10 @@ impl DistanceVector {
         };
         self.by_neighbour.remove(&exchange.id);
         self.by_link.remove(&exchange.link);
+        self.timers.remove(&(exchange.used_from, Due::Admit(slot)));
+        if let Some(armed) = exchange.armed {
+            self.timers.remove(&(armed, Due::Exchange(slot)));
+        }
         self.flaps.went_down(&exchange.id, now - exchange.up_at);
         for plane in Plane::ALL {
             self.costs[plane.index()][place] = INFINITE;
@@ -367,10 +381,7 @@ impl DistanceVector {
         let routes = &mut destination.planes[plane.index()];
         let before = routes.selected;
         let after = routes.select(plane, costs, self.feasibility);
-        if !destination.changed {
-            destination.changed = true;
-            self.changed.push(index);
-        }
+        self.note_changed(index);
         if before != after {
             self.tell_selection(index, plane, before, after, now);
         }
@@ -443,74 +454,23 @@ impl DistanceVector {
         } else {
             Need::None
         };
-        let ask_at = match (need, &mut routes.wanted) {
-            (Need::None, wanted) => {
-                *wanted = None;
-                None
-            }
-            (need, Some(wanted)) => wanted.became(need, now, jitter).then_some(wanted.ask_at),
-            (need, empty @ None) => Some(empty.insert(Box::new(Wanted::new(need, now, jitter))).ask_at),
-        };
-        if let Some(at) = ask_at {
+        let before = routes.wanted.as_ref().map(|wanted| wanted.ask_at);
+        match (need, &mut routes.wanted) {
+            (Need::None, wanted) => *wanted = None,
+            (need, Some(wanted)) => wanted.became(need, now, jitter),
+            (need, empty @ None) => *empty = Some(Box::new(Wanted::new(need, now, jitter))),
+        }
+        let after = routes.wanted.as_ref().map(|wanted| wanted.ask_at);
+        if before == after {
+            return;
+        }
+        // One timer per want: a neighbour whose routes come and go would else pile them up.
+        if let Some(at) = before {
+            self.timers.remove(&(at, Due::Request(index, plane)));
+        }
+        if let Some(at) = after {
             self.timers.insert((at, Due::Request(index, plane)));
         }
-    }
-}
-
-/// Ends.
-impl DistanceVector {
-    /// An announcement no longer holds: nobody is believed to know a way there.
-    fn expire(&mut self, index: Index, now: Instant) {
-        let Some(destination) = self.destination_mut(index) else {
-            return;
-        };
-        if !destination.alive || destination.holds_until > now {
-            return;
-        }
-        destination.alive = false;
-        let origin = destination.id;
-        for plane in Plane::ALL {
-            if let Some(routes) = self.plane_mut(index, plane) {
-                routes.adverts.clear();
-            }
-            self.reselect(index, plane, now);
-        }
-        self.news.push(News::Withdrawn { origin });
-        self.timers.insert((now + DESTINATION_MEMORY, Due::Forget(index)));
-    }
-
-    /// Forgets a destination whose announcement expired long ago, and with it the feasible distance: by now no news of it
-    /// is under way that could lead back here.
-    fn forget(&mut self, index: Index, now: Instant) {
-        let revived = self.destination_mut(index).is_none_or(|destination| {
-            destination.alive || destination.holds_until + DESTINATION_MEMORY > now
-        });
-        if revived || self.own == Some(index) {
-            return;
-        }
-        let mut exchanges = self.exchanges.iter().flatten();
-        let told_everybody = exchanges.all(|exchange| exchange.may_forget(index));
-        if !told_everybody {
-            self.timers.insert((now + DESTINATION_MEMORY, Due::Forget(index)));
-            return;
-        }
-        let Some(destination) = self.destinations.get_mut(index as usize).and_then(Option::take) else {
-            return;
-        };
-        for exchange in self.exchanges.iter_mut().flatten() {
-            exchange.forget(index);
-        }
-        self.vacant.push(index);
-        self.by_id.remove(&destination.id);
-        if let Some(count) = self.introduced.get_mut(&destination.introduced_by) {
-            *count -= 1;
-            if *count == 0 {
-                self.introduced.remove(&destination.introduced_by);
-            }
-        }
-        self.news.push(News::Forgotten {
-            origin: destination.id,
-        });
     }
 }
 
@@ -530,6 +490,14 @@ impl DistanceVector {
 
     fn exchange_mut(&mut self, slot: Slot) -> Option<&mut Exchange> {
         self.exchanges.get_mut(slot as usize)?.as_mut()
+    }
+
+    fn note_changed(&mut self, index: Index) {
+        if let Some(destination) = self.destination_mut(index)
+            && !std::mem::replace(&mut destination.changed, true)
+        {
+            self.changed.push(index);
+        }
     }
 
     /// The places of all exchanges; some may be vacant.

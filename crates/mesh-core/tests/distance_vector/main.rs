@@ -135,6 +135,44 @@ fn link_that_flaps_is_less_and_less_news_and_is_used_again_when_it_lasts() {
     net.assert_optimal();
 }
 
+/// What happens to a link or to its first node: cut, heal, kill, restart; lost numbers, a pause in announcing, a long
+/// time, a time after which what ended is forgotten.
+fn happen(net: &mut Net, edges: &[(usize, usize)], events: &[(u8, u16, u64)]) {
+    for (what, which, pause) in events {
+        let (a, b) = edges[usize::from(*which) % edges.len()];
+        match what {
+            0 => net.cut(a, b),
+            1 => net.heal(a, b),
+            2 => net.kill(a),
+            3 => net.restart(a),
+            4 => net.lose_numbers(a),
+            5 => net.mute_or_unmute(a),
+            6 => net.run_for_ms(30_000),
+            _ => net.run_for_ms(700_000),
+        }
+        net.run_for_ms(*pause);
+    }
+}
+
+#[test]
+fn next_hop_learns_that_this_node_is_no_way_though_something_else_is_told_it_first() {
+    // A next hop that never learned it would keep an old metric and ask for seqnos for ever: it was never quiet.
+    let mut random = Random(12461088211961027890);
+    let edges = random_graph(11, 27, &mut random);
+    let mut net = Net::new(12461088211961027890, 11, &edges);
+    let cuts = [
+        (0, 48755, 15),
+        (2, 32570, 0),
+        (0, 13346, 264),
+        (0, 10261, 0),
+        (0, 10240, 1615),
+    ];
+    happen(&mut net, &edges, &cuts);
+    happen(&mut net, &edges, &[(0, 18825, 0)]);
+    net.run_until_quiet();
+    net.assert_optimal();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
     #[test]
@@ -147,16 +185,27 @@ proptest! {
         let mut random = Random(seed);
         let edges = random_graph(nodes, more, &mut random);
         let mut net = Net::new(seed, nodes, &edges);
-        for (what, which, pause) in events {
-            let (a, b) = edges[usize::from(which) % edges.len()];
-            match what {
-                0 => net.cut(a, b),
-                1 => net.heal(a, b),
-                2 => net.kill(a),
-                _ => net.restart(a),
-            }
-            net.run_for_ms(pause);
-        }
+        happen(&mut net, &edges, &events);
+        net.run_until_quiet();
+        prop_assert_eq!(net.loops, 0);
+        net.assert_optimal();
+    }
+
+    #[test]
+    fn no_loop_though_frames_come_twice_and_late_and_announcements_end(
+        seed in any::<u64>(),
+        nodes in 4..12usize,
+        more in 0..14usize,
+        disorder in (0..20usize, 0..30usize, 0..60usize),
+        events in proptest::collection::vec((0..8u8, any::<u16>(), 0..3000u64), 0..16),
+    ) {
+        let mut random = Random(seed);
+        let edges = random_graph(nodes, more, &mut random);
+        let mut net = Net::new(seed, nodes, &edges);
+        (net.loss_percent, net.twice_percent, net.late_ms) = disorder;
+        net.announce_every(20_000);
+        happen(&mut net, &edges, &events);
+        net.announce_for_good();
         net.run_until_quiet();
         prop_assert_eq!(net.loops, 0);
         net.assert_optimal();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mesh_core::announcement::Head;
 use mesh_core::event::LinkId;
 use mesh_core::identity::{Identity, NodeId};
-use mesh_core::limits::MAX_HOPS;
+use mesh_core::limits::{ANNOUNCEMENT_LIFETIME, MAX_HOPS};
 use mesh_core::message::ControlMessage;
 use mesh_core::routing::vector::News;
 use mesh_core::routing::{DistanceVector, Plane};
@@ -29,6 +29,8 @@ struct Node {
     identity: Identity,
     vector: Option<DistanceVector>,
     seqno: u64,
+    /// Whether it makes its announcements anew.
+    mute: bool,
     /// Seqno to feasible metric, last seen, per destination and plane.
     feasible: BTreeMap<(NodeId, Plane), (u64, u32)>,
 }
@@ -37,6 +39,7 @@ enum Happening {
     Up(usize, usize, LinkId),
     Down(usize, LinkId),
     Message(usize, usize, LinkId, Box<ControlMessage>),
+    Refresh(usize),
 }
 
 pub(crate) struct Net {
@@ -49,6 +52,13 @@ pub(crate) struct Net {
     counter: u64,
     random: Random,
     pub(crate) loss_percent: usize,
+    /// Of the messages, so many come a second time, late.
+    pub(crate) twice_percent: usize,
+    /// Messages are late by up to this, so that they overtake each other.
+    pub(crate) late_ms: usize,
+    /// How long announcements hold; they are made anew twice in that time.
+    lifetime_ms: u64,
+    refreshing: bool,
     pub(crate) loops: usize,
     quiet_since: u64,
 }
@@ -67,6 +77,7 @@ impl Net {
                 identity: Identity::from_seed(secret).unwrap(),
                 vector: None,
                 seqno: 0,
+                mute: false,
                 feasible: BTreeMap::new(),
             }
         };
@@ -84,6 +95,10 @@ impl Net {
             counter: 0,
             random,
             loss_percent: 0,
+            twice_percent: 0,
+            late_ms: 0,
+            lifetime_ms: ANNOUNCEMENT_LIFETIME.as_millis() as u64,
+            refreshing: false,
             loops: 0,
             quiet_since: 0,
         };
@@ -94,6 +109,39 @@ impl Net {
     pub(crate) fn without_feasibility(&mut self) {
         for node in &mut self.nodes {
             node.vector.as_mut().unwrap().without_feasibility();
+        }
+    }
+
+    /// From now on announcements hold for this long.
+    pub(crate) fn announce_every(&mut self, lifetime_ms: u64) {
+        self.lifetime_ms = lifetime_ms;
+        self.refreshing = true;
+        for node in 0..self.nodes.len() {
+            self.later(0, Happening::Refresh(node));
+        }
+    }
+
+    /// From now on they hold for an hour.
+    pub(crate) fn announce_for_good(&mut self) {
+        self.lifetime_ms = ANNOUNCEMENT_LIFETIME.as_millis() as u64;
+        self.refreshing = false;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].mute = false;
+            if self.nodes[node].vector.is_some() {
+                self.announce(node, &[]);
+            }
+        }
+    }
+
+    /// A node stops, or begins again, to make its announcements anew.
+    pub(crate) fn mute_or_unmute(&mut self, node: usize) {
+        self.nodes[node].mute ^= true;
+    }
+
+    /// A node that is down loses everything it knew of itself.
+    pub(crate) fn lose_numbers(&mut self, node: usize) {
+        if self.nodes[node].vector.is_none() {
+            self.nodes[node].seqno = 0;
         }
     }
 
@@ -125,10 +173,11 @@ impl Net {
 
     fn announce(&mut self, node: usize, fresh: &[Plane]) {
         let now = self.instant();
+        let expires = UnixMillis(self.now / 1000 + self.lifetime_ms);
         let node = &mut self.nodes[node];
         node.seqno += 1;
         let body = Bytes::from_static(b"");
-        let head = Head::sign(node.seqno, UnixMillis(3_600_000), &body, &node.identity);
+        let head = Head::sign(node.seqno, expires, &body, &node.identity);
         node.vector.as_mut().unwrap().announce(head, body, fresh, now);
     }
 
@@ -225,8 +274,15 @@ impl Net {
             instant: self.instant(),
             unix: UnixMillis(self.now / 1000),
         };
+        if let Happening::Refresh(node) = happening {
+            if self.refreshing {
+                self.refresh(node);
+            }
+            return;
+        }
         let link_stands = |net: &Self, a, b, link| net.links.get(&key(a, b)) == Some(&link);
         match happening {
+            Happening::Refresh(_) => {}
             Happening::Up(node, peer, link) => {
                 if !link_stands(self, node, peer, link) {
                     return;
@@ -269,6 +325,14 @@ impl Net {
         }
     }
 
+    fn refresh(&mut self, node: usize) {
+        if self.nodes[node].vector.is_some() && !self.nodes[node].mute {
+            self.announce(node, &[]);
+            self.after(node);
+        }
+        self.later(self.lifetime_ms * 500, Happening::Refresh(node));
+    }
+
     fn after(&mut self, node: usize) {
         loop {
             let vector = self.nodes[node].vector.as_mut().unwrap();
@@ -279,6 +343,11 @@ impl Net {
                     News::SeqnoWanted { plane } => Some(plane),
                     News::OwnIdSeen { seqno } => {
                         self.nodes[node].seqno = self.nodes[node].seqno.max(seqno);
+                        None
+                    }
+                    News::Forgotten { origin } => {
+                        let feasible = &mut self.nodes[node].feasible;
+                        feasible.retain(|(destination, _), _| *destination != origin);
                         None
                     }
                     _ => None,
@@ -299,7 +368,13 @@ impl Net {
             if self.random.below(100) < self.loss_percent {
                 continue;
             }
-            let latency = self.latency_ms[&key(node, to)] * 1000 + self.random.below(300) as u64;
+            let late = self.random.below(1000 * self.late_ms + 300) as u64;
+            let latency = self.latency_ms[&key(node, to)] * 1000 + late;
+            if self.random.below(100) < self.twice_percent {
+                let much_later = latency + self.random.below(3_000_000) as u64;
+                let again = Box::new(message.clone());
+                self.later(much_later, Happening::Message(node, to, link, again));
+            }
             self.later(latency, Happening::Message(node, to, link, Box::new(message)));
         }
         for destination in changed {

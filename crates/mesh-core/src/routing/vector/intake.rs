@@ -4,10 +4,13 @@ use crate::announcement::{Announcement, Body};
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
-use crate::limits::CLOCK_SKEW;
-use crate::limits::{MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, UPDATE_DELAY};
+use crate::limits::{
+    CLOCK_SKEW, HANDED_ON_BURST, HANDED_ON_INTERVAL, HANDED_ON_REQUEST_BURST, HANDED_ON_REQUEST_PACE,
+    MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, UPDATE_DELAY,
+};
 use crate::message::ControlMessage;
 use crate::routing::exchange::Index;
+use crate::routing::pace::{Pace, PaceLimit};
 use crate::routing::plane::Slot;
 use crate::routing::requests::Handed;
 use crate::routing::update::{Distance, INFINITE, Plane, RouteUpdate, RoutingUpdate, SeqnoRequest};
@@ -17,6 +20,18 @@ use super::{Destination, DistanceVector, Due, News};
 
 /// The least cost of a way that leads over at least one link.
 const LEAST_METRIC: [u32; 2] = [crate::routing::link_cost::HOP_COST + 1, 1];
+
+/// How often one origin's announcements are handed on.
+const ANNOUNCEMENT_PACE: PaceLimit = PaceLimit {
+    interval: HANDED_ON_INTERVAL,
+    burst: HANDED_ON_BURST,
+};
+
+/// How often requests of one neighbour are handed on.
+const HAND_ON_PACE: PaceLimit = PaceLimit {
+    interval: HANDED_ON_REQUEST_PACE,
+    burst: HANDED_ON_REQUEST_BURST,
+};
 
 impl DistanceVector {
     /// A neighbour's update. What is refused of it is returned; the rest is taken in, and all of it acknowledged.
@@ -73,12 +88,12 @@ impl DistanceVector {
         now: Now,
     ) -> Result<(), DropReason> {
         let head = announcement.head;
-        head.check_expiry(now.unix)?;
         if head.origin == self.me {
             return self.on_own_announcement(slot, &announcement, now);
         }
+        head.check_expiry(now.unix)?;
         let index = match self.by_id.get(&head.origin).copied() {
-            Some(index) if self.is_news(slot, index, &announcement)? => index,
+            Some(index) if self.is_news(slot, index, &announcement, now.instant)? => index,
             Some(_) => return Ok(()),
             None => self.introduce(slot, &announcement, now)?,
         };
@@ -87,10 +102,17 @@ impl DistanceVector {
     }
 
     /// Whether an announcement is newer than the one known; an equal one shows that the neighbour has it.
-    fn is_news(&mut self, slot: Slot, index: Index, announcement: &Announcement) -> Result<bool, DropReason> {
+    fn is_news(
+        &mut self,
+        slot: Slot,
+        index: Index,
+        announcement: &Announcement,
+        now: Instant,
+    ) -> Result<bool, DropReason> {
         let destination = self.destination(index).ok_or(DropReason::Unannounced)?;
         let (known, alive) = (destination.head, destination.alive);
-        let misses_body = destination.body.is_none() && announcement.body.is_some();
+        let has_body = destination.body.is_some();
+        let misses_body = !has_body && announcement.body.is_some();
         let head = announcement.head;
         if head.seqno < known.seqno {
             return Err(DropReason::StaleAnnouncement);
@@ -101,8 +123,15 @@ impl DistanceVector {
         if head != known {
             return Err(DropReason::ConflictingAnnouncement);
         }
+        self.neighbour_has(slot, index, announcement.body.is_some(), now);
         if let Some(exchange) = self.exchange_mut(slot) {
-            exchange.set_has(index, true, announcement.body.is_some().then_some(true));
+            // Who hands on a head without the body, and was not sent it from here, lacks it: somebody on the way took it
+            // off, and without this whoever is quickest could hide what others say of themselves.
+            if has_body && alive && !exchange.has(index).1 {
+                exchange.set_has(index, false, None);
+                exchange.mark(index, None, now + UPDATE_DELAY);
+                self.arm(slot);
+            }
         }
         // Both sides of a link tell each other what both know; only a body that was missed makes it news.
         if alive {
@@ -131,10 +160,12 @@ impl DistanceVector {
             head,
             body: None,
             alive: false,
-            holds_until: now.instant,
             planes: Default::default(),
             changed: false,
             introduced_by: neighbour,
+            ends_at: now.instant,
+            spread: Pace::default(),
+            spreading: false,
         }))
     }
 
@@ -157,48 +188,95 @@ impl DistanceVector {
     /// Takes an announcement up and sees to it that everybody else gets it.
     fn take_up(&mut self, slot: Slot, index: Index, announcement: Announcement, now: Now) {
         let Announcement { head, body } = announcement;
-        let holds_until = now.instant + (head.expires - now.unix);
         let Some(destination) = self.destination_mut(index) else {
             return;
         };
         let same_body = destination.head.body_digest == head.body_digest && destination.body.is_some();
+        let came_with_body = body.is_some();
         destination.head = head;
         destination.alive = true;
-        destination.holds_until = holds_until;
-        let has_body = body.is_some();
-        match body {
-            Some(bytes) => {
-                // The check before the core has read it once already.
-                if let Ok(body) = Body::decode(&bytes, &head.origin) {
-                    destination.body = Some(bytes);
-                    self.news.push(News::Announced {
-                        origin: head.origin,
-                        body,
-                        expires: head.expires,
-                    });
-                }
-            }
-            None if !same_body => destination.body = None,
-            None => {}
+        if came_with_body || !same_body {
+            destination.body = body;
         }
+        self.end_at(index, now.instant + (head.expires - now.unix));
+        for other in self.slots() {
+            let Some(exchange) = self.exchange_mut(other) else {
+                continue;
+            };
+            exchange.set_has(index, false, (!same_body).then_some(false));
+        }
+        self.neighbour_has(slot, index, came_with_body, now.instant);
+        self.hand_on(index, now.instant);
+    }
+
+    /// A neighbour showed that it has the newest announcement of a destination. Unless it was sent it from here, and the
+    /// routes with it, it is told them in time: it may have refused them when it had none.
+    fn neighbour_has(&mut self, slot: Slot, index: Index, with_body: bool, now: Instant) {
+        let Some(exchange) = self.exchange_mut(slot) else {
+            return;
+        };
+        let (knew_that, _) = exchange.has(index);
+        exchange.set_has(index, true, with_body.then_some(true));
+        if !knew_that {
+            for plane in Plane::ALL {
+                self.mark_lazily(slot, index, plane, now);
+            }
+        }
+    }
+
+    /// What an announcement says is charted and written down, and everybody who lacks it is sent it: soon, or, if the
+    /// origin makes them all the time, when it is its turn. Others would else pay for whoever signs a hundred a second,
+    /// and everybody would pay, not only its neighbours.
+    fn hand_on(&mut self, index: Index, now: Instant) {
+        let Some(destination) = self.destination_mut(index) else {
+            return;
+        };
+        let allowed_at = destination.spread.allowed_at(ANNOUNCEMENT_PACE);
+        if allowed_at > now {
+            if !std::mem::replace(&mut destination.spreading, true) {
+                self.timers.insert((allowed_at, Due::Spread(index)));
+            }
+            return;
+        }
+        destination.spread.take(now, ANNOUNCEMENT_PACE);
+        self.make_known(index);
+        for slot in self.slots() {
+            if let Some(exchange) = self.exchange_mut(slot).filter(|exchange| !exchange.has(index).0) {
+                exchange.mark(index, None, now + UPDATE_DELAY);
+                self.arm(slot);
+            }
+        }
+    }
+
+    /// The body counts anew though it may be the one known: what it says holds for longer now.
+    fn make_known(&mut self, index: Index) {
+        let Some(destination) = self.destination(index) else {
+            return;
+        };
+        let (head, body) = (destination.head, destination.body.as_ref());
+        // The check before the core has read it once already.
+        let body = body.and_then(|bytes| Body::decode(bytes, &head.origin).ok());
+        self.news.extend(body.map(|body| News::Announced {
+            origin: head.origin,
+            body,
+            expires: head.expires,
+        }));
         self.news.push(News::Seen {
             origin: head.origin,
             seqno: head.seqno,
             expires: head.expires,
         });
-        self.timers.insert((holds_until, Due::Expires(index)));
-        let at = now.instant + UPDATE_DELAY;
-        for other in self.slots() {
-            let Some(exchange) = self.exchange_mut(other) else {
-                continue;
-            };
-            if other == slot {
-                exchange.set_has(index, true, has_body.then_some(true));
-            } else {
-                exchange.set_has(index, false, (!same_body).then_some(false));
-                exchange.mark(index, None, at);
-                self.arm(other);
-            }
+        self.note_changed(index);
+    }
+
+    /// It is an announcement's turn.
+    pub(super) fn spread(&mut self, index: Index, now: Instant) {
+        let Some(destination) = self.destination_mut(index) else {
+            return;
+        };
+        destination.spreading = false;
+        if destination.alive {
+            self.hand_on(index, now);
         }
     }
 
@@ -213,8 +291,8 @@ impl DistanceVector {
         let own = self.own.and_then(|index| self.destination(index));
         let own = own.map(|destination| destination.head);
         if own == Some(head) {
-            if let (Some(index), Some(exchange)) = (self.own, self.exchange_mut(slot)) {
-                exchange.set_has(index, true, announcement.body.is_some().then_some(true));
+            if let Some(index) = self.own {
+                self.neighbour_has(slot, index, announcement.body.is_some(), now.instant);
             }
             return Ok(());
         }
@@ -308,18 +386,21 @@ impl DistanceVector {
         let Some(destination) = self.destinations.get_mut(index as usize).and_then(Option::as_mut) else {
             return Err(DropReason::Unannounced);
         };
+        // Nobody honest asks for more than the next one. Remembered as it is, a number without end would keep what others
+        // wait for from ever being told them at once.
+        let seqno = request.seqno.min(destination.head.seqno.saturating_add(1));
         let routes = &mut destination.planes[plane.index()];
         let serves = routes
             .selected
-            .is_some_and(|route| route.distance.seqno >= request.seqno && route.neighbour != slot);
+            .is_some_and(|route| route.distance.seqno >= seqno && route.neighbour != slot);
         if serves {
             self.mark(slot, index, plane, now);
             return Ok(());
         }
         let hand_on = match &mut routes.handed {
-            Some(handed) => handed.again(request.seqno, now, slot),
+            Some(handed) => handed.again(seqno, now, slot),
             empty @ None => {
-                *empty = Some(Box::new(Handed::new(request.seqno, now, slot)));
+                *empty = Some(Box::new(Handed::new(seqno, now, slot)));
                 true
             }
         };
@@ -327,26 +408,38 @@ impl DistanceVector {
         let Some(next) = next.filter(|_| hand_on && request.hops > 1) else {
             return Ok(());
         };
-        self.counters.requests_handed_on += 1;
-        self.send_request(
-            next,
-            SeqnoRequest {
-                hops: request.hops - 1,
-                ..request
-            },
-        );
+        let asker = self.exchange_mut(slot).ok_or(DropReason::Unsolicited)?;
+        if !asker.handed_on.try_take(now, HAND_ON_PACE) {
+            return Err(DropReason::RateLimited);
+        }
+        let request = SeqnoRequest {
+            seqno,
+            hops: request.hops - 1,
+            ..request
+        };
+        let sent = self.send_request(next, request, now);
+        self.counters.requests_handed_on += u64::from(sent);
         Ok(())
     }
 
-    /// What an earlier life had seen.
+    /// What an earlier life had seen. Beyond the bound it is not remembered: an announcement that was replayed would be
+    /// taken up, until a neighbour tells a newer one, for the hour that it may hold.
     pub fn restore_seen(&mut self, origin: NodeId, seqno: u64, expires: UnixMillis) {
         if self.floors.len() < MAX_DESTINATIONS {
             self.floors.insert(origin, (seqno, expires));
         }
     }
 
-    /// Forgets what an earlier life had seen and what could no longer be replayed.
+    /// Forgets what an earlier life had seen and what could no longer be replayed: on the disk too, where it would else
+    /// stay when the origin is never heard of again.
     pub fn expire_seen(&mut self, now: UnixMillis) {
-        self.floors.retain(|_, (_, expires)| *expires + CLOCK_SKEW >= now);
+        let news = &mut self.news;
+        self.floors.retain(|origin, (_, expires)| {
+            let holds = *expires + CLOCK_SKEW >= now;
+            if !holds {
+                news.push(News::Forgotten { origin: *origin });
+            }
+            holds
+        });
     }
 }

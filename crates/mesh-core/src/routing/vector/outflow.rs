@@ -3,10 +3,11 @@
 use crate::announcement::Announcement;
 use crate::limits::{
     MAX_ANNOUNCEMENTS_PER_UPDATE, MAX_ASKED_NEIGHBOURS, MAX_CONTROL_BYTES, MAX_REQUEST_HOPS,
-    MAX_ROUTES_PER_UPDATE, UPDATE_JITTER,
+    MAX_ROUTES_PER_UPDATE, REQUEST_BURST, REQUEST_PACE, UPDATE_JITTER,
 };
 use crate::message::ControlMessage;
 use crate::routing::exchange::{Exchange, Index, Sent};
+use crate::routing::pace::PaceLimit;
 use crate::routing::plane::Slot;
 use crate::routing::update::{Distance, INFINITE, Plane, RouteUpdate, RoutingUpdate, SeqnoRequest};
 use crate::time::Instant;
@@ -22,6 +23,12 @@ const ROUTE_BYTES: usize = 32 + 2 * (1 + 10 + 5);
 
 /// A head, and the length of a body, at the most.
 const HEAD_BYTES: usize = 32 + 10 + 10 + 32 + 64 + 4;
+
+/// How often one neighbour is asked for seqnos.
+const ASK_PACE: PaceLimit = PaceLimit {
+    interval: REQUEST_PACE,
+    burst: REQUEST_BURST,
+};
 
 impl DistanceVector {
     /// Does what is due at one exchange.
@@ -109,26 +116,33 @@ impl DistanceVector {
         if wait {
             return;
         }
-        let seqno = feasible.seqno + 1;
+        // An origin at the end of the numbers has made itself unreachable; asking for number 0 is malformed.
+        let Some(seqno) = feasible.seqno.checked_add(1) else {
+            return;
+        };
+        let request = SeqnoRequest {
+            origin,
+            plane,
+            seqno,
+            hops: MAX_REQUEST_HOPS,
+        };
         for slot in ask.into_iter().take(MAX_ASKED_NEIGHBOURS) {
-            self.counters.requests_sent[plane.index()] += 1;
-            self.send_request(
-                slot,
-                SeqnoRequest {
-                    origin,
-                    plane,
-                    seqno,
-                    hops: MAX_REQUEST_HOPS,
-                },
-            );
+            let sent = self.send_request(slot, request, now);
+            self.counters.requests_sent[plane.index()] += u64::from(sent);
         }
     }
 
-    pub(super) fn send_request(&mut self, slot: Slot, request: SeqnoRequest) {
-        if let Some(exchange) = self.exchange_mut(slot) {
+    /// Sends a request unless the neighbour was sent too many lately: whoever wants the seqno asks again.
+    pub(super) fn send_request(&mut self, slot: Slot, request: SeqnoRequest, now: Instant) -> bool {
+        let Some(exchange) = self.exchange_mut(slot) else {
+            return false;
+        };
+        let sent = exchange.asks.try_take(now, ASK_PACE);
+        if sent {
             let link = exchange.link;
             self.messages.push((link, ControlMessage::SeqnoRequest(request)));
         }
+        sent
     }
 }
 
@@ -165,7 +179,8 @@ impl Draft {
         own_seqnos: Option<[u64; 2]>,
     ) -> bool {
         let (has_head, has_body) = exchange.has(index);
-        let with_head = destination.alive && !has_head;
+        // A node that lost its numbers learns its last one even from an announcement that no longer holds.
+        let with_head = (destination.alive || destination.id == exchange.id) && !has_head;
         let body = destination.body.as_ref().filter(|_| with_head && !has_body);
         let head_bytes = if with_head { HEAD_BYTES } else { 0 };
         let bytes = ROUTE_BYTES + head_bytes + body.map_or(0, bytes::Bytes::len);
@@ -175,10 +190,13 @@ impl Draft {
             return false;
         }
         let planes = Plane::ALL.map(|plane| {
+            // Routes go with every announcement: who refused them without one (a full table, a clock that was wrong)
+            // would else not hear of them again. What has time waits for it though the other plane is told now.
+            if !with_head && !exchange.is_dirty(index, plane) {
+                return None;
+            }
             let told = exchange.was_told(index, plane);
-            let distance = exchange
-                .is_dirty(index, plane)
-                .then(|| distance_for(destination, plane, slot, own_seqnos))
+            let distance = Some(distance_for(destination, plane, slot, own_seqnos))
                 .filter(|distance| distance.metric != INFINITE || told);
             match distance {
                 Some(distance) => exchange.tell(index, plane, distance.metric != INFINITE),

@@ -5,28 +5,17 @@ use bytes::Bytes;
 use crate::announcement::Head;
 use crate::limits::{SEQNO_BURST, SEQNO_INTERVAL, UPDATE_DELAY};
 use crate::routing::exchange::Index;
+use crate::routing::pace::{Pace, PaceLimit};
 use crate::routing::update::Plane;
 use crate::time::Instant;
 
 use super::{Destination, DistanceVector, Due, News};
 
-/// How many seqnos may still be made because others asked: a few at once, then one in two seconds (GCRA, ITU-T I.371).
-#[derive(Debug, Default)]
-pub(super) struct SeqnoTokens {
-    next: Instant,
-}
-
-impl SeqnoTokens {
-    /// When one may be made.
-    fn allowed_at(&self) -> Instant {
-        let ahead = SEQNO_INTERVAL * (SEQNO_BURST - 1);
-        Instant(self.next.0.saturating_sub((Instant(0) + ahead).0))
-    }
-
-    fn take(&mut self, now: Instant) {
-        self.next = self.next.max(now) + SEQNO_INTERVAL;
-    }
-}
+/// How often this node makes a seqno because others asked.
+const SEQNO_PACE: PaceLimit = PaceLimit {
+    interval: SEQNO_INTERVAL,
+    burst: SEQNO_BURST,
+};
 
 impl DistanceVector {
     /// This node announces itself with this head. `fresh` are the planes in which routes to it become fresher: others
@@ -71,11 +60,13 @@ impl DistanceVector {
             head,
             body: Some(body),
             alive: true,
-            // Its own announcement never expires here: it is made anew long before.
-            holds_until: Instant(u64::MAX),
             planes: Default::default(),
             changed: false,
             introduced_by: self.me,
+            // Its own announcement never expires here: it is made anew long before.
+            ends_at: Instant(u64::MAX),
+            spread: Pace::default(),
+            spreading: false,
         };
         let index = self.insert(own);
         self.own = Some(index);
@@ -85,13 +76,13 @@ impl DistanceVector {
     /// Somebody asked this node for a seqno above the present one.
     pub(super) fn want_seqno(&mut self, plane: Plane, now: Instant) {
         if !std::mem::replace(&mut self.wanted_seqnos[plane.index()], true) {
-            let at = self.seqno_tokens.allowed_at().max(now);
+            let at = self.seqno_pace.allowed_at(SEQNO_PACE).max(now);
             self.timers.insert((at, Due::Seqno));
         }
     }
 
     pub(super) fn seqno_due(&mut self, now: Instant) {
-        let allowed_at = self.seqno_tokens.allowed_at();
+        let allowed_at = self.seqno_pace.allowed_at(SEQNO_PACE);
         if allowed_at > now {
             self.timers.insert((allowed_at, Due::Seqno));
             return;
@@ -103,7 +94,7 @@ impl DistanceVector {
         if wanted.is_empty() {
             return;
         }
-        self.seqno_tokens.take(now);
+        self.seqno_pace.take(now, SEQNO_PACE);
         self.counters.seqnos_made += 1;
         for plane in wanted {
             self.news.push(News::SeqnoWanted { plane });

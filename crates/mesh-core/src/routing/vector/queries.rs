@@ -96,13 +96,8 @@ impl DistanceVector {
 
     /// Something that is shown of a destination changed elsewhere.
     pub fn show_again(&mut self, destination: &NodeId) {
-        let Some(index) = self.by_id.get(destination).copied() else {
-            return;
-        };
-        if let Some(destination) = self.destination_mut(index)
-            && !std::mem::replace(&mut destination.changed, true)
-        {
-            self.changed.push(index);
+        if let Some(index) = self.by_id.get(destination).copied() {
+            self.note_changed(index);
         }
     }
 
