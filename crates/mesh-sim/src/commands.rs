@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mesh_core::core::Core;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Command, CommandId, Delivery, Event, Input, Record, Status};
 use mesh_core::identity::{Identity, NodeId};
 use mesh_core::keys::SessionId;
+use mesh_core::routing::RoutingTable;
 
 use crate::node::{Dropped, NodeIndex};
 use crate::simulation::{CommandOutcome, SessionNotes, Simulation};
@@ -94,6 +96,11 @@ impl Simulation {
             Some(Ok(Answer::Status(status))) => Some(*status),
             _ => None,
         }
+    }
+
+    /// What a node knows of the ways through the mesh; none while it is down.
+    pub fn routing(&self, node: NodeIndex) -> Option<&RoutingTable> {
+        self.nodes[node.0].core.as_ref().map(Core::routing)
     }
 
     /// A node's id.

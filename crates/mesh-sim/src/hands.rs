@@ -16,7 +16,7 @@ const WRITTEN_SOON_MICROS: u64 = 50_000;
 /// The core's hands.
 impl Simulation {
     pub(crate) fn feed(&mut self, node: NodeIndex, input: Input) {
-        let now = self.now();
+        let now = self.now_at(node);
         if let Some(core) = self.nodes[node.0].core.as_mut() {
             core.handle(now, input);
             self.after_input(node);

@@ -47,7 +47,7 @@ pub use judge::{Gap, Judgement, PlaneJudgement, judge};
 pub use links::{Faults, Latency};
 pub use play::{Progress, play};
 pub use report::{Check, PLANE_NAMES, PhaseReport, PlaneReport, Report, markdown};
-pub use scenario::{Scenario, ScenarioError};
+pub use scenario::{Destinations, Scenario, ScenarioError};
 pub use topology::{Edge, Topology, TopologyError, find_folder};
 pub use traffic::TrafficReport;
 pub use villains::VillainKind;

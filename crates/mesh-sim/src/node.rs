@@ -94,6 +94,8 @@ pub(crate) struct SimNode {
     pub(crate) is_villain: bool,
     /// Counts restarts: what was asked in an earlier life is not answered in this one.
     pub(crate) life: u64,
+    /// How far its wall clock is ahead of everybody's, in milliseconds.
+    pub(crate) clock_ahead_ms: i64,
     pub(crate) disk: Vec<Record>,
     /// What is to be written soon; a kill loses it.
     pub(crate) soon: Vec<Record>,

@@ -110,6 +110,19 @@ impl Simulation {
         }
     }
 
+    /// The moment it is by a node's own clocks: the monotonic one is everybody's, the wall clock may be wrong.
+    pub fn now_at(&self, node: NodeIndex) -> Now {
+        let now = self.now();
+        let unix = now
+            .unix
+            .0
+            .saturating_add_signed(self.nodes[node.0].clock_ahead_ms);
+        Now {
+            unix: UnixMillis(unix),
+            ..now
+        }
+    }
+
     pub(crate) fn schedule(&mut self, after: Duration, happening: Happening) -> (u64, u64) {
         self.schedule_at(Instant(self.now) + after, happening)
     }

@@ -62,6 +62,18 @@ impl Simulation {
         self.add(NodeSpec::paid(0), true)
     }
 
+    /// Adds a node that was started from a copy of another's data directory: a second node with the same key, but with
+    /// a wallet of its own.
+    pub fn add_twin(&mut self, of: NodeIndex) -> NodeIndex {
+        let twin = self.add(self.nodes[of.0].spec, false);
+        let (original, copy) = (of.0, twin.0);
+        self.nodes[copy].secret = self.nodes[original].secret;
+        self.nodes[copy].id = self.nodes[original].id;
+        self.nodes[copy].disk = self.nodes[original].disk.clone();
+        self.start(twin);
+        twin
+    }
+
     pub(crate) fn add(&mut self, spec: NodeSpec, is_villain: bool) -> NodeIndex {
         let node = NodeIndex(self.nodes.len());
         let secret = self.secret_of(node, "identity", 0);
@@ -77,6 +89,7 @@ impl Simulation {
             core: None,
             is_villain,
             life: 0,
+            clock_ahead_ms: 0,
             disk: Vec::new(),
             soon: Vec::new(),
             crash: None,
@@ -101,7 +114,7 @@ impl Simulation {
 
     #[allow(clippy::panic)] // a disk that the core itself wrote and cannot read is a bug of the core
     pub(crate) fn start(&mut self, node: NodeIndex) {
-        let now = self.now();
+        let now = self.now_at(node);
         let life = self.nodes[node.0].life;
         let (seed, account_secret) = (
             self.secret_of(node, "seed", life),
@@ -238,6 +251,21 @@ impl Simulation {
         for peer in peers {
             self.link_up(node, peer);
         }
+    }
+
+    /// Takes from a killed node everything that it wrote down; its key stays.
+    ///
+    /// # Panics
+    /// When the node runs.
+    pub fn lose_disk(&mut self, node: NodeIndex) {
+        assert!(!self.is_up(node), "a running node holds its disk");
+        self.nodes[node.0].disk.clear();
+    }
+
+    /// From now on a node's wall clock is ahead of everybody's by this much, or behind when negative, in milliseconds.
+    /// Wallets keep the right time.
+    pub fn set_clock(&mut self, node: NodeIndex, ahead_ms: i64) {
+        self.nodes[node.0].clock_ahead_ms = ahead_ms;
     }
 
     /// Kills the node when it next writes down a record of this kind.

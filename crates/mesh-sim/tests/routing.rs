@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mesh_sim::network::{Report, Scenario, ScenarioError, TopologyError, play};
+use mesh_sim::network::{Destinations, Report, Scenario, ScenarioError, TopologyError, play};
 
 fn scenarios() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")
@@ -12,7 +12,12 @@ fn scenarios() -> PathBuf {
 
 /// Plays a scenario under its first seed; none when its network is a real one and the folder of those is absent.
 fn run(file: &str) -> Option<Report> {
-    let scenario = Scenario::load(&scenarios().join(file)).unwrap();
+    run_changed(file, |_| {})
+}
+
+fn run_changed(file: &str, change: impl FnOnce(&mut Scenario)) -> Option<Report> {
+    let mut scenario = Scenario::load(&scenarios().join(file)).unwrap();
+    change(&mut scenario);
     match scenario.topology(Path::new(env!("CARGO_MANIFEST_DIR"))) {
         Ok(topology) => Some(play(&scenario, &topology, scenario.seeds[0], |_| {})),
         Err(ScenarioError::Topology {
@@ -100,4 +105,16 @@ fn misspelt_expectation_is_refused_by_name() {
         error.contains("loops_at_moist") && error.contains("x.toml"),
         "{error}"
     );
+}
+
+/// One seed of three real networks, each to the nodes of a few destinations: an unoptimised build takes too long for all.
+#[test]
+fn small_real_networks_are_as_good_as_the_oracle() {
+    for name in ["freifunk-leipzig", "freifunk-bielefeld", "freifunk-ulm"] {
+        let file = format!("matrix/{name}.toml");
+        let few = |scenario: &mut Scenario| scenario.destinations = Destinations::Count(48);
+        if let Some(report) = run_changed(&file, few) {
+            assert!(report.ok, "{}", report.to_text());
+        }
+    }
 }

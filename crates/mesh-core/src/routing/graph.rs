@@ -38,7 +38,7 @@ pub struct NodeFacts {
     pub expires: UnixMillis,
 }
 
-/// What an announcement, a withdrawal or an expiry changed for routes that use the node.
+/// What an announcement or a withdrawal changed for routes that use the node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GraphChange {
     /// Its price is another than it was.
@@ -79,7 +79,7 @@ pub struct GraphNode<'g> {
     pub neighbours: Vec<ListedNeighbour>,
 }
 
-/// The bounded, expiring graph of what nodes announced of themselves.
+/// The bounded graph of what nodes announced of themselves.
 ///
 /// **An edge counts when both ends list each other.** A liar can list whom it wants; without their listing it back, it
 /// has made nothing but a longer announcement. Two liars can invent a link between themselves, and nothing else.
@@ -87,7 +87,10 @@ pub struct GraphNode<'g> {
 /// **Only announcers are nodes.** An id that is listed but announced nothing has no place of its own: otherwise one
 /// announcement of invented neighbours would take the places of 64 honest nodes.
 ///
-/// **Bounded** by [`GraphLimits`]; when full, the new is refused and nothing old is forgotten before it expires.
+/// **Bounded** by [`GraphLimits`]; when full, the new is refused and nothing old is forgotten before it is withdrawn.
+///
+/// **Without a clock**: the distance vector says when an announcement holds no more. By the wall clock here, one that
+/// jumps ahead would empty the graph for as long as nobody announces anything new.
 ///
 /// **Deterministic**: the same calls in the same order give the same answers; the seed only keys the hash table, which
 /// is never iterated.
@@ -100,7 +103,6 @@ pub struct NetworkGraph {
     slots: HashMap<NodeId, u32, FixedState>,
     nodes: Vec<Option<Node>>,
     free: Vec<u32>,
-    by_expiry: BTreeSet<(UnixMillis, u32)>,
     by_operator: BTreeSet<(NodeId, u32)>,
     listings: usize,
     edges: usize,
@@ -139,7 +141,6 @@ impl NetworkGraph {
             slots: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             nodes: Vec::new(),
             free: Vec::new(),
-            by_expiry: BTreeSet::new(),
             by_operator: BTreeSet::new(),
             listings: 0,
             edges: 0,

@@ -1,9 +1,8 @@
-//! How the graph changes: a node announces itself, withdraws, or its announcement expires.
+//! How the graph changes: a node announces itself, or what it announced holds no more.
 
 use super::{Edge, GraphChange, ListedNeighbour, NetworkGraph, Node, NodeFacts};
 use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
-use crate::time::UnixMillis;
 
 impl NetworkGraph {
     /// Replaces what `origin` announced before. Refused, with nothing changed:
@@ -40,7 +39,6 @@ impl NetworkGraph {
         let lost = self.drop_edges(slot, origin, |_| true);
         if let Some(node) = self.nodes.get_mut(slot as usize).and_then(Option::take) {
             self.listings -= node.edges.len() + node.one_sided.len();
-            self.by_expiry.remove(&(node.facts.expires, slot));
             if let Some(operator) = node.facts.operator {
                 self.by_operator.remove(&(operator, slot));
             }
@@ -50,21 +48,6 @@ impl NetworkGraph {
             repriced: false,
             lost,
         }
-    }
-
-    /// Forgets every announcement that holds until `now` or less, the oldest first. Costs nothing when none does.
-    pub fn expire(&mut self, now: UnixMillis) -> Vec<(NodeId, GraphChange)> {
-        let mut gone = Vec::new();
-        while let Some(&(expires, slot)) = self.by_expiry.first()
-            && expires <= now
-        {
-            let Some(id) = self.node(slot).map(|node| node.id) else {
-                break;
-            };
-            let change = self.withdraw(&id);
-            gone.push((id, change));
-        }
-        gone
     }
 
     /// The listing by id, if it is one.
@@ -202,10 +185,8 @@ impl NetworkGraph {
         lost
     }
 
-    /// Files `slot` under its new expiry and operator.
+    /// Files `slot` under its new operator.
     fn file(&mut self, slot: u32, before: &NodeFacts, facts: &NodeFacts) {
-        self.by_expiry.remove(&(before.expires, slot));
-        self.by_expiry.insert((facts.expires, slot));
         if let Some(operator) = before.operator {
             self.by_operator.remove(&(operator, slot));
         }
@@ -227,6 +208,7 @@ mod tests {
     use super::*;
     use crate::certificate::Price;
     use crate::routing::graph::GraphLimits;
+    use crate::time::UnixMillis;
 
     fn id(byte: u8) -> NodeId {
         NodeId([byte; 32])
@@ -299,7 +281,8 @@ mod tests {
         assert_eq!(graph.facts(&id(3)), None);
         graph.announce(id(1), facts(1, 10), &listing(&[2, 8])).unwrap();
         graph.announce(id(3), facts(1, 10), &listing(&[1])).unwrap();
-        graph.expire(UnixMillis(10));
+        graph.withdraw(&id(1));
+        graph.withdraw(&id(3));
         graph.announce(id(4), facts(1, 10), &listing(&[1, 2, 3])).unwrap();
         let refused = graph.announce(id(2), facts(1, 20), &listing(&[1, 3, 9]));
         assert_eq!(refused, Err(DropReason::TableFull));
@@ -339,22 +322,17 @@ mod tests {
     }
 
     #[test]
-    fn expired_and_withdrawn_nodes_are_gone_and_come_back_with_their_edges() {
-        let mut graph = graph(&[(1, &[2]), (2, &[1, 3])]);
-        graph.announce(id(3), facts(1, 5), &listing(&[2])).unwrap();
-        assert_eq!(graph.expire(UnixMillis(4)), []);
+    fn withdrawn_nodes_are_gone_and_come_back_with_their_edges() {
+        let mut graph = graph(&[(1, &[2]), (2, &[1, 3]), (3, &[2])]);
         let lost = |of: u8| GraphChange {
             repriced: false,
             lost: vec![id(of)],
         };
-        assert_eq!(graph.expire(UnixMillis(5)), [(id(3), lost(2))]);
+        assert_eq!(graph.withdraw(&id(3)), lost(2));
         assert_eq!(graph.withdraw(&id(1)), lost(2));
         assert_eq!(graph.withdraw(&id(1)), GraphChange::default());
         assert_eq!((graph.node_count(), graph.edge_count()), (1, 0));
         graph.announce(id(3), facts(1, 50), &listing(&[2])).unwrap();
-        // A refreshed announcement outlives the moment the old one held until.
-        graph.announce(id(2), facts(1, 60), &listing(&[1, 3])).unwrap();
-        assert_eq!(graph.expire(UnixMillis(10)), []);
         assert!(graph.has_edge(&id(2), &id(3)));
     }
 }

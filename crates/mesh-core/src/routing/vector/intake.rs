@@ -203,7 +203,8 @@ impl DistanceVector {
             let Some(exchange) = self.exchange_mut(other) else {
                 continue;
             };
-            exchange.set_has(index, false, (!same_body).then_some(false));
+            // A body that came along goes along: so that of a refresh reaches whoever forgot it.
+            exchange.set_has(index, false, (came_with_body || !same_body).then_some(false));
             if other == slot {
                 exchange.set_has(index, true, came_with_body.then_some(true));
             }

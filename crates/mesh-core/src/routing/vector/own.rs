@@ -29,7 +29,9 @@ impl DistanceVector {
         let Some(destination) = self.destination_mut(index) else {
             return;
         };
-        let same_body = destination.head.body_digest == head.body_digest && !first;
+        // What somebody asked for is the number alone. A refresh brings everything: who was without a valid announcement
+        // for a while, because a clock was wrong, has forgotten the body too.
+        let with_body = first || fresh.is_empty() || destination.head.body_digest != head.body_digest;
         destination.head = head;
         destination.body = Some(body);
         for plane in Plane::ALL {
@@ -43,7 +45,7 @@ impl DistanceVector {
             let Some(exchange) = self.exchange_mut(slot) else {
                 continue;
             };
-            exchange.set_has(index, false, (!same_body).then_some(false));
+            exchange.set_has(index, false, with_body.then_some(false));
             exchange.mark(index, None, at);
             for plane in Plane::ALL {
                 if first || fresh.contains(&plane) {
