@@ -69,6 +69,8 @@ struct Destination {
     spread: Pace,
     /// Whether a timer is set to hand the newest one on.
     spreading: bool,
+    /// How often neighbours whose routes were refused are still to be asked for theirs.
+    rounds: u8,
 }
 
 /// What waits for a moment.
@@ -79,6 +81,7 @@ enum Due {
     Request(Index, Plane),
     Ends(Index),
     Spread(Index),
+    AskAgain(Index),
     Seqno,
 }
 
@@ -255,6 +258,7 @@ impl DistanceVector {
                 Due::Request(index, plane) => self.ask_if_due(index, plane, now),
                 Due::Ends(index) => self.end(index, now),
                 Due::Spread(index) => self.spread(index, now),
+                Due::AskAgain(index) => self.ask_again_due(index, now),
                 Due::Seqno => self.seqno_due(now),
             }
         }

@@ -6,7 +6,8 @@ use crate::event::LinkId;
 use crate::identity::NodeId;
 use crate::limits::{
     CLOCK_SKEW, HANDED_ON_BURST, HANDED_ON_INTERVAL, HANDED_ON_REQUEST_BURST, HANDED_ON_REQUEST_PACE,
-    MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, MAX_REQUEST_HOPS, UPDATE_DELAY,
+    MAX_DESTINATIONS, MAX_DESTINATIONS_PER_NEIGHBOUR, MAX_REQUEST_HOPS, REQUEST_INTERVAL, STARVING_DELAY,
+    UPDATE_DELAY,
 };
 use crate::message::ControlMessage;
 use crate::routing::exchange::Index;
@@ -32,6 +33,9 @@ const HAND_ON_PACE: PaceLimit = PaceLimit {
     interval: HANDED_ON_REQUEST_PACE,
     burst: HANDED_ON_REQUEST_BURST,
 };
+
+/// How often a neighbour is asked for a route of its that was refused: for a minute.
+const ROUNDS: u8 = 6;
 
 impl DistanceVector {
     /// A neighbour's update. What is refused of it is returned; the rest is taken in, and all of it acknowledged.
@@ -166,6 +170,7 @@ impl DistanceVector {
             ends_at: now.instant,
             spread: Pace::default(),
             spreading: false,
+            rounds: 0,
         }))
     }
 
@@ -220,25 +225,48 @@ impl DistanceVector {
     /// Neighbours of whose routes some were refused before, for want of an announcement, are asked for this one: they tell
     /// a route once, and without this a node whose clock was wrong would not hear of it again.
     fn ask_again(&mut self, index: Index, now: Instant) {
-        for slot in self.slots() {
-            if !self.exchange_mut(slot).is_some_and(|exchange| exchange.refused) {
-                continue;
+        let mut exchanges = self.exchanges.iter().flatten();
+        if exchanges.any(|exchange| exchange.refused)
+            && let Some(destination) = self.destination_mut(index)
+            && std::mem::replace(&mut destination.rounds, ROUNDS) == 0
+        {
+            self.timers.insert((now + STARVING_DELAY, Due::AskAgain(index)));
+        }
+    }
+
+    /// The next of a few rounds, until each of these neighbours told a route. One that has none is asked in vain.
+    pub(super) fn ask_again_due(&mut self, index: Index, now: Instant) {
+        let mut missing = false;
+        for (slot, plane) in self
+            .slots()
+            .flat_map(|slot| Plane::ALL.map(|plane| (slot, plane)))
+        {
+            let Some(destination) = self.destination(index) else {
+                return;
+            };
+            let mut adverts = destination.planes[plane.index()].adverts.iter();
+            let told = adverts.any(|advert| advert.neighbour == slot);
+            let request = SeqnoRequest {
+                origin: destination.id,
+                plane,
+                seqno: 1,
+                hops: MAX_REQUEST_HOPS,
+            };
+            if !told && self.exchange_mut(slot).is_some_and(|exchange| exchange.refused) {
+                missing = true;
+                self.send_request(slot, request, now);
             }
-            for plane in Plane::ALL {
-                let Some(destination) = self.destination(index) else {
-                    return;
-                };
-                let mut adverts = destination.planes[plane.index()].adverts.iter();
-                if adverts.all(|advert| advert.neighbour != slot) {
-                    let request = SeqnoRequest {
-                        origin: destination.id,
-                        plane,
-                        seqno: 1,
-                        hops: MAX_REQUEST_HOPS,
-                    };
-                    self.send_request(slot, request, now);
-                }
-            }
+        }
+        let Some(destination) = self.destination_mut(index) else {
+            return;
+        };
+        destination.rounds = match missing && destination.alive {
+            true => destination.rounds.saturating_sub(1),
+            false => 0,
+        };
+        if destination.rounds > 0 {
+            let pause = REQUEST_INTERVAL.saturating_mul(1 << (ROUNDS - destination.rounds));
+            self.timers.insert((now + pause, Due::AskAgain(index)));
         }
     }
 

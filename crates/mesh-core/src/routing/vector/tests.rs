@@ -291,6 +291,17 @@ fn neighbour_whose_route_was_refused_without_an_announcement_is_asked_when_there
         })
         .collect();
     assert_eq!(asked, [(2, Plane::Cost), (2, Plane::Hops)]);
+    lab.tell(2, Vec::new(), hops(1, 2));
+    let sent = lab.pass(600 * SECOND);
+    let asked = |(_, message): &&(u64, ControlMessage)| match message {
+        ControlMessage::SeqnoRequest(request) => request.plane == Plane::Hops,
+        _ => false,
+    };
+    assert_eq!(
+        sent.iter().filter(asked).count(),
+        0,
+        "it told, and is asked no more"
+    );
 }
 
 #[test]
