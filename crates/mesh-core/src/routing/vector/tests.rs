@@ -13,7 +13,7 @@ use crate::limits::{
     ANNOUNCEMENT_LIFETIME, CLOCK_SKEW, CONTROL_BURST, DESTINATION_MEMORY, HANDED_ON_BURST,
     HANDED_ON_REQUEST_BURST, REQUEST_BURST,
 };
-use crate::routing::update::{Distance, RouteUpdate, RoutingUpdate, SeqnoRequest};
+use crate::routing::update::{Distance, INFINITE, RouteUpdate, RoutingUpdate, SeqnoRequest};
 use crate::time::Now;
 
 const SECOND: Duration = Duration::from_secs(1);
