@@ -69,6 +69,7 @@ impl DistanceVector {
             ends_at: Instant(u64::MAX),
             spread: Pace::default(),
             spreading: false,
+            rounds: 0,
         };
         let index = self.insert(own);
         self.own = Some(index);

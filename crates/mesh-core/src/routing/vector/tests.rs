@@ -13,7 +13,7 @@ use crate::limits::{
     ANNOUNCEMENT_LIFETIME, CLOCK_SKEW, CONTROL_BURST, DESTINATION_MEMORY, HANDED_ON_BURST,
     HANDED_ON_REQUEST_BURST, REQUEST_BURST,
 };
-use crate::routing::update::{Distance, RouteUpdate, RoutingUpdate, SeqnoRequest};
+use crate::routing::update::{Distance, INFINITE, RouteUpdate, RoutingUpdate, SeqnoRequest};
 use crate::time::Now;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -291,6 +291,17 @@ fn neighbour_whose_route_was_refused_without_an_announcement_is_asked_when_there
         })
         .collect();
     assert_eq!(asked, [(2, Plane::Cost), (2, Plane::Hops)]);
+    lab.tell(2, Vec::new(), hops(1, 2));
+    let sent = lab.pass(600 * SECOND);
+    let asked = |(_, message): &&(u64, ControlMessage)| match message {
+        ControlMessage::SeqnoRequest(request) => request.plane == Plane::Hops,
+        _ => false,
+    };
+    assert_eq!(
+        sent.iter().filter(asked).count(),
+        0,
+        "it told, and is asked no more"
+    );
 }
 
 #[test]
