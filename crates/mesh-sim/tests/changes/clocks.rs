@@ -64,7 +64,7 @@ fn clock_within_the_tolerance_changes_nothing() {
 }
 
 /// While the clock is wrong the node is no partner for anything that is signed: nobody believes what it announces, and it
-/// takes part in no discovery. It is still a way for routes of others, and hears of everybody.
+/// takes part in no discovery, as source, router or destination. Routes that others know still lead over it.
 fn far_ahead(seed: u64, ahead: Duration) -> Simulation {
     let mut sim = net(seed);
     jump(&mut sim, ahead);
@@ -120,7 +120,7 @@ fn node_that_was_two_hours_ahead_for_a_while_works_as_before_at_once() {
 fn node_that_stays_two_hours_ahead_loses_everybody_in_an_hour_and_finds_them_when_its_clock_is_right() {
     let mut sim = far_ahead(4, 120 * MINUTE);
     sim.run_for(ANNOUNCEMENT_LIFETIME + 2 * ANNOUNCEMENT_REFRESH);
-    others_are_as_before_over(&sim);
+    others_still_find_each_other(&sim);
     assert_eq!(picture(&mut sim, LATE, 8).len(), 1, "only itself");
     jump(&mut sim, Duration::ZERO);
     sim.run_for(ANNOUNCEMENT_REFRESH + TOLD);
@@ -132,7 +132,7 @@ fn node_that_stays_two_hours_ahead_loses_everybody_in_an_hour_and_finds_them_whe
 
 /// The node itself knows no routes any more, so the others go the other way round.
 #[track_caller]
-fn others_are_as_before_over(sim: &Simulation) {
+fn others_still_find_each_other(sim: &Simulation) {
     for (from, to) in (0..8).flat_map(|a| (0..8).map(move |b| (a, b))) {
         if from != to && n(to) != LATE && n(from) != LATE {
             for plane in Plane::ALL {
