@@ -32,6 +32,7 @@ mod relay;
 mod route;
 mod silence;
 mod under_way;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -45,12 +46,12 @@ use crate::discovery::RouteDiscovery;
 use crate::drop_reason::DropReason;
 use crate::entropy::Entropy;
 use crate::event::{
-    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Status, Ticket,
+    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Ticket,
     WalletQuestion,
 };
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
-use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS, MAX_PENDING_INVOICES};
+use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
 use crate::packet::{FrameKind, Preamble};
@@ -239,57 +240,6 @@ impl Core {
         core
     }
 
-    /// Takes up what an earlier life wrote down, in the order it was written.
-    pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Now) -> Result<(), DropReason> {
-        for record in records {
-            match record {
-                Record::QuoteKey(key) => self.quotes.insert_key(key)?,
-                Record::QuoteKeyErased(id) => {
-                    self.quotes.erase_key(&id);
-                }
-                Record::Invoice(invoice) => self.quotes.insert_invoice(invoice),
-                Record::InvoiceClosed {
-                    payment_hash,
-                    redeemed_until,
-                } => {
-                    self.quotes.close_invoice(&payment_hash);
-                    if let Some(until) = redeemed_until {
-                        self.replay.redeem(&payment_hash, until, now.unix)?;
-                    }
-                }
-                Record::Account(account) => self.accounts.restore(account)?,
-                Record::OwnSeqno(seqno) => self.announcer.resume_behind(seqno),
-                Record::AnnouncementSeen {
-                    origin,
-                    seqno,
-                    expires,
-                } => self.routes.vector.restore_seen(origin, seqno, expires),
-                Record::AnnouncementForgotten { .. } => {}
-                Record::TreasuryOwed(msat) => self.treasury_owed_msat = msat,
-                Record::Proof(proof) if proof.is_under_way() => {
-                    self.payer.under_way.insert(proof.payment_hash, proof);
-                }
-                Record::Proof(proof) => {
-                    self.payer.under_way.remove(&proof.payment_hash);
-                    let purse = self.payer.purses.at(&proof.payee)?;
-                    purse.proofs.insert(proof.payment_hash, proof);
-                }
-                Record::ProofRedeemed { payment_hash } => {
-                    self.payer.under_way.remove(&payment_hash);
-                    self.payer.purses.forget_proof(&payment_hash);
-                }
-                Record::Credit { payee, msat } => {
-                    let purse = self.payer.purses.at(&payee)?;
-                    (purse.credit_msat, purse.durable_msat) = (msat, msat);
-                }
-            }
-        }
-        if !self.payer.under_way.is_empty() {
-            self.set_timer(now.instant, Timer::LookUpPayments);
-        }
-        Ok(())
-    }
-
     /// This node's id.
     pub fn node_id(&self) -> NodeId {
         self.identity.node_id()
@@ -352,18 +302,6 @@ impl Core {
     #[doc(hidden)]
     pub fn without_feasibility(&mut self) {
         self.routes.vector.without_feasibility();
-    }
-
-    /// Writes down what leases still cover, for an orderly stop: nobody loses anything by it.
-    pub fn flush(&mut self) {
-        for slot in self.accounts.slots() {
-            if let Some(record) = self.accounts.settle(slot) {
-                self.persist(Record::Account(record));
-            }
-        }
-        for record in self.payer.purses.settle() {
-            self.persist(record);
-        }
     }
 
     fn on_frame(&mut self, now: Now, link: LinkId, frame: Bytes) {
@@ -501,58 +439,6 @@ impl Core {
                     let _ = self.close_own(&session);
                 }
             }
-        }
-    }
-
-    fn housekeeping(&mut self, now: Now) {
-        self.discovery.expire(now.instant);
-        self.quote_relays.expire(now.instant);
-        self.routes.cache.expire(now.unix);
-        self.forget_seen(now);
-        if self.replay.expire(now.unix) {
-            self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
-        }
-        for id in self.quotes.expire_keys(now.unix) {
-            self.persist(Record::QuoteKeyErased(id));
-        }
-        for payment_hash in self.quotes.expire_invoices(now.unix) {
-            self.persist(Record::InvoiceClosed {
-                payment_hash,
-                redeemed_until: None,
-            });
-        }
-        // A wallet that answers nothing is not asked more and more, and keeps room for questions about new quotes.
-        if self.asked.len() < MAX_PENDING_INVOICES / 2 {
-            for payment_hash in self.quotes.take_unpaid(now.unix) {
-                let question = WalletQuestion::Settlement { payment_hash };
-                self.ask_wallet(Asked::SettlementOf(payment_hash), question);
-            }
-        }
-        self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
-    }
-
-    fn status(&self, now: Now) -> Status {
-        let neighbours: Vec<_> = self.neighbours.live().collect();
-        Status {
-            node_id: self.node_id(),
-            mode: self.mode,
-            routes: self.routes.cache.cached_routes(),
-            announced_nodes: self.routes.vector.destinations(),
-            reachable_nodes: self.reachable_nodes(now),
-            routing: self.routes.vector.counters,
-            neighbours,
-            sessions: self.sessions.len(),
-            own_sessions: self.payer.sessions.len(),
-            payers_credit_msat: self.accounts.total_msat(),
-            own_credit_msat: self.payer.purses.total_credit_msat(),
-            earned_msat: self.earned_msat,
-            treasury_owed_msat: self.treasury_owed_msat,
-            redeemed: self.replay.stats(self.sessions.len()).active_hashes,
-            dropped: self
-                .dropped
-                .iter()
-                .map(|(reason, count)| (*reason, *count))
-                .collect(),
         }
     }
 }

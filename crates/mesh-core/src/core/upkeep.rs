@@ -1,0 +1,126 @@
+//! A node's life from start to stop: what it takes up from an earlier one, sweeps now and then, says of itself, and writes
+//! down at the end.
+
+use crate::drop_reason::DropReason;
+use crate::event::{Record, Status, WalletQuestion};
+use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_PENDING_INVOICES};
+use crate::time::Now;
+
+use super::{Asked, Core, FORGET_ON_AFTER, Timer};
+
+impl Core {
+    /// Takes up what an earlier life wrote down, in the order it was written.
+    pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Now) -> Result<(), DropReason> {
+        for record in records {
+            match record {
+                Record::QuoteKey(key) => self.quotes.insert_key(key)?,
+                Record::QuoteKeyErased(id) => {
+                    self.quotes.erase_key(&id);
+                }
+                Record::Invoice(invoice) => self.quotes.insert_invoice(invoice),
+                Record::InvoiceClosed {
+                    payment_hash,
+                    redeemed_until,
+                } => {
+                    self.quotes.close_invoice(&payment_hash);
+                    if let Some(until) = redeemed_until {
+                        self.replay.redeem(&payment_hash, until, now.unix)?;
+                    }
+                }
+                Record::Account(account) => self.accounts.restore(account)?,
+                Record::OwnSeqno(seqno) => self.announcer.resume_behind(seqno),
+                Record::AnnouncementSeen {
+                    origin,
+                    seqno,
+                    expires,
+                } => self.routes.vector.restore_seen(origin, seqno, expires),
+                Record::AnnouncementForgotten { .. } => {}
+                Record::TreasuryOwed(msat) => self.treasury_owed_msat = msat,
+                Record::Proof(proof) if proof.is_under_way() => {
+                    self.payer.under_way.insert(proof.payment_hash, proof);
+                }
+                Record::Proof(proof) => {
+                    self.payer.under_way.remove(&proof.payment_hash);
+                    let purse = self.payer.purses.at(&proof.payee)?;
+                    purse.proofs.insert(proof.payment_hash, proof);
+                }
+                Record::ProofRedeemed { payment_hash } => {
+                    self.payer.under_way.remove(&payment_hash);
+                    self.payer.purses.forget_proof(&payment_hash);
+                }
+                Record::Credit { payee, msat } => {
+                    let purse = self.payer.purses.at(&payee)?;
+                    (purse.credit_msat, purse.durable_msat) = (msat, msat);
+                }
+            }
+        }
+        if !self.payer.under_way.is_empty() {
+            self.set_timer(now.instant, Timer::LookUpPayments);
+        }
+        Ok(())
+    }
+
+    /// Writes down what leases still cover, for an orderly stop: nobody loses anything by it.
+    pub fn flush(&mut self) {
+        for slot in self.accounts.slots() {
+            if let Some(record) = self.accounts.settle(slot) {
+                self.persist(Record::Account(record));
+            }
+        }
+        for record in self.payer.purses.settle() {
+            self.persist(record);
+        }
+    }
+
+    pub(super) fn housekeeping(&mut self, now: Now) {
+        self.discovery.expire(now.instant);
+        self.quote_relays.expire(now.instant);
+        self.routes.cache.expire(now.unix);
+        self.forget_seen(now);
+        if self.replay.expire(now.unix) {
+            self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
+        }
+        for id in self.quotes.expire_keys(now.unix) {
+            self.persist(Record::QuoteKeyErased(id));
+        }
+        for payment_hash in self.quotes.expire_invoices(now.unix) {
+            self.persist(Record::InvoiceClosed {
+                payment_hash,
+                redeemed_until: None,
+            });
+        }
+        // A wallet that answers nothing is not asked more and more, and keeps room for questions about new quotes.
+        if self.asked.len() < MAX_PENDING_INVOICES / 2 {
+            for payment_hash in self.quotes.take_unpaid(now.unix) {
+                let question = WalletQuestion::Settlement { payment_hash };
+                self.ask_wallet(Asked::SettlementOf(payment_hash), question);
+            }
+        }
+        self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
+    }
+
+    pub(super) fn status(&self, now: Now) -> Status {
+        let neighbours: Vec<_> = self.neighbours.live().collect();
+        Status {
+            node_id: self.node_id(),
+            mode: self.mode,
+            routes: self.routes.cache.cached_routes(),
+            announced_nodes: self.routes.vector.destinations(),
+            reachable_nodes: self.reachable_nodes(now),
+            routing: self.routes.vector.counters,
+            neighbours,
+            sessions: self.sessions.len(),
+            own_sessions: self.payer.sessions.len(),
+            payers_credit_msat: self.accounts.total_msat(),
+            own_credit_msat: self.payer.purses.total_credit_msat(),
+            earned_msat: self.earned_msat,
+            treasury_owed_msat: self.treasury_owed_msat,
+            redeemed: self.replay.stats(self.sessions.len()).active_hashes,
+            dropped: self
+                .dropped
+                .iter()
+                .map(|(reason, count)| (*reason, *count))
+                .collect(),
+        }
+    }
+}
