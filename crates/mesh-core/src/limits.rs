@@ -90,6 +90,10 @@ pub const MAX_PACKETS_PER_COMMAND: usize = 64;
 /// Commands of one's own that may be under way at once.
 pub const MAX_PENDING_COMMANDS: usize = 1024;
 
+/// How long quotes along one route are waited for at the most: a payee answers as soon as its wallet has made an invoice,
+/// and where one stays silent another route is tried.
+pub const QUOTE_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// How long an open may stay unanswered before it is given up; proofs are waited for within it.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -330,16 +334,16 @@ pub const DETOUR_INTERVAL_MOST: Duration = Duration::from_secs(64);
 /// The same request is handed on once in this time.
 pub const REQUEST_SUPPRESSION: Duration = Duration::from_millis(500);
 
-/// Shortest time between two requests to one neighbour, sustained: they take half of [`CONTROL_MESSAGES_PER_SECOND`], so
-/// that a node that lost its way to thousands is still heard when it tells of routes and acknowledges others'…
-pub const REQUEST_PACE: Duration = Duration::from_millis(10);
+/// Shortest time between two requests to one neighbour, sustained: they take a fifth of [`CONTROL_MESSAGES_PER_SECOND`],
+/// so that a node that lost its way to thousands is still heard when it tells of routes and acknowledges others'…
+pub const REQUEST_PACE: Duration = Duration::from_millis(25);
 
 /// …after this many at once, half of [`CONTROL_BURST`].
 pub const REQUEST_BURST: u32 = 500;
 
 /// Shortest time between two requests of one neighbour that are handed on, sustained. Each may make an origin announce
 /// itself to everybody, and one neighbour does not take the whole of [`REQUEST_PACE`] from the others…
-pub const HANDED_ON_REQUEST_PACE: Duration = Duration::from_millis(20);
+pub const HANDED_ON_REQUEST_PACE: Duration = Duration::from_millis(50);
 
 /// …after this many at once.
 pub const HANDED_ON_REQUEST_BURST: u32 = 250;

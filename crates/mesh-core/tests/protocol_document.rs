@@ -63,6 +63,7 @@ fn limits_are_written_as_they_are() {
             limits::DISCOVERIES_PASSED_PER_SECOND,
         ),
         count("DISCOVERIES_PASSED_BURST", limits::DISCOVERIES_PASSED_BURST),
+        time("QUOTE_TIMEOUT", limits::QUOTE_TIMEOUT),
         time("OPEN_TIMEOUT", limits::OPEN_TIMEOUT),
         time("SETTLEMENT_WAIT", limits::SETTLEMENT_WAIT),
         time("PAY_BY", limits::PAY_BY),

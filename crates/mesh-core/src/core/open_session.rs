@@ -103,7 +103,7 @@ impl Core {
         self.set_timer(now.instant + RETRY_INTERVAL, Timer::OpenRetry(*id));
     }
 
-    pub(super) fn open_timed_out(&mut self, id: &SessionId) {
+    pub(super) fn open_timed_out(&mut self, now: Now, id: &SessionId) {
         let waiting = self
             .payer
             .sessions
@@ -116,6 +116,7 @@ impl Core {
             return;
         };
         self.routes.cache.forget(&session.path);
+        self.blame.note_silent(&session.path, now.instant);
         if let Some((command, _)) = session.opening {
             self.answer(command, Err(Refusal::own(DropReason::Timeout)));
         }

@@ -9,7 +9,7 @@ use crate::event::{
 };
 use crate::fees::offered_total;
 use crate::identity::NodeId;
-use crate::limits::{DISCOVERY_TIMEOUT, MAX_PENDING_COMMANDS, PAY_BY, RETRY_INTERVAL};
+use crate::limits::{MAX_PENDING_COMMANDS, PAY_BY, QUOTE_TIMEOUT, RETRY_INTERVAL};
 use crate::message::{ControlMessage, QuoteAnswer, QuoteRequest, QuoteResponse, RequestId};
 use crate::neighbours::Neighbour;
 use crate::payer::{AcceptedQuote, Opening, PurchasedProof, QuoteSet};
@@ -101,7 +101,7 @@ impl Core {
             request,
         };
         self.payer.quote_sets.insert(id, set);
-        self.set_timer(now.instant + timeout.min(DISCOVERY_TIMEOUT), Timer::QuoteEnds(id));
+        self.set_timer(now.instant + timeout.min(QUOTE_TIMEOUT), Timer::QuoteEnds(id));
         self.set_timer(now.instant + PAY_BY, Timer::QuoteSetExpires(id));
         self.retry_quotes(now, id);
         Ok(())
@@ -122,7 +122,7 @@ impl Core {
         self.set_timer(now.instant + RETRY_INTERVAL, Timer::QuoteRetry(id));
     }
 
-    pub(super) fn quotes_timed_out(&mut self, id: RequestId) {
+    pub(super) fn quotes_timed_out(&mut self, now: Now, id: RequestId) {
         let Some(set) = self.payer.quote_sets.get_mut(&id) else {
             return;
         };
@@ -136,6 +136,7 @@ impl Core {
         let path = set.request.certificate.path.clone();
         self.payer.quote_sets.remove(&id);
         self.routes.cache.forget(&path);
+        self.blame.note_silent(&path, now.instant);
         let refusal = Refusal {
             reason: DropReason::Timeout,
             by: None,
