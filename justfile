@@ -29,7 +29,7 @@ bench *args:
 sim *args:
     cargo run --locked --release -p mesh-sim --example scenario -- {{args}}
 
-# Every real and made-up network under three seeds; its table is what docs/ROUTING.md shows. Takes an hour.
+# Every real and made-up network under three seeds; the figures of docs/ROUTING.md. Takes half an hour.
 sim-matrix:
     cargo run --locked --release -p mesh-sim --example scenario -- --markdown scenarios/matrix/*.toml scenarios/barabasi-albert-10000.toml
 

@@ -13,6 +13,7 @@ use crate::limits::{
     ANNOUNCEMENT_LIFETIME, CLOCK_SKEW, CONTROL_BURST, DESTINATION_MEMORY, HANDED_ON_BURST,
     HANDED_ON_REQUEST_BURST, REQUEST_BURST,
 };
+use crate::routing::link_cost;
 use crate::routing::update::{Distance, INFINITE, RouteUpdate, RoutingUpdate, SeqnoRequest};
 use crate::time::Now;
 
@@ -508,4 +509,41 @@ fn destination_that_ended_is_forgotten_and_its_place_and_share_are_free_again() 
     assert!(!lab.vector.knows(&id(ORIGIN)));
     assert_eq!(lab.vector.introduced.len(), 0);
     assert_eq!(lab.vector.vacant.len(), 1);
+}
+
+#[test]
+fn metric_that_no_honest_neighbour_has_and_number_that_nobody_signed_win_no_route() {
+    let told = |from: u8, planes| {
+        let mut lab = Lab::new(&[2, ORIGIN]);
+        let head = lab.head(7, ANNOUNCEMENT_LIFETIME, &body(5));
+        let refused = lab.tell(from, vec![(head, Some(body(5)))], planes);
+        (refused, lab.hops())
+    };
+    let cost = |metric| [Some(Distance { seqno: 7, metric }), None];
+    let impossible = vec![DropReason::ImpossibleMetric];
+    assert_eq!(
+        told(2, hops(7, 0)),
+        (impossible.clone(), None),
+        "it is not the origin"
+    );
+    assert_eq!(
+        told(ORIGIN, hops(7, 1)),
+        (impossible.clone(), None),
+        "from itself it is 0"
+    );
+    assert_eq!(
+        told(2, hops(7, 11)),
+        (impossible.clone(), None),
+        "no route is as long"
+    );
+    let least = link_cost::HOP_COST + 1;
+    assert_eq!(
+        told(2, cost(least - 1)).0,
+        impossible,
+        "less than the cheapest link"
+    );
+    assert_eq!(told(2, hops(8, 1)), (vec![DropReason::Unannounced], None));
+    assert_eq!(told(2, hops(7, 1)), (vec![], Some(2)));
+    assert_eq!(told(ORIGIN, hops(7, 0)), (vec![], Some(1)));
+    assert_eq!(told(2, cost(least)).0, vec![]);
 }
