@@ -26,6 +26,8 @@ const PROOFS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("proof
 const CREDIT: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("credit");
 /// Origin to (seqno, expires).
 const ANNOUNCED: TableDefinition<'_, [u8; 32], (u64, u64)> = TableDefinition::new("announced");
+/// Entries of the ledger by their numbers, which rise by one.
+const LEDGER: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("ledger");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 const TREASURY_OWED: &str = "treasury_owed_msat";
@@ -295,6 +297,7 @@ fn prepare(database: &Database) -> Result<(), redb::Error> {
     transaction.open_table(ACCOUNTS)?;
     transaction.open_table(PROOFS)?;
     transaction.open_table(CREDIT)?;
+    transaction.open_table(LEDGER)?;
     transaction.open_table(NUMBERS)?;
     transaction.commit()?;
     Ok(())
@@ -370,6 +373,11 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         }
         Record::ProofRedeemed { payment_hash } => {
             transaction.open_table(PROOFS)?.remove(payment_hash)?;
+        }
+        Record::Booked(entry) => {
+            let mut ledger = transaction.open_table(LEDGER)?;
+            let number = ledger.last()?.map_or(0, |(number, _)| number.value()) + 1;
+            ledger.insert(number, encode(entry)?.as_slice())?;
         }
         Record::Credit { payee, msat } => {
             transaction.open_table(CREDIT)?.insert(payee.0, msat)?;

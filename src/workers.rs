@@ -10,13 +10,13 @@ use mesh_core::check::{Checked, check};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Input, LinkId, Payment, Ticket, WalletAnswer, WalletQuestion};
 use mesh_core::identity::{Ed25519Verifier, NodeId};
-use mesh_core::limits::MAX_CONTROL_BYTES;
+use mesh_core::limits::{MAX_CONTROL_BYTES, MAX_PAYMENT_CLTV_BLOCKS};
 use mesh_core::verifier::{InvoiceFacts, Settlement, read_invoice};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::handle::lock;
-use crate::wallet::{InvoiceRequest, InvoiceStatus, PayRequest, PaymentStatus, Wallet, WalletError};
+use crate::wallet::{InvoiceRequest, InvoiceStatus, PayRequest, PaymentStatus, Probe, Wallet, WalletError};
 
 /// Control frames of one link that wait to be checked. A quote request over ten hops takes 0.3 ms, so this is the work
 /// of a twelfth of a second; a relay that serves many payers at once stays below.
@@ -161,6 +161,11 @@ pub(crate) fn ask_wallet(
             WalletQuestion::LookUp { payment_hash } => {
                 WalletAnswer::Paid(look_up(wallet.as_ref(), payment_hash).await)
             }
+            WalletQuestion::Probe {
+                invoice,
+                max_fee_msat,
+                timeout,
+            } => WalletAnswer::Probed(probe(wallet.as_ref(), invoice, max_fee_msat, timeout).await),
             WalletQuestion::Pay {
                 invoice,
                 max_fee_msat,
@@ -213,6 +218,32 @@ async fn look_up(wallet: &dyn Wallet, payment_hash: [u8; 32]) -> Result<Payment,
     }
 }
 
+/// A wallet that cannot probe, or cannot be asked now, keeps nobody from paying: the payment itself will tell.
+async fn probe(
+    wallet: &dyn Wallet,
+    bolt11: String,
+    max_fee_msat: u64,
+    timeout: Duration,
+) -> Result<(), DropReason> {
+    let request = PayRequest {
+        bolt11,
+        max_fee_msat,
+        max_cltv_blocks: MAX_PAYMENT_CLTV_BLOCKS,
+        timeout,
+    };
+    match wallet.probe(&request).await {
+        Ok(Probe::Reachable { .. } | Probe::NotOffered) => Ok(()),
+        Err(error) if !error.nothing_moved() => {
+            tracing::warn!(%error, "the wallet could not probe a payment; it is tried all the same");
+            Ok(())
+        }
+        Err(error) => {
+            tracing::info!(%error, "a payee cannot be paid, so nobody on this route is");
+            Err(DropReason::PaymentFailed)
+        }
+    }
+}
+
 async fn pay(
     wallet: &dyn Wallet,
     bolt11: String,
@@ -223,6 +254,7 @@ async fn pay(
         .pay(PayRequest {
             bolt11,
             max_fee_msat,
+            max_cltv_blocks: MAX_PAYMENT_CLTV_BLOCKS,
             timeout,
         })
         .await

@@ -212,6 +212,7 @@ impl Market {
             let request = PayRequest {
                 bolt11: bolt11.clone(),
                 max_fee_msat: 100_000,
+                max_cltv_blocks: mesh_core::limits::MAX_PAYMENT_CLTV_BLOCKS,
                 timeout: PATIENCE,
             };
             let paid = self.payer_wallet.pay(request).await.unwrap();

@@ -80,6 +80,7 @@ impl Line {
         let request = PayRequest {
             bolt11: invoice.clone(),
             max_fee_msat: 10_000,
+            max_cltv_blocks: mesh_core::limits::MAX_PAYMENT_CLTV_BLOCKS,
             timeout: Duration::from_secs(20),
         };
         let paid = self.devnet.wallet(0).unwrap().pay(request).await.unwrap();

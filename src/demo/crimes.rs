@@ -128,6 +128,7 @@ impl Crimes<'_> {
             let request = PayRequest {
                 bolt11: bolt11.clone(),
                 max_fee_msat: 10_000,
+                max_cltv_blocks: mesh_core::limits::MAX_PAYMENT_CLTV_BLOCKS,
                 timeout: PATIENCE,
             };
             let paid = payer.wallet.pay(request).await?;
@@ -192,6 +193,7 @@ impl Crimes<'_> {
             .pay(PayRequest {
                 bolt11: bolt11.clone(),
                 max_fee_msat: 10_000,
+                max_cltv_blocks: mesh_core::limits::MAX_PAYMENT_CLTV_BLOCKS,
                 timeout: PATIENCE,
             })
             .await?;

@@ -353,6 +353,7 @@ async fn ask(wallet: &DevnetWallet, question: WalletQuestion) -> WalletAnswer {
         // A villain forgets what it quoted and what it began.
         WalletQuestion::Settlement { .. } => WalletAnswer::Settlement(Settlement::Unknown),
         WalletQuestion::LookUp { .. } => WalletAnswer::Paid(Err(DropReason::PaymentFailed)),
+        WalletQuestion::Probe { .. } => WalletAnswer::Probed(Ok(())),
         WalletQuestion::Pay {
             invoice,
             max_fee_msat,
@@ -362,6 +363,7 @@ async fn ask(wallet: &DevnetWallet, question: WalletQuestion) -> WalletAnswer {
                 .pay(PayRequest {
                     bolt11: invoice,
                     max_fee_msat,
+                    max_cltv_blocks: mesh_core::limits::MAX_PAYMENT_CLTV_BLOCKS,
                     timeout,
                 })
                 .await;

@@ -94,6 +94,13 @@ pub enum WalletError {
         payment_hash: [u8; 32],
     },
 
+    /// The backend has no such thing.
+    #[error("this wallet does not offer {what}: choose another backend in section [wallet]")]
+    NotOffered {
+        /// What it does not offer.
+        what: &'static str,
+    },
+
     /// A bound on what is remembered was reached.
     #[error("the wallet refuses more {what}: its limit of {limit} is reached; try later")]
     LimitReached {

@@ -91,6 +91,24 @@ pub trait Wallet: fmt::Debug + Send + Sync {
     /// [`WalletError::NoWallet`], [`WalletError::Unavailable`].
     async fn payment_status(&self, payment_hash: PaymentHash) -> Result<PaymentStatus, WalletError>;
 
+    /// Asks whether a payment would arrive, as far as that can be known without paying: nothing that is paid afterwards
+    /// is promised. A payer probes all payees of a route before it pays any of them, so that the first shares are not
+    /// spent on a route whose last payee cannot be reached.
+    ///
+    /// # Errors
+    /// Those of [`Wallet::pay`] that say that nothing moved: the payment would fail with them now.
+    async fn probe(&self, request: &PayRequest) -> Result<Probe, WalletError>;
+
+    /// Pays a BOLT 12 offer `amount_msat`, at most once for one `reference`, and waits for the outcome.
+    ///
+    /// # Errors
+    /// [`WalletError::NotOffered`] from a backend that knows no offers; else as [`Wallet::pay`].
+    async fn pay_offer(&self, _request: OfferRequest) -> Result<PaymentOutcome, WalletError> {
+        Err(WalletError::NotOffered {
+            what: "payments to BOLT 12 offers",
+        })
+    }
+
     /// What this wallet owns and can move now.
     ///
     /// # Errors
@@ -201,8 +219,38 @@ pub struct PayRequest {
     pub bolt11: String,
     /// The most to pay to Lightning routers on top of the amount, in msat. 0 allows free routes only.
     pub max_fee_msat: u64,
+    /// The most blocks that the money may be locked for while the payment is under way (total CLTV expiry delta):
+    /// longer, and a payee who sits on it holds the payer's money for weeks.
+    pub max_cltv_blocks: u32,
     /// How long to wait for the outcome.
     pub timeout: Duration,
+}
+
+/// A payment to a BOLT 12 offer, such as the treasury's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferRequest {
+    /// The offer (`lno1…`).
+    pub offer: String,
+    /// What is to be paid, in msat.
+    pub amount_msat: u64,
+    /// The most to pay to Lightning routers on top of the amount, in msat.
+    pub max_fee_msat: u64,
+    /// Names this payment among all of this wallet's: paying again with the same reference pays nothing again.
+    pub reference: [u8; 32],
+    /// How long to wait for the outcome.
+    pub timeout: Duration,
+}
+
+/// What a probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The payment would most likely arrive, for about this much in Lightning fees.
+    Reachable {
+        /// The fee, in msat.
+        fee_msat: u64,
+    },
+    /// This backend cannot tell without paying.
+    NotOffered,
 }
 
 /// A payment that succeeded.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     Balance, CreatedInvoice, InvoiceRequest, InvoiceStatus, PayRequest, PaymentHash, PaymentOutcome,
-    PaymentStatus, Wallet, WalletError, WalletInfo,
+    PaymentStatus, Probe, Wallet, WalletError, WalletInfo,
 };
 
 /// Stands in where no wallet is configured (nodes of mode `open`).
@@ -51,6 +51,10 @@ impl Wallet for NoWallet {
         Err(WalletError::NoWallet)
     }
 
+    async fn probe(&self, _request: &PayRequest) -> Result<Probe, WalletError> {
+        Err(WalletError::NoWallet)
+    }
+
     async fn balance(&self) -> Result<Balance, WalletError> {
         Ok(Balance {
             receivable_msat: Some(0),
@@ -74,6 +78,7 @@ mod tests {
         let pay = PayRequest {
             bolt11: "lnbcrt1".into(),
             max_fee_msat: 0,
+            max_cltv_blocks: 144,
             timeout: Duration::from_secs(1),
         };
         assert_eq!(wallet.create_invoice(invoice).await, Err(WalletError::NoWallet));

@@ -10,6 +10,7 @@ use crate::check::Checked;
 use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
+use crate::ledger::Entry;
 use crate::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
 use crate::message::QuoteId;
 use crate::open::{HopRefusal, Receipt};
@@ -221,7 +222,17 @@ pub enum WalletQuestion {
         /// Its payment hash.
         payment_hash: [u8; 32],
     },
-    /// Pay an invoice; paying the same one twice pays once.
+    /// Say, without paying, whether a payment of this invoice would arrive.
+    Probe {
+        /// The invoice.
+        invoice: String,
+        /// The most it may cost in Lightning fees, in msat.
+        max_fee_msat: u64,
+        /// How long to look.
+        timeout: Duration,
+    },
+    /// Pay an invoice; paying the same one twice pays once. The money is locked for at most
+    /// [`crate::limits::MAX_PAYMENT_CLTV_BLOCKS`].
     Pay {
         /// The invoice.
         invoice: String,
@@ -239,6 +250,7 @@ impl std::fmt::Debug for WalletQuestion {
             Self::CheckProof { .. } => f.write_str("CheckProof"),
             Self::Settlement { .. } => f.write_str("Settlement"),
             Self::LookUp { .. } => f.write_str("LookUp"),
+            Self::Probe { max_fee_msat, .. } => write!(f, "Probe(fee at most {max_fee_msat} msat)"),
             Self::Pay { max_fee_msat, .. } => write!(f, "Pay(fee at most {max_fee_msat} msat)"),
         }
     }
@@ -253,6 +265,8 @@ pub enum WalletAnswer {
     Proof(Result<(InvoiceFacts, Settlement), DropReason>),
     /// What the wallet says of an invoice of its own.
     Settlement(Settlement),
+    /// Whether a payment would arrive, as far as the wallet can tell without paying; why not, if not.
+    Probed(Result<(), DropReason>),
     /// The payment, or why there is none: [`DropReason::PaymentFailed`] when it is certain that none was made.
     Paid(Result<Payment, DropReason>),
 }
@@ -384,6 +398,8 @@ pub enum Record {
         /// Which.
         origin: NodeId,
     },
+    /// Money moved, or a session ended. Becomes durable with the other records of its step.
+    Booked(Box<Entry>),
     /// This node's credit at a payee, in msat: never more than it is.
     Credit {
         /// The payee.

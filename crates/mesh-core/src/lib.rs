@@ -17,6 +17,7 @@ pub mod fair_share;
 pub mod fees;
 pub mod identity;
 pub mod keys;
+pub mod ledger;
 pub mod limits;
 pub mod message;
 pub mod neighbours;

@@ -161,6 +161,10 @@ pub const CONTROL_BURST: u64 = 1000;
 /// The least share that is worth a Lightning payment, in msat: common nodes refuse smaller HTLCs.
 pub const MIN_SHARE_MSAT: u64 = 1000;
 
+/// The most blocks that a Lightning payment may lock its payer's money for: a week. A payee that accepts and then sits
+/// on the payment holds the money that long.
+pub const MAX_PAYMENT_CLTV_BLOCKS: u32 = 1008;
+
 /// Neighbours with a link or a session that refers to them.
 pub const MAX_NEIGHBOURS: usize = 16_384;
 

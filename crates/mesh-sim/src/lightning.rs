@@ -222,6 +222,24 @@ impl Lightning {
         Ok(payment(preimage, &settled))
     }
 
+    /// Whether a payment of this invoice could be made at this moment; chance may still have it fail.
+    fn probe(
+        &self,
+        payer: NodeIndex,
+        invoice: &str,
+        max_fee_msat: u64,
+        now: UnixMillis,
+    ) -> Result<(), DropReason> {
+        let facts = read_invoice(invoice)?;
+        let amount_msat = facts.amount_msat.ok_or(DropReason::PaymentFailed)?;
+        let fee_msat = amount_msat * u64::from(self.spec.fee_ppm) / u64::from(MILLION);
+        let purse = self.balances.get(&payer).copied().unwrap_or(0);
+        let known = self.issued.contains_key(&facts.payment_hash);
+        let payable =
+            known && facts.expires >= now && fee_msat <= max_fee_msat && purse >= amount_msat + fee_msat;
+        payable.then_some(()).ok_or(DropReason::PaymentFailed)
+    }
+
     fn is_settled(&self, invoice: &str) -> bool {
         let issued = read_invoice(invoice)
             .ok()
@@ -236,6 +254,7 @@ impl Lightning {
             WalletQuestion::CreateInvoice { .. }
             | WalletQuestion::CheckProof { .. }
             | WalletQuestion::Settlement { .. }
+            | WalletQuestion::Probe { .. }
             | WalletQuestion::LookUp { .. } => self.spec.answers_after,
         }
     }
@@ -271,6 +290,11 @@ impl Lightning {
                     paid
                 })
             }
+            WalletQuestion::Probe {
+                invoice,
+                max_fee_msat,
+                ..
+            } => WalletAnswer::Probed(self.probe(node, invoice, *max_fee_msat, now)),
             WalletQuestion::Settlement { payment_hash } => {
                 WalletAnswer::Settlement(self.settlement_of(node, payment_hash, now))
             }

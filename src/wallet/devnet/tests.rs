@@ -20,6 +20,7 @@ fn pay(bolt11: &str, max_fee_msat: u64) -> PayRequest {
     PayRequest {
         bolt11: bolt11.to_owned(),
         max_fee_msat,
+        max_cltv_blocks: mesh_core::limits::MAX_PAYMENT_CLTV_BLOCKS,
         timeout: LONG,
     }
 }
@@ -297,6 +298,7 @@ async fn a_payment_that_the_payee_holds_back_is_of_unknown_outcome_and_can_still
     let invoice = all[1].create_invoice(request(3_000)).await.unwrap();
     let held = all[1].hold_incoming_payments();
     let hasty = PayRequest {
+        max_cltv_blocks: mesh_core::limits::MAX_PAYMENT_CLTV_BLOCKS,
         timeout: Duration::from_millis(50),
         ..pay(&invoice.bolt11, 0)
     };

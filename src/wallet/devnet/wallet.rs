@@ -19,7 +19,7 @@ use super::node::{LightningNode, owned_msat, unix_now};
 use crate::wallet::invoice::{MAX_INVOICE_EXPIRY, PayableInvoice};
 use crate::wallet::{
     Balance, CreatedInvoice, InvoiceRequest, InvoiceStatus, LightningNetwork, PayRequest, PaymentHash,
-    PaymentOutcome, PaymentStatus, Preimage, Wallet, WalletError, WalletInfo,
+    PaymentOutcome, PaymentStatus, Preimage, Probe, Wallet, WalletError, WalletInfo,
 };
 
 /// How many routes are tried before a payment is given up.
@@ -138,7 +138,7 @@ impl Wallet for DevnetWallet {
                 None => Err(WalletError::OutcomeUnknown { payment_hash }),
             },
             Begin::Send(status) => {
-                self.send(&invoice, request.max_fee_msat);
+                self.send(&invoice, &request);
                 match outcome_by(status.clone(), deadline).await {
                     Some(outcome) => outcome,
                     None => self.give_up(payment_hash, status).await,
@@ -149,6 +149,29 @@ impl Wallet for DevnetWallet {
 
     async fn payment_status(&self, payment_hash: PaymentHash) -> Result<PaymentStatus, WalletError> {
         Ok(self.node.payments().status(&payment_hash))
+    }
+
+    async fn probe(&self, request: &PayRequest) -> Result<Probe, WalletError> {
+        let invoice = PayableInvoice::parse(&request.bolt11, LightningNetwork::Regtest)?;
+        self.check_running()?;
+        invoice.check_not_expired(unix_now())?;
+        let payee = PaymentParameters::from_bolt11_invoice(invoice.as_bolt11())
+            .with_max_total_cltv_expiry_delta(request.max_cltv_blocks);
+        let mut question = RouteParameters::from_payment_params_and_value(payee, invoice.amount_msat());
+        question.max_total_routing_fee_msat = Some(request.max_fee_msat);
+        let channels = self.node.manager.list_usable_channels();
+        let first_hops: Vec<_> = channels.iter().collect();
+        let in_flight = self.node.manager.compute_inflight_htlcs();
+        let found = self
+            .node
+            .router
+            .find_route(&self.node.id, &question, Some(&first_hops), in_flight);
+        match found {
+            Ok(route) => Ok(Probe::Reachable {
+                fee_msat: route.get_total_fees(),
+            }),
+            Err(_) => Err(self.why_no_route(&invoice, request.max_fee_msat)),
+        }
     }
 
     async fn balance(&self) -> Result<Balance, WalletError> {
@@ -212,9 +235,11 @@ impl DevnetWallet {
     }
 
     /// Hands the payment to the node. Whatever becomes of it, even a refusal on the spot, is noted in the book.
-    fn send(&self, invoice: &PayableInvoice, max_fee_msat: u64) {
+    fn send(&self, invoice: &PayableInvoice, request: &PayRequest) {
         let payment_hash = invoice.payment_hash();
-        let limits = RouteParametersConfig::default().with_max_total_routing_fee_msat(max_fee_msat);
+        let limits = RouteParametersConfig::default()
+            .with_max_total_routing_fee_msat(request.max_fee_msat)
+            .with_max_total_cltv_expiry_delta(request.max_cltv_blocks);
         let sent = self.node.manager.pay_for_bolt11_invoice(
             invoice.as_bolt11(),
             PaymentId(payment_hash),
@@ -230,7 +255,7 @@ impl DevnetWallet {
                 WalletError::InvoiceExpired
             }
             Err(Bolt11PaymentError::SendingFailed(RetryableSendFailure::RouteNotFound)) => {
-                self.why_no_route(invoice, max_fee_msat)
+                self.why_no_route(invoice, request.max_fee_msat)
             }
             Err(other) => WalletError::Failed {
                 reason: format!("{other:?}"),

@@ -48,6 +48,7 @@ impl Core {
                     self.payer.under_way.remove(&payment_hash);
                     self.payer.purses.forget_proof(&payment_hash);
                 }
+                Record::Booked(_) => {}
                 Record::Credit { payee, msat } => {
                     let purse = self.payer.purses.at(&payee)?;
                     (purse.credit_msat, purse.durable_msat) = (msat, msat);

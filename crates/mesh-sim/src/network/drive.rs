@@ -241,6 +241,7 @@ impl Network {
             WalletQuestion::CreateInvoice { .. } => WalletAnswer::Invoice(Err(reason)),
             WalletQuestion::CheckProof { .. } => WalletAnswer::Proof(Err(reason)),
             WalletQuestion::Settlement { .. } => WalletAnswer::Settlement(Settlement::Unknown),
+            WalletQuestion::Probe { .. } => WalletAnswer::Probed(Err(reason)),
             WalletQuestion::LookUp { .. } | WalletQuestion::Pay { .. } => WalletAnswer::Paid(Err(reason)),
         };
         let life = self.nodes[node].life;
