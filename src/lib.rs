@@ -12,6 +12,7 @@ pub mod config;
 pub mod data_dir;
 pub mod demo;
 pub mod handle;
+pub mod ledger;
 mod manager;
 pub mod node;
 pub mod store;
