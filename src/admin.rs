@@ -20,6 +20,9 @@
 //! | `discover` | [`DiscoverParams`] | [`RoutesReply`], at least one route |
 //! | `quote` | [`QuoteParams`] | [`QuoteReply`] |
 //! | `send` | [`SendParams`] | [`SendReply`] |
+//! | `ledger` | [`LedgerParams`] | [`LedgerReply`] |
+//! | `fees` | | [`FeesReport`](crate::ledger::FeesReport) |
+//! | `audit` | | [`AuditReport`](crate::ledger::AuditReport) |
 //! | `listen` | [`ListenParams`] | [`ListenReply`], then one [`DeliveryReply`] to a line until the client hangs up |
 //!
 //! `error.code` is a [`DropReason`](mesh_core::drop_reason::DropReason) name when the mesh refused, else one of
@@ -32,6 +35,7 @@
 //! or fail to read, and the number of connections.
 
 mod backend;
+mod books;
 mod client;
 mod convert;
 mod line;
@@ -45,6 +49,7 @@ use std::time::Duration;
 use mesh_core::limits::MAX_PAYLOAD_BYTES;
 
 pub use backend::{AdminService, Backend, NodeInfo};
+pub use books::{LedgerParams, LedgerReply, NodeBooks};
 pub use client::{AdminClient, ClientError};
 pub use server::{AdminServer, BindError};
 pub use wire::{

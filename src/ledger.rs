@@ -9,8 +9,13 @@
 pub mod audit;
 pub mod books;
 pub mod export;
+pub mod fees;
 pub mod query;
 pub mod wallet_check;
 
+pub use audit::Finding;
 pub use books::{Books, Total};
+pub use export::EntryJson;
+pub use fees::FeesReport;
 pub use query::{BookedEntry, Id, LedgerPage, LedgerQuery, MAX_LEDGER_PAGE, Order};
+pub use wallet_check::{AuditReport, WalletReport};

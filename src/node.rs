@@ -16,6 +16,7 @@ use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Tran
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::admin::NodeBooks;
 use crate::clock::Clock;
 use crate::handle::{NodeHandle, Readers, Reusable};
 use crate::manager::{ManagerParts, MeshManager};
@@ -92,6 +93,7 @@ pub enum StartError {
 pub struct RunningNode {
     handle: NodeHandle,
     listen_addr: Option<SocketAddr>,
+    books: NodeBooks,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -115,7 +117,7 @@ impl RunningNode {
                 configured: config.network,
             });
         }
-        let (store, restored) = open(&config.data_dir.join("mesh.redb"))?;
+        let (store, restored) = open(&config.data_dir.join(crate::data_dir::DATABASE_FILE))?;
         let mut clock = Clock::starting_at(restored.wall_clock);
         let now = clock.now();
 
@@ -160,6 +162,7 @@ impl RunningNode {
             sessions: Arc::new(Mutex::new(Reusable::new(events.subscribe()))),
             store: store.health(),
         };
+        let books = NodeBooks::new(store.reader(), config.wallet.clone());
         let parts = ManagerParts {
             core,
             clock,
@@ -177,6 +180,7 @@ impl RunningNode {
         Ok(Self {
             handle,
             listen_addr,
+            books,
             stop: Some(stop_in),
             task,
         })
@@ -185,6 +189,11 @@ impl RunningNode {
     /// The way to talk to it.
     pub fn handle(&self) -> &NodeHandle {
         &self.handle
+    }
+
+    /// Its books, to be read.
+    pub fn books(&self) -> NodeBooks {
+        self.books.clone()
     }
 
     /// Where it listens.

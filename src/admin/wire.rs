@@ -14,6 +14,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::books::LedgerParams;
+
 /// Error codes of this interface's own, beside the names of [`DropReason`](mesh_core::drop_reason::DropReason).
 pub mod codes {
     /// The line is not a request, or a parameter is missing, unknown or out of range.
@@ -32,6 +34,8 @@ pub mod codes {
     pub const BUSY: &str = "busy";
     /// The node did not answer in time; what was asked may still happen.
     pub const NO_ANSWER: &str = "no_answer";
+    /// The database cannot be read.
+    pub const UNREADABLE: &str = "unreadable";
     /// A defect of this program.
     pub const INTERNAL: &str = "internal";
 }
@@ -73,13 +77,19 @@ pub enum Request {
     Quote(QuoteParams),
     /// Send one packet.
     Send(SendParams),
+    /// Entries of the ledger.
+    Ledger(LedgerParams),
+    /// What was earned, spent and is owed.
+    Fees,
+    /// Derive every figure of the ledger again and compare.
+    Audit,
     /// Read what arrives.
     Listen(ListenParams),
 }
 
 impl Request {
     /// The names of all methods.
-    pub const METHODS: [&'static str; 9] = [
+    pub const METHODS: [&'static str; 12] = [
         "status",
         "peers",
         "routes",
@@ -88,6 +98,9 @@ impl Request {
         "discover",
         "quote",
         "send",
+        "ledger",
+        "fees",
+        "audit",
         "listen",
     ];
 
@@ -120,6 +133,9 @@ impl Request {
             "discover" => read_params(params).map(Self::Discover),
             "quote" => read_params(params).map(Self::Quote),
             "send" => read_params(params).map(Self::Send),
+            "ledger" => read_params(params).map(Self::Ledger),
+            "fees" => no_params(params).map(|()| Self::Fees),
+            "audit" => no_params(params).map(|()| Self::Audit),
             "listen" => read_params(params).map(Self::Listen),
             unknown => Err(AdminError::new(
                 codes::UNKNOWN_METHOD,

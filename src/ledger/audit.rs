@@ -41,8 +41,10 @@ impl std::fmt::Display for Finding {
     }
 }
 
-const RESTORE: &str = "the database was altered from outside or the disk is failing: stop the node, keep a copy, and restore the newest backup";
-const REPORT: &str = "a defect of this program: please report it with the output of `blvm-mesh ledger --json`";
+const ALTERED: &str =
+    "stop the node and keep a copy of the database: it was altered from outside, or the disk is failing";
+const REPORT: &str =
+    "a defect of this program: please report it with the output of `blvm-mesh ledger --json`";
 
 /// What the audit of the books found, before the wallet was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -108,7 +110,7 @@ fn derive(snapshot: &Snapshot, audited: &mut Audited) -> Result<IndexRows, redb:
     snapshot.for_each_entry(|number, entry| {
         if number != expected {
             let (first, last) = (expected, number.saturating_sub(1));
-            audited.find("missing_entry", missing(first, last), RESTORE);
+            audited.find("missing_entry", missing(first, last), ALTERED);
         }
         expected = number.saturating_add(1);
         audited.entries += 1;
@@ -116,14 +118,14 @@ fn derive(snapshot: &Snapshot, audited: &mut Audited) -> Result<IndexRows, redb:
             Ok(entry) => take(audited, number, &entry, &mut rows),
             Err(why) => {
                 let what = format!("entry {number} cannot be read ({why})");
-                audited.find("unreadable_entry", what, RESTORE);
+                audited.find("unreadable_entry", what, ALTERED);
             }
         }
     })?;
     let sum = audited.books.sum(|_| true);
     if sum != 0 {
         let what = format!("all accounts together hold {sum} msat instead of 0");
-        audited.find("not_conserved", what, RESTORE);
+        audited.find("not_conserved", what, ALTERED);
     }
     Ok(rows)
 }
@@ -138,7 +140,7 @@ fn missing(first: u64, last: u64) -> String {
 fn take(audited: &mut Audited, number: u64, entry: &Entry, rows: &mut IndexRows) {
     if audited.last_at.is_some_and(|last| entry.at < last) {
         let what = format!("entry {number} is booked at an earlier time than the one before");
-        audited.find("time_runs_backwards", what, RESTORE);
+        audited.find("time_runs_backwards", what, ALTERED);
     }
     audited.first_at.get_or_insert(entry.at);
     audited.last_at = Some(entry.at);
@@ -147,14 +149,18 @@ fn take(audited: &mut Audited, number: u64, entry: &Entry, rows: &mut IndexRows)
         Err(why @ Unbookable::Unbalanced) => {
             let sum: i128 = entry.postings.iter().map(|p| i128::from(p.msat)).sum();
             let what = format!("entry {number} sums to {sum} msat ({why})");
-            audited.find("unbalanced_entry", what, RESTORE);
+            audited.find("unbalanced_entry", what, ALTERED);
         }
         Err(why @ Unbookable::TooLarge) => {
-            audited.find("unbalanced_entry", format!("entry {number}: {why}"), RESTORE);
+            audited.find("unbalanced_entry", format!("entry {number}: {why}"), ALTERED);
         }
     }
     rows.by_session += u64::from(entry.session.is_some());
-    let parties: BTreeSet<_> = entry.postings.iter().filter_map(|p| party_of(&p.account)).collect();
+    let parties: BTreeSet<_> = entry
+        .postings
+        .iter()
+        .filter_map(|p| party_of(&p.account))
+        .collect();
     rows.by_party += parties.len() as u64;
     if let (Some(payment), Some(claim)) = (entry.payment, claim_of(entry)) {
         audited.payments += 1;
@@ -178,7 +184,7 @@ fn compare_sums(audited: &mut Audited, running: &Books) {
                 "the running balance of {} is {kept} msat, its entries sum to {derived} msat",
                 account_name(&account)
             );
-            audited.find("balance_differs", what, RESTORE);
+            audited.find("balance_differs", what, ALTERED);
         }
     }
     for total in Total::ALL {
@@ -188,7 +194,7 @@ fn compare_sums(audited: &mut Audited, running: &Books) {
                 "the running total {} is {kept} msat, the entries say {derived} msat",
                 total.as_str()
             );
-            audited.find("total_differs", what, RESTORE);
+            audited.find("total_differs", what, ALTERED);
         }
     }
 }
@@ -200,7 +206,7 @@ fn compare_index(audited: &mut Audited, expected: IndexRows, found: IndexRows) {
              --payee or --payer miss entries",
             found.by_session, found.by_party, expected.by_session, expected.by_party
         );
-        audited.find("index_differs", what, RESTORE);
+        audited.find("index_differs", what, ALTERED);
     }
 }
 
@@ -237,7 +243,11 @@ fn compare_records(audited: &mut Audited, acted_on: &ActedOn) {
     });
     let in_flight: i128 = under_way.into_iter().map(worth).sum();
     let sums = [
-        ("what is in flight", in_flight, books.balance(&LedgerAccount::InFlight)),
+        (
+            "what is in flight",
+            in_flight,
+            books.balance(&LedgerAccount::InFlight),
+        ),
         (
             "what is owed to the treasury",
             i128::from(acted_on.treasury_owed_msat),
@@ -274,7 +284,7 @@ fn differs(audited: &mut Audited, code: &str, name: &str, kept: i128, derived: i
         "{name} is {kept} msat in the records that the node acts on and {derived} msat by the ledger, {} msat apart",
         kept.abs_diff(derived)
     );
-    audited.find(code, what, RESTORE);
+    audited.find(code, what, ALTERED);
 }
 
 /// What a payment moved, in msat.

@@ -243,7 +243,8 @@ mod tests {
             "memo": null,
         });
         assert_eq!(serde_json::to_value(redeemed()).unwrap(), expected);
-        let memo = serde_json::json!({"packets": 1, "units": 2, "spent_msat": 3, "left_msat": 4, "receipted": 5});
+        let memo =
+            serde_json::json!({"packets": 1, "units": 2, "spent_msat": 3, "left_msat": 4, "receipted": 5});
         assert_eq!(serde_json::to_value(closed()).unwrap()["memo"], memo);
     }
 

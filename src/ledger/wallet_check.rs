@@ -123,7 +123,9 @@ const COMPARE_ADVICE: &str =
 
 /// One claim for each payment: the last.
 fn latest(claims: VecDeque<(u64, [u8; 32], Claim)>) -> BTreeMap<[u8; 32], (u64, Claim)> {
-    let last = claims.into_iter().map(|(number, payment, claim)| (payment, (number, claim)));
+    let last = claims
+        .into_iter()
+        .map(|(number, payment, claim)| (payment, (number, claim)));
     last.collect()
 }
 
@@ -184,9 +186,9 @@ fn judge_payment(name: &str, claim: Claim, status: PaymentStatus) -> Judged {
         (Claim::TreasuryPaid { .. }, PaymentStatus::Unknown) => Judged::Note(format!(
             "{name}: paid to the treasury's offer, which the wallet cannot look up by this number"
         )),
-        (Claim::Paid { msat, .. } | Claim::TreasuryPaid { msat, .. }, status) => {
-            differs(format!("booked as paid with {msat} msat, the wallet says {status:?}"))
-        }
+        (Claim::Paid { msat, .. } | Claim::TreasuryPaid { msat, .. }, status) => differs(format!(
+            "booked as paid with {msat} msat, the wallet says {status:?}"
+        )),
         (Claim::Failed, PaymentStatus::Failed(_) | PaymentStatus::Unknown) => Judged::Well,
         (Claim::Failed, status) => differs(format!("booked as failed, the wallet says {status:?}")),
         (Claim::Begun, status) => Judged::Note(format!(
@@ -223,7 +225,11 @@ impl AuditReport {
             entries: audited.entries,
             first_at_unix_ms: audited.first_at.map(|at| at.0),
             last_at_unix_ms: audited.last_at.map(|at| at.0),
-            wallet_account_msat: i64::try_from(account).unwrap_or(if account < 0 { i64::MIN } else { i64::MAX }),
+            wallet_account_msat: i64::try_from(account).unwrap_or(if account < 0 {
+                i64::MIN
+            } else {
+                i64::MAX
+            }),
             wallet,
             findings: audited.findings,
             more_findings: audited.more_findings,

@@ -96,7 +96,11 @@ impl<'t> Booking<'t> {
         if let Some(session) = entry.session {
             self.by_session.insert((session.0, self.last), ())?;
         }
-        let parties: BTreeSet<_> = entry.postings.iter().filter_map(|p| party_of(&p.account)).collect();
+        let parties: BTreeSet<_> = entry
+            .postings
+            .iter()
+            .filter_map(|p| party_of(&p.account))
+            .collect();
         for party in parties {
             self.by_party.insert((party, self.last), ())?;
         }
@@ -171,3 +175,6 @@ pub(super) fn read_books(
     }
     Ok(books)
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,10 +130,16 @@ impl Snapshot {
     ///
     /// # Errors
     /// What the database says.
-    pub fn for_each_entry(&self, mut each: impl FnMut(u64, Result<Entry, String>)) -> Result<(), redb::Error> {
+    pub fn for_each_entry(
+        &self,
+        mut each: impl FnMut(u64, Result<Entry, String>),
+    ) -> Result<(), redb::Error> {
         for row in self.0.open_table(LEDGER)?.iter()? {
             let (number, bytes) = row?;
-            each(number.value(), postcard::from_bytes(bytes.value()).map_err(|e| e.to_string()));
+            each(
+                number.value(),
+                postcard::from_bytes(bytes.value()).map_err(|e| e.to_string()),
+            );
         }
         Ok(())
     }
@@ -194,17 +200,23 @@ impl Snapshot {
             let index = self.0.open_table(BY_SESSION)?;
             let rows = index.range((session, range.0)..=(session, range.1))?;
             let numbers = rows.map(|row| Ok(row?.0.value().1));
-            return collect(query, in_order(numbers, query.order), |number| get(&entries, number));
+            return collect(query, in_order(numbers, query.order), |number| {
+                get(&entries, number)
+            });
         }
         if let Some(party) = query.party {
             let index = self.0.open_table(BY_PARTY)?;
             let rows = index.range((party, range.0)..=(party, range.1))?;
             let numbers = rows.map(|row| Ok(row?.0.value().1));
-            return collect(query, in_order(numbers, query.order), |number| get(&entries, number));
+            return collect(query, in_order(numbers, query.order), |number| {
+                get(&entries, number)
+            });
         }
         let rows = entries.range(range.0..=range.1)?;
         let numbers = rows.map(|row| Ok(row?.0.value()));
-        collect(query, in_order(numbers, query.order), |number| get(&entries, number))
+        collect(query, in_order(numbers, query.order), |number| {
+            get(&entries, number)
+        })
     }
 
     /// The numbers among which the wanted entries are; none when there can be none.
@@ -238,7 +250,9 @@ fn first_since(entries: &Entries, last: u64, since: UnixMillis) -> Result<u64, r
     while low < high {
         let middle = low + (high - low) / 2;
         // An entry that is missing was tampered with, which the audit tells; the next one stands for it.
-        let found = entries.range((Bound::Included(middle), Bound::Excluded(high)))?.next();
+        let found = entries
+            .range((Bound::Included(middle), Bound::Excluded(high)))?
+            .next();
         let Some((number, bytes)) = found.transpose()?.map(|(number, bytes)| (number.value(), bytes)) else {
             high = middle;
             continue;
