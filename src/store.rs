@@ -32,6 +32,8 @@ const INVOICES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("inv
 const REDEEMED: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("redeemed");
 const ACCOUNTS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("accounts");
 const PROOFS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("proofs");
+/// The payment to the treasury that is under way; at most one row.
+const TREASURY: TableDefinition<'_, (), &[u8]> = TableDefinition::new("treasury");
 const CREDIT: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("credit");
 /// Origin to (seqno, expires).
 const ANNOUNCED: TableDefinition<'_, [u8; 32], (u64, u64)> = TableDefinition::new("announced");
@@ -334,6 +336,7 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
     transaction.open_table(ACCOUNTS)?;
     transaction.open_table(PROOFS)?;
     transaction.open_table(CREDIT)?;
+    transaction.open_table(TREASURY)?;
     transaction.open_table(NUMBERS)?;
     let suspects = ledger::prepare(&transaction)?;
     transaction.commit()?;
@@ -418,6 +421,14 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::ProofRedeemed { payment_hash } => {
             transaction.open_table(PROOFS)?.remove(payment_hash)?;
         }
+        Record::TreasuryBegun(payment) => {
+            transaction
+                .open_table(TREASURY)?
+                .insert((), encode(payment)?.as_slice())?;
+        }
+        Record::TreasuryDone => {
+            transaction.open_table(TREASURY)?.remove(())?;
+        }
         // Booked all together in a commit, by `Booking`.
         Record::Booked(_) => {}
         Record::Credit { payee, msat } => {
@@ -460,6 +471,9 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
     }
     for entry in transaction.open_table(PROOFS)?.iter()? {
         records.push(Record::Proof(decode(entry?.1.value())?));
+    }
+    for entry in transaction.open_table(TREASURY)?.iter()? {
+        records.push(Record::TreasuryBegun(decode(entry?.1.value())?));
     }
     for entry in transaction.open_table(CREDIT)?.iter()? {
         let (payee, msat) = entry?;

@@ -241,7 +241,8 @@ fn compare_records(audited: &mut Audited, acted_on: &ActedOn) {
     compare(audited, "payment_differs", kept.into_iter(), paid, |payee| {
         format!("what was paid to payee {payee} and is not redeemed")
     });
-    let in_flight: i128 = under_way.into_iter().map(worth).sum();
+    let shares: i128 = under_way.into_iter().map(worth).sum();
+    let in_flight = shares + i128::from(acted_on.treasury_begun_msat);
     let sums = [
         (
             "what is in flight",

@@ -13,12 +13,13 @@ use mesh_core::identity::NodeId;
 use mesh_core::ledger::Entry;
 use mesh_core::payer::PurchasedProof;
 use mesh_core::time::UnixMillis;
+use mesh_core::treasury::TreasuryPayment;
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
 };
 
 use super::ledger::{BALANCES, BY_PARTY, BY_SESSION, LEDGER, SUSPECTS, TOTALS, read_books};
-use super::{ACCOUNTS, CREDIT, NUMBERS, PROOFS, StoreError, TREASURY_OWED, decode};
+use super::{ACCOUNTS, CREDIT, NUMBERS, PROOFS, StoreError, TREASURY, TREASURY_OWED, decode};
 use crate::handle::lock;
 use crate::ledger::Books;
 use crate::ledger::query::{BookedEntry, LedgerPage, LedgerQuery, MAX_LEDGER_PAGE, MAX_LOOKED_AT, Order};
@@ -102,6 +103,8 @@ pub struct ActedOn {
     pub credit: BTreeMap<NodeId, u64>,
     /// This node's payments that are under way or not redeemed.
     pub proofs: Vec<PurchasedProof>,
+    /// The payment to the treasury that is under way, if there is one.
+    pub treasury_begun_msat: u64,
     /// What is owed to the treasury.
     pub treasury_owed_msat: u64,
 }
@@ -184,6 +187,10 @@ impl Snapshot {
         }
         for row in self.0.open_table(PROOFS)?.iter()? {
             acted_on.proofs.push(decode(row?.1.value())?);
+        }
+        for row in self.0.open_table(TREASURY)?.iter()? {
+            let payment: TreasuryPayment = decode(row?.1.value())?;
+            acted_on.treasury_begun_msat = payment.amount_msat;
         }
         let owed = self.0.open_table(NUMBERS)?.get(TREASURY_OWED)?;
         acted_on.treasury_owed_msat = owed.map_or(0, |owed| owed.value());

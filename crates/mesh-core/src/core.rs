@@ -31,6 +31,7 @@ mod quoting;
 mod relay;
 mod route;
 mod silence;
+mod treasury;
 mod under_way;
 mod upkeep;
 
@@ -135,6 +136,7 @@ enum Timer {
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
     LookUpPayments,
+    LookUpTreasury,
     Announce,
 }
 
@@ -145,6 +147,8 @@ enum Asked {
     Payment { quotes: RequestId, place: usize },
     LookUp([u8; 32]),
     SettlementOf([u8; 32]),
+    TreasuryBill,
+    TreasuryPayment([u8; 32]),
 }
 
 /// One mesh node, without hands.
@@ -169,6 +173,7 @@ pub struct Core {
     quote_relays: Relays<RequestId, quoting::QuoteRelay>,
     earned_msat: u64,
     treasury_owed_msat: u64,
+    treasury: treasury::Treasury,
 
     routes: RoutingTable,
     announcer: route::Announcer,
@@ -222,6 +227,7 @@ impl Core {
             quote_relays: Relays::default(),
             earned_msat: 0,
             treasury_owed_msat: 0,
+            treasury: treasury::Treasury::default(),
             routes: RoutingTable::new(me, entropy.u64(), config.route_lifetime),
             announcer: route::Announcer::new(config.announcing),
             snapshot: SnapshotWriter::new(entropy.u64()),
@@ -388,6 +394,8 @@ impl Core {
                 .map(Some)
                 .map_err(Refusal::own),
             Command::Close { session } => self.close_own(&session).map(Some).map_err(Refusal::own),
+            Command::PayTreasury { amount_msat } => self.pay_treasury(id, amount_msat),
+            Command::Treasury => Ok(Some(Answer::Treasury(Box::new(self.treasury_state())))),
             Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
             Command::Routes => Ok(Some(Answer::Routes(
                 self.routes
@@ -431,6 +439,7 @@ impl Core {
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
                 Timer::Announce => self.announce_if_due(now),
                 Timer::LookUpPayments => self.look_up_payments(),
+                Timer::LookUpTreasury => self.look_up_treasury(),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(now, &session),
                 Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),
