@@ -11,6 +11,7 @@ mod ledger;
 mod run;
 mod show;
 mod sim;
+mod treasury;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -145,6 +146,9 @@ enum Command {
     Fees,
     /// Derive every figure again from the ledger and compare; findings are exit code 1
     Audit,
+    /// Show what the treasury is owed, or pay it
+    #[command(subcommand)]
+    Treasury(treasury::TreasuryCommand),
     /// Show what arrives, until interrupted
     Listen {
         /// Only this protocol ("": packets without one)
@@ -346,6 +350,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         }
         Command::Ledger(args) => ledger::run(&global, args, ids).await,
         Command::Fees => fees::run(&global).await,
+        Command::Treasury(command) => treasury::run(&global, command).await,
         Command::Audit => audit::run(&global).await,
         Command::Sim { files, seed } => sim::run(&files, seed, global.json),
         Command::Listen { protocol } => listen(&global, protocol, ids).await,

@@ -18,5 +18,6 @@ pub mod lnurl;
 mod manager;
 pub mod node;
 pub mod store;
+pub mod treasury;
 pub mod wallet;
 mod workers;

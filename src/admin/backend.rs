@@ -100,7 +100,11 @@ impl AdminService {
         self
     }
 
-    fn books(&self) -> Result<&NodeBooks, AdminError> {
+    pub(super) fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
+    }
+
+    pub(super) fn books(&self) -> Result<&NodeBooks, AdminError> {
         self.books.as_ref().ok_or_else(convert::unexpected)
     }
 
@@ -127,6 +131,8 @@ impl AdminService {
             Request::Ledger(params) => to_json(self.books()?.page(params).await?),
             Request::Fees => to_json(self.books()?.fees(&self.status().await?).await?),
             Request::Audit => to_json(self.books()?.audit().await?),
+            Request::Treasury => to_json(self.treasury().await?),
+            Request::PayTreasury(params) => to_json(self.pay_treasury(params).await?),
             Request::Listen(_) => Err(convert::unexpected()),
         }
     }
@@ -267,7 +273,7 @@ impl AdminService {
 }
 
 /// The node answers every command within what the command allows; should it not, the client must not wait for ever.
-async fn guarded<T>(
+pub(super) async fn guarded<T>(
     limit: Duration,
     asked: impl Future<Output = Result<T, CommandError>>,
 ) -> Result<T, AdminError> {

@@ -15,6 +15,7 @@ use crate::ledger::{
     AuditReport, EntryJson, FeesReport, Id, LedgerPage, LedgerQuery, MAX_LEDGER_PAGE, Order, audit,
 };
 use crate::store::{StoreError, StoreReader};
+use crate::treasury::TreasuryConfig;
 use crate::wallet::Wallet;
 
 /// Parameters of `ledger`.
@@ -92,16 +93,18 @@ impl From<LedgerPage> for LedgerReply {
 pub struct NodeBooks {
     reader: StoreReader,
     wallet: Arc<dyn Wallet>,
+    treasury: Option<TreasuryConfig>,
     /// One audit at a time: each reads the whole ledger.
     auditing: Arc<Semaphore>,
 }
 
 impl NodeBooks {
-    /// The books in a store, and the wallet to compare them with.
-    pub fn new(reader: StoreReader, wallet: Arc<dyn Wallet>) -> Self {
+    /// The books in a store, the wallet to compare them with, and the treasury that is owed.
+    pub fn new(reader: StoreReader, wallet: Arc<dyn Wallet>, treasury: Option<TreasuryConfig>) -> Self {
         Self {
             reader,
             wallet,
+            treasury,
             auditing: Arc::new(Semaphore::new(1)),
         }
     }
@@ -132,6 +135,15 @@ impl NodeBooks {
         let mut audited = self.read(|reader| reader.read(audit::audit)).await?;
         let compared = compare(&mut audited, self.wallet.as_ref()).await;
         Ok(AuditReport::new(audited, Some(compared)))
+    }
+
+    pub(super) fn treasury(&self) -> Option<&TreasuryConfig> {
+        self.treasury.as_ref()
+    }
+
+    pub(super) async fn treasury_paid_msat(&self) -> Result<u64, AdminError> {
+        let books = self.read(|reader| reader.books()).await?;
+        Ok(FeesReport::of(&books).treasury_paid_msat)
     }
 
     /// Off the runtime's threads: the disk may take its time.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::books::LedgerParams;
+use super::treasury::PayTreasuryParams;
 
 /// Error codes of this interface's own, beside the names of [`DropReason`](mesh_core::drop_reason::DropReason).
 pub mod codes {
@@ -34,6 +35,8 @@ pub mod codes {
     pub const BUSY: &str = "busy";
     /// The node did not answer in time; what was asked may still happen.
     pub const NO_ANSWER: &str = "no_answer";
+    /// The treasury cannot be paid now.
+    pub const TREASURY: &str = "treasury";
     /// The database cannot be read.
     pub const UNREADABLE: &str = "unreadable";
     /// A defect of this program.
@@ -83,13 +86,17 @@ pub enum Request {
     Fees,
     /// Derive every figure of the ledger again and compare.
     Audit,
+    /// How the node stands with its treasury.
+    Treasury,
+    /// Pay the treasury.
+    PayTreasury(PayTreasuryParams),
     /// Read what arrives.
     Listen(ListenParams),
 }
 
 impl Request {
     /// The names of all methods.
-    pub const METHODS: [&'static str; 12] = [
+    pub const METHODS: [&'static str; 14] = [
         "status",
         "peers",
         "routes",
@@ -101,6 +108,8 @@ impl Request {
         "ledger",
         "fees",
         "audit",
+        "treasury",
+        "pay_treasury",
         "listen",
     ];
 
@@ -136,6 +145,8 @@ impl Request {
             "ledger" => read_params(params).map(Self::Ledger),
             "fees" => no_params(params).map(|()| Self::Fees),
             "audit" => no_params(params).map(|()| Self::Audit),
+            "treasury" => no_params(params).map(|()| Self::Treasury),
+            "pay_treasury" => read_params(params).map(Self::PayTreasury),
             "listen" => read_params(params).map(Self::Listen),
             unknown => Err(AdminError::new(
                 codes::UNKNOWN_METHOD,

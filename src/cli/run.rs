@@ -148,6 +148,7 @@ async fn start(
         links: config.endpoint(),
         peers,
         wallet,
+        treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start(node).await?)
 }
