@@ -124,7 +124,11 @@ impl NodeBooks {
         })
     }
 
-    pub(super) async fn audit(&self) -> Result<AuditReport, AdminError> {
+    /// Audits the books and compares them with the wallet.
+    ///
+    /// # Errors
+    /// [`AdminError`]: an audit is under way, or the database cannot be read.
+    pub async fn audit(&self) -> Result<AuditReport, AdminError> {
         let Ok(_turn) = self.auditing.try_acquire() else {
             return Err(AdminError::new(
                 codes::BUSY,

@@ -163,7 +163,7 @@ fn take(audited: &mut Audited, number: u64, entry: &Entry, rows: &mut IndexRows)
         .collect();
     rows.by_party += parties.len() as u64;
     if let (Some(payment), Some(claim)) = (entry.payment, claim_of(entry)) {
-        audited.payments += 1;
+        audited.payments += u64::from(claim != Claim::Begun);
         if audited.claims.len() >= MAX_COMPARED {
             audited.claims.pop_front();
         }
@@ -236,12 +236,12 @@ fn compare_records(audited: &mut Audited, acted_on: &ActedOn) {
         acted_on.proofs.iter().partition(|proof| proof.is_under_way());
     let mut kept: BTreeMap<NodeId, i128> = BTreeMap::new();
     for proof in unredeemed {
-        *kept.entry(proof.payee).or_default() += worth(proof);
+        *kept.entry(proof.payee).or_default() += i128::from(proof.credit_msat);
     }
     compare(audited, "payment_differs", kept.into_iter(), paid, |payee| {
         format!("what was paid to payee {payee} and is not redeemed")
     });
-    let shares: i128 = under_way.into_iter().map(worth).sum();
+    let shares: i128 = under_way.into_iter().map(amount).sum();
     let in_flight = shares + i128::from(acted_on.treasury_begun_msat);
     let sums = [
         (
@@ -288,8 +288,8 @@ fn differs(audited: &mut Audited, code: &str, name: &str, kept: i128, derived: i
     audited.find(code, what, ALTERED);
 }
 
-/// What a payment moved, in msat.
-fn worth(proof: &PurchasedProof) -> i128 {
+/// What a payment under way moves, in msat: credit and the treasury's part.
+fn amount(proof: &PurchasedProof) -> i128 {
     match &proof.proof {
         PaymentProof::Lightning { amount_msats, .. } => i128::from(*amount_msats),
         // Payments by this node's wallet are Lightning payments; whatever else is shown was paid from elsewhere.

@@ -69,7 +69,6 @@ pub fn totals_of(entry: &Entry) -> Vec<(Total, u64)> {
     };
     let credit = |account: &LedgerAccount| matches!(account, LedgerAccount::PayerCredit(_));
     let owed = |account: &LedgerAccount| matches!(account, LedgerAccount::TreasuryOwed);
-    let paid = |account: &LedgerAccount| matches!(account, LedgerAccount::Paid(_));
     let in_flight = |account: &LedgerAccount| matches!(account, LedgerAccount::InFlight);
     let mut totals = Vec::new();
     match entry.kind {
@@ -82,7 +81,7 @@ pub fn totals_of(entry: &Entry) -> Vec<(Total, u64)> {
             totals.extend([(role, sum(credit, -1)), (Total::TreasuryCollected, treasury)]);
         }
         EntryKind::TreasuryPaid => totals.push((Total::TreasuryPaid, sum(owed, 1))),
-        EntryKind::PaymentMade => totals.push((Total::PaidToPayees, sum(paid, 1))),
+        EntryKind::PaymentMade => totals.push((Total::PaidToPayees, sum(in_flight, -1))),
         EntryKind::PaymentFailed => totals.push((Total::PutBack, sum(in_flight, -1))),
         _ => {}
     }

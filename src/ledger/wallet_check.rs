@@ -2,8 +2,8 @@
 //!
 //! The wallet may hold and move other money than the mesh's, so its balance proves nothing by itself; it is shown, not
 //! judged. What can be judged is each payment that the ledger names: an invoice booked as paid must be settled in the
-//! wallet with that much, a payment booked as made must have gone through there with that amount and fee, and one booked as
-//! failed must not.
+//! wallet with that much, a payment booked as made must have gone through there for that amount with its fees, and one
+//! booked as failed must not.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -30,17 +30,13 @@ pub enum Claim {
     Begun,
     /// A payment went through.
     Paid {
-        /// What arrived, in msat.
+        /// What left the wallet, with Lightning fees, in msat.
         msat: u64,
-        /// What it cost on the way, in msat.
-        fee_msat: u64,
     },
     /// The treasury was paid: as [`Claim::Paid`], but perhaps to an offer, which is looked up by no payment hash.
     TreasuryPaid {
-        /// What arrived, in msat.
+        /// What left the wallet, with Lightning fees, in msat.
         msat: u64,
-        /// What it cost on the way, in msat.
-        fee_msat: u64,
     },
     /// A payment certainly did not go through.
     Failed,
@@ -53,16 +49,17 @@ pub fn claim_of(entry: &Entry) -> Option<Claim> {
         posting.map_or(0, |posting| posting.msat)
     };
     let in_flight = moved(LedgerAccount::InFlight);
-    let fee_msat = moved(LedgerAccount::LightningFees).unsigned_abs();
-    let msat = in_flight.unsigned_abs();
+    // What had left it when the payment was begun, and what left it on top.
+    let on_top = moved(LedgerAccount::Wallet).min(0).unsigned_abs();
+    let msat = in_flight.unsigned_abs().saturating_add(on_top);
     match entry.kind {
         EntryKind::Credited => u64::try_from(moved(LedgerAccount::Wallet))
             .ok()
             .filter(|msat| *msat > 0)
             .map(|msat| Claim::Received { msat }),
         EntryKind::PaymentBegun => Some(Claim::Begun),
-        EntryKind::PaymentMade if in_flight < 0 => Some(Claim::Paid { msat, fee_msat }),
-        EntryKind::TreasuryPaid if in_flight < 0 => Some(Claim::TreasuryPaid { msat, fee_msat }),
+        EntryKind::PaymentMade if in_flight < 0 => Some(Claim::Paid { msat }),
+        EntryKind::TreasuryPaid if in_flight < 0 => Some(Claim::TreasuryPaid { msat }),
         EntryKind::PaymentFailed => Some(Claim::Failed),
         _ => None,
     }
@@ -106,7 +103,7 @@ pub async fn compare(audited: &mut Audited, wallet: &dyn Wallet) -> WalletReport
                 return report;
             }
         }
-        report.compared += 1;
+        report.compared += u64::from(claim != Claim::Begun);
         tokio::time::sleep(PACE).await;
     }
     match wallet.balance().await {
@@ -167,19 +164,17 @@ fn judge_invoice(name: &str, msat: u64, status: InvoiceStatus) -> Judged {
 fn judge_payment(name: &str, claim: Claim, status: PaymentStatus) -> Judged {
     let differs = |what: String| Judged::Finding("wallet_differs", format!("{name}: {what}"));
     match (claim, status) {
-        (
-            Claim::Paid { msat, fee_msat } | Claim::TreasuryPaid { msat, fee_msat },
-            PaymentStatus::Succeeded(PaymentOutcome {
+        (Claim::Paid { msat } | Claim::TreasuryPaid { msat }, PaymentStatus::Succeeded(paid)) => {
+            let PaymentOutcome {
                 amount_msat,
-                fee_msat: fee,
+                fee_msat,
                 ..
-            }),
-        ) => {
-            if (msat, fee_msat) == (amount_msat, fee) {
+            } = paid;
+            if amount_msat.saturating_add(fee_msat) == msat {
                 Judged::Well
             } else {
                 differs(format!(
-                    "booked as {msat} msat and {fee_msat} msat fee, the wallet says {amount_msat} msat and {fee} msat fee"
+                    "booked as {msat} msat with fees, the wallet says {amount_msat} msat and {fee_msat} msat fee"
                 ))
             }
         }
