@@ -58,7 +58,7 @@ fn sale(number: u64) -> Vec<Record> {
 fn write(store: &Store, records: Vec<Record>) {
     let (done, wait) = std::sync::mpsc::channel();
     store
-        .submit(records, UnixMillis(1_800_000_000_000), move || {
+        .submit(records, UnixMillis(1_700_000_001_000), move || {
             done.send(()).unwrap()
         })
         .unwrap();
