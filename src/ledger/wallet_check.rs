@@ -236,3 +236,6 @@ impl AuditReport {
         self.findings.is_empty() && self.more_findings == 0
     }
 }
+
+#[cfg(test)]
+mod tests;
