@@ -291,13 +291,11 @@ fn collect(
 ) -> Result<LedgerPage, redb::Error> {
     let limit = query.limit.min(MAX_LEDGER_PAGE);
     let mut page = LedgerPage::default();
-    let mut seen = 0;
-    for number in numbers {
+    for (seen, number) in numbers.enumerate() {
         if page.entries.len() >= limit || seen >= MAX_LOOKED_AT {
             return Ok(page);
         }
         let number = number?;
-        seen += 1;
         page.next = Some(number);
         if let Some(entry) = entry(number)?.filter(|entry| query.wants(entry)) {
             page.entries.push(BookedEntry { number, entry });
