@@ -24,8 +24,8 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 pub use reader::Problem;
-pub use remote::{KeySource, RemoteWallet};
 use reader::{Problems, Section};
+pub use remote::{KeySource, RemoteWallet};
 
 /// Largest configuration file that is read, in bytes: a thousand neighbours fit ten times over.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;

@@ -466,7 +466,10 @@ mod tests {
         assert!(text.is_ascii() && !text.chars().any(|c| c.is_ascii_control() || "\"\\".contains(c)));
         assert!(text.len() < 512, "{} bytes", text.len());
         assert!(text.starts_with("blvm-mesh/1 invoice payee=a1a1"), "{text}");
-        assert_eq!(commitment.description_hash(), <[u8; 32]>::from(Sha256::digest(&text)));
+        assert_eq!(
+            commitment.description_hash(),
+            <[u8; 32]>::from(Sha256::digest(&text))
+        );
     }
 
     #[test]
