@@ -184,6 +184,7 @@ impl AdminService {
             class: params.class,
             units: params.units,
             buying: Buying::WhereNeeded,
+            method: PaymentMethod::Lightning,
             timeout,
         };
         let guard = timeout.saturating_add(LOOKUP_GUARD);

@@ -22,6 +22,8 @@
 
 mod answers;
 mod breaks;
+mod chain;
+mod chain_watch;
 mod chart;
 mod discover;
 mod open_session;
@@ -134,6 +136,7 @@ enum Timer {
     OwnSessionEnds(SessionId),
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
+    WatchChain,
     LookUpPayments,
     Announce,
 }
@@ -169,6 +172,7 @@ pub struct Core {
     quote_relays: Relays<RequestId, quoting::QuoteRelay>,
     earned_msat: u64,
     treasury_owed_msat: u64,
+    chain: chain::ChainDesk,
 
     routes: RoutingTable,
     announcer: route::Announcer,
@@ -222,6 +226,7 @@ impl Core {
             quote_relays: Relays::default(),
             earned_msat: 0,
             treasury_owed_msat: 0,
+            chain: chain::ChainDesk::default(),
             routes: RoutingTable::new(me, entropy.u64(), config.route_lifetime),
             announcer: route::Announcer::new(config.announcing),
             snapshot: SnapshotWriter::new(entropy.u64()),
@@ -252,6 +257,7 @@ impl Core {
             Input::Message { link, message } => self.on_message(now, link, *message),
             Input::Command { id, command } => self.on_command(now, id, command),
             Input::Wallet { ticket, answer } => self.on_wallet(now, ticket, answer),
+            Input::Chain { ticket, answer } => self.on_chain(now, ticket, answer),
             Input::Timeout => self.on_timeout(now),
             Input::Rejected { link, reason } => self.drop_from(link, reason),
             Input::LinkUp { link, peer } => match self.neighbours.link_up(link, peer, now.instant) {
@@ -362,8 +368,9 @@ impl Core {
                 class,
                 units,
                 buying,
+                method,
                 timeout,
-            } => self.start_quotes(now, id, &path, class, units, buying, timeout),
+            } => self.start_quotes(now, id, &path, class, units, buying, method, timeout),
             Command::Open {
                 quotes,
                 funding,
@@ -430,6 +437,7 @@ impl Core {
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(now, quotes),
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
                 Timer::Announce => self.announce_if_due(now),
+                Timer::WatchChain => self.watch_chain(now),
                 Timer::LookUpPayments => self.look_up_payments(),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(now, &session),

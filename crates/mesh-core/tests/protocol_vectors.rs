@@ -374,6 +374,7 @@ fn quote_and_description_hash() {
         total_msat: 6670,
         accounts: vec![secret(0x1e).public(), secret(0x1f).public()],
         buying: vec![true, true],
+        method: Default::default(),
     };
     let least = QuoteRequest::least_total(&certificate(), units).unwrap();
     assert_eq!((least, offered_total(least)), (6666, Ok(6670)));
@@ -409,6 +410,7 @@ fn quote_and_description_hash() {
         price_msat: terms.price_msat,
         amount_msat: terms.amount_msat(),
         invoice: Some("lnbcrt1".to_owned()),
+        output: None,
         nonce: [0xf0; 16],
         pay_by,
         redeem_by,

@@ -82,6 +82,7 @@ impl Simulation {
             class,
             units,
             buying,
+            method: Default::default(),
             timeout: DISCOVERY_TIMEOUT,
         };
         match self.ask(from, command)? {

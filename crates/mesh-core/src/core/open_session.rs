@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::chain::bill_of;
 use crate::drop_reason::DropReason;
 use crate::event::{Answer, Channel, Event, OpenedSession, Record, Refusal};
 use crate::identity::NodeId;
@@ -133,6 +134,7 @@ impl Core {
                 self.persist(Record::ProofRedeemed {
                     payment_hash: *payment_hash,
                 });
+                self.forget_bill(payment_hash);
             }
         }
     }
@@ -166,6 +168,14 @@ fn is_final(reason: DropReason) -> bool {
             | DropReason::Underpaid
             | DropReason::WrongAccountKey
             | DropReason::ProofKindRefused
+            | DropReason::OutputMismatch
+            | DropReason::FundingSpent
+            | DropReason::TemplateMismatch
+            // Not for ever, but whoever paid on the chain shows it again when it is time: until then nothing that is
+            // paid otherwise must wait for it.
+            | DropReason::Unconfirmed
+            | DropReason::CtvNotEnforced
+            | DropReason::Reorganised
     )
 }
 
@@ -175,7 +185,7 @@ pub(super) fn hash_of_shown(proof: &PaymentProof) -> Option<[u8; 32]> {
         PaymentProof::Lightning { preimage, .. } => {
             Some(<sha2::Sha256 as sha2::Digest>::digest(preimage).into())
         }
-        _ => None,
+        proof => bill_of(proof),
     }
 }
 
