@@ -5,6 +5,7 @@
 //! What is allowed but probably not meant is told at the start ([`Config::warnings`]). `config.example.toml` names
 //! every key with its default and its meaning.
 
+mod chain;
 mod reader;
 mod sections;
 
@@ -21,6 +22,7 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
 use toml::de::DeTable;
 
+pub use chain::{BitcoindConfig, ChainConfig};
 pub use reader::Problem;
 use reader::{Problems, Section};
 
@@ -37,6 +39,8 @@ pub struct Config {
     pub mesh: MeshConfig,
     /// `[wallet]`: what it is paid with.
     pub wallet: WalletConfig,
+    /// `[chain]`: how it is paid on the chain.
+    pub chain: ChainConfig,
     /// `[payments]`: what it may spend.
     pub payments: PaymentsConfig,
 }
@@ -308,6 +312,12 @@ impl Config {
             warnings.push(
                 "auto_pay is on but [wallet] backend is \"none\": this node cannot pay, and sending over nodes that \
                  charge is refused"
+                    .to_owned(),
+            );
+        }
+        if self.chain.policy.ctv_enforced_from.is_some() && !cfg!(feature = "ctv") {
+            warnings.push(
+                "ctv_enforced_from_height has no effect: this program was built without the feature ctv and takes no covenants"
                     .to_owned(),
             );
         }

@@ -31,6 +31,7 @@ use mesh_net::{LinkEvent, LinkSender, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::handle::{CommandInbox, Readers};
 use crate::store::Store;
@@ -71,6 +72,7 @@ pub(crate) struct ManagerParts {
     pub(crate) routes: Arc<ArcSwap<RouteSnapshot>>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) wallet: Arc<dyn Wallet>,
+    pub(crate) chain: Option<Arc<dyn ChainSource>>,
     pub(crate) store: Store,
     pub(crate) stop: oneshot::Receiver<()>,
 }
@@ -123,6 +125,7 @@ pub(crate) struct MeshManager {
     publish_at: Option<Instant>,
     events: broadcast::Sender<Arc<Event>>,
     wallet: Arc<dyn Wallet>,
+    chain: Option<Arc<dyn ChainSource>>,
     checker: Checker,
     inputs: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -161,6 +164,7 @@ impl MeshManager {
             routes,
             events,
             wallet,
+            chain,
             store,
             stop,
         } = parts;
@@ -181,6 +185,7 @@ impl MeshManager {
             publish_at: None,
             events,
             wallet,
+            chain,
             checker,
             inputs,
             tasks,

@@ -16,6 +16,7 @@ use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Tran
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::chain::{ChainError, ChainSetup};
 use crate::clock::Clock;
 use crate::handle::{NodeHandle, Readers, Reusable};
 use crate::manager::{ManagerParts, MeshManager};
@@ -56,6 +57,8 @@ pub struct NodeConfig {
     pub peers: Vec<(SocketAddr, NodeId)>,
     /// How it is paid and pays.
     pub wallet: Arc<dyn Wallet>,
+    /// How it is paid on the chain; none when it is not.
+    pub chain: Option<ChainSetup>,
 }
 
 /// Why a node does not start.
@@ -80,6 +83,9 @@ pub enum StartError {
         /// The configuration's.
         configured: BitcoinNetwork,
     },
+    /// The chain source.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
     /// What was written down does not fit.
     #[error("the database holds more than this node takes up ({0}); nothing was changed")]
     Restore(DropReason),
@@ -115,6 +121,13 @@ impl RunningNode {
                 configured: config.network,
             });
         }
+        if let Some(chain) = &config.chain {
+            let found = chain.source.network().await?;
+            if found != config.network {
+                let configured = config.network;
+                return Err(ChainError::WrongNetwork { found, configured }.into());
+            }
+        }
         let (store, restored) = open(&config.data_dir.join("mesh.redb"))?;
         let mut clock = Clock::starting_at(restored.wall_clock);
         let now = clock.now();
@@ -138,6 +151,9 @@ impl RunningNode {
             seed,
         };
         let mut core = Core::new(core_config, config.identity, Arc::new(Ed25519Verifier), now);
+        if let Some(chain) = &config.chain {
+            core.take_payments_on_chain(chain.policy.clone());
+        }
         core.restore(restored.records, now).map_err(StartError::Restore)?;
         for (address, peer) in config.peers {
             endpoint.add_peer(address, peer)?;
@@ -170,6 +186,7 @@ impl RunningNode {
             routes,
             events,
             wallet: config.wallet,
+            chain: config.chain.map(|chain| chain.source),
             store,
             stop,
         };

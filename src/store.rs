@@ -4,6 +4,8 @@
 //! all who wait for it. A disk that refuses is asked again until the node is stopped: whoever waits for durability goes
 //! on waiting and nothing is lost or shown too early. [`StoreHealth`] says whether it refuses.
 
+mod chain;
+
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -299,6 +301,7 @@ fn prepare(database: &Database) -> Result<(), redb::Error> {
     transaction.open_table(CREDIT)?;
     transaction.open_table(LEDGER)?;
     transaction.open_table(NUMBERS)?;
+    chain::prepare(&transaction)?;
     transaction.commit()?;
     Ok(())
 }
@@ -382,6 +385,11 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::Credit { payee, msat } => {
             transaction.open_table(CREDIT)?.insert(payee.0, msat)?;
         }
+        Record::OutputQuote(_)
+        | Record::OutputQuoteClosed(_)
+        | Record::Honoured(_)
+        | Record::Bill(_)
+        | Record::BillForgotten(_) => chain::apply(transaction, record)?,
     }
     Ok(())
 }
@@ -436,6 +444,7 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
             expires: UnixMillis(expires),
         });
     }
+    chain::load(&transaction, &mut records)?;
     let numbers = transaction.open_table(NUMBERS)?;
     if let Some(seqno) = numbers.get(OWN_SEQNO)? {
         records.push(Record::OwnSeqno(seqno.value()));

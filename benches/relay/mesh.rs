@@ -168,6 +168,7 @@ async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (Runni
         },
         peers: Vec::new(),
         wallet,
+        chain: None,
     };
     (RunningNode::start(config).await.unwrap(), directory)
 }

@@ -11,6 +11,7 @@ use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
+use super::chain::read_chain;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
 use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
 
@@ -29,11 +30,13 @@ const MAX_QUEUE_BYTES: u64 = 4 << 30;
 pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) -> Config {
     let mesh = root.section("mesh", "mesh", problems);
     let wallet = root.section("wallet", "wallet", problems);
+    let chain = root.section("chain", "chain", problems);
     let payments = root.section("payments", "payments", problems);
     root.finish(problems);
     Config {
         mesh: read_mesh(mesh, problems),
         wallet: read_wallet(wallet, problems),
+        chain: read_chain(chain, problems),
         payments: read_payments(payments, problems),
     }
 }

@@ -33,6 +33,7 @@
 //! ```
 
 mod audit;
+mod chain;
 mod commands;
 mod driver;
 mod faults;
@@ -47,6 +48,7 @@ mod villain;
 mod world;
 
 pub use audit::{Books, Discrepancy};
+pub use chain::{Chain, Transaction};
 pub use driver::Trip;
 pub use faults::{Fate, FaultRates, LinkSpec, Plan, Stage};
 pub use lightning::{Lightning, SettledPayment, WalletSpec};
