@@ -248,9 +248,11 @@ pub struct Bill {
     pub credit_msat: u64,
     /// Until when the payment is redeemed.
     pub redeem_by: UnixMillis,
+    /// Whether it was: shown again, it would be refused and the session with it.
+    pub redeemed: bool,
 }
 
-/// Bills of others that are not yet paid and redeemed, as far as this node knows.
+/// Bills of others that could still be shown, as far as this node knows.
 #[derive(Default)]
 pub struct Bills {
     by_id: BTreeMap<BillId, Bill>,
@@ -279,7 +281,14 @@ impl Bills {
         self.by_id.get(id)
     }
 
-    /// Forgets a bill: it was redeemed, or can no longer be.
+    /// A payment of a bill was redeemed; the bill as it now is, if there is such a one.
+    pub fn redeemed(&mut self, id: &BillId) -> Option<Bill> {
+        let bill = self.by_id.get_mut(id)?;
+        bill.redeemed = true;
+        Some(*bill)
+    }
+
+    /// Forgets a bill: its payment can no longer be redeemed.
     pub fn forget(&mut self, id: &BillId) -> bool {
         let Some(bill) = self.by_id.remove(id) else {
             return false;

@@ -169,6 +169,7 @@ impl AcceptedQuote {
             payee: self.quote.payee,
             credit_msat: self.terms.credit_msat,
             redeem_by: self.quote.redeem_by,
+            redeemed: false,
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::chain::{
 use crate::chain_book::{Bill, HonouredOutput, HonouredState, OutputQuotes, Watched};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Output, Record, Ticket};
+use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::ledger::{Entry, EntryKind, LedgerAccount};
 use crate::limits::{MAX_PENDING_INVOICES, MAX_PENDING_OPENS};
@@ -319,9 +320,20 @@ impl Core {
         }
     }
 
-    pub(super) fn forget_bill(&mut self, bill: &BillId) {
-        if self.payer.bills.forget(bill) {
-            self.persist(Record::BillForgotten(*bill));
+    /// A payment was redeemed, perhaps one of a bill.
+    pub(super) fn note_bill_redeemed(&mut self, payment: &BillId) {
+        if let Some(bill) = self.payer.bills.redeemed(payment) {
+            self.persist(Record::Bill(bill));
+        }
+    }
+
+    /// An open was refused: payments on the chain that it showed there and beyond are shown again only when the caller
+    /// does so. Until they are deep enough nothing that is paid otherwise must wait for them.
+    pub(super) fn set_bills_aside(&mut self, payees: &[NodeId], shown: &[Option<[u8; 32]>]) {
+        for (payee, payment) in payees.iter().zip(shown) {
+            if let Some(bill) = payment.filter(|payment| self.payer.bills.get(payment).is_some()) {
+                self.payer.purses.set_aside(payee, &bill);
+            }
         }
     }
 

@@ -134,7 +134,7 @@ impl Core {
                 self.persist(Record::ProofRedeemed {
                     payment_hash: *payment_hash,
                 });
-                self.forget_bill(payment_hash);
+                self.note_bill_redeemed(payment_hash);
             }
         }
     }
@@ -171,11 +171,6 @@ fn is_final(reason: DropReason) -> bool {
             | DropReason::OutputMismatch
             | DropReason::FundingSpent
             | DropReason::TemplateMismatch
-            // Not for ever, but whoever paid on the chain shows it again when it is time: until then nothing that is
-            // paid otherwise must wait for it.
-            | DropReason::Unconfirmed
-            | DropReason::CtvNotEnforced
-            | DropReason::Reorganised
     )
 }
 
@@ -417,6 +412,8 @@ impl Core {
             {
                 self.payer.purses.set_aside(&hop, payment_hash);
             }
+            let behind = path.get(place + 1..).unwrap_or_default();
+            self.set_bills_aside(behind, shown.get(place..).unwrap_or_default());
         }
         let credit_is_short = matches!(
             refusal.reason,

@@ -365,6 +365,12 @@ impl Core {
             let Some((_, proof)) = shown.iter().find(|(paid, _)| *paid == payee) else {
                 continue;
             };
+            let bill = hash_of_shown(proof)
+                .and_then(|id| self.payer.bills.get(&id))
+                .filter(|bill| bill.payee == payee);
+            if bill.is_some_and(|bill| bill.redeemed) {
+                continue;
+            }
             *slot = Some(proof.clone());
             // Only a payment of this very quote has a known worth; others are credited there, but not counted here.
             if let (Some(payment_hash), Some(shown_hash)) = (accepted.payment_hash, hash_of_shown(proof))
@@ -377,7 +383,7 @@ impl Core {
                     credit_msat: accepted.terms.credit_msat,
                     redeem_by: accepted.quote.redeem_by,
                 });
-            } else if let Some(bill) = hash_of_shown(proof).and_then(|id| self.payer.bills.get(&id)).filter(|bill| bill.payee == payee) {
+            } else if let Some(bill) = bill {
                 // Blocks take their time: what is paid on the chain is mostly shown with later quotes.
                 bought.push(PurchasedProof {
                     payee,

@@ -103,6 +103,16 @@ impl Stage {
         self.sim.open(payer, &slice, Funding::Proofs(paid))
     }
 
+    /// The payer loses what it wrote down, and does not know any more what it redeemed: as a cheat would pretend.
+    pub(crate) fn make_payer_forget(&mut self) {
+        let payer = self.payer;
+        self.sim.settle();
+        self.sim.kill(payer);
+        self.sim.lose_disk(payer);
+        self.sim.restart(payer);
+        self.sim.run_for(Duration::from_secs(1));
+    }
+
     /// What payers hold at a payee.
     pub(crate) fn credit_at(&mut self, payee: NodeIndex) -> u64 {
         self.sim.status(payee).unwrap().payers_credit_msat

@@ -79,6 +79,7 @@ fn payment_that_leaves_the_best_chain_takes_what_is_left_of_its_credit_with_it()
     stage.sim.send(payer, session, "test", &[1; 5000]).unwrap();
     stage.sim.settle();
     assert!(stage.sim.drops(stage.router, DropReason::CreditSpent) > 0);
+    stage.make_payer_forget();
     let shown = stage.open_later(payer, proofs(&slice, txid));
     assert_eq!(reason(shown), DropReason::Reorganised);
 }
@@ -110,6 +111,7 @@ fn payment_that_comes_back_is_credited_again_exactly_once() {
     assert_eq!(stage.credit_at(at), before.0);
     assert_eq!(on_chain(&stage, at), slice.payees[1].amount_msat as i64);
     assert_eq!(stage.balance(at, |account| *account == LedgerAccount::Lost), 0);
+    stage.make_payer_forget();
     let again = stage.open_later(stage.payer, proofs(&slice, txid));
     assert_eq!(reason(again), DropReason::AlreadyRedeemed);
 }
@@ -189,6 +191,7 @@ fn output_under_a_hundred_blocks_is_final_and_no_longer_looked_after() {
     stage.sim.chain.forget_waiting();
     stage.sim.run_for(ROUND);
     assert_eq!(stage.credit_at(at), before, "deeper reorganisations are not this node's to judge");
+    stage.make_payer_forget();
     let again = stage.open_later(stage.payer, proofs(&slice, txid));
     assert_eq!(reason(again), DropReason::AlreadyRedeemed);
 }
