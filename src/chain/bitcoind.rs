@@ -232,7 +232,10 @@ impl ChainSource for Bitcoind {
                 None => FundingFacts::Gone,
             });
         };
-        let tip = self.header(&found.bestblock).await?.filter(|tip| tip.confirmations > 0);
+        let tip = self
+            .header(&found.bestblock)
+            .await?
+            .filter(|tip| tip.confirmations > 0);
         let height = tip.and_then(|tip| (tip.height + 1).checked_sub(found.confirmations));
         let Some(height) = height else {
             // The chain changed between the two questions.
@@ -264,7 +267,10 @@ impl ChainSource for Bitcoind {
     async fn broadcast(&self, transaction: &[u8]) -> Result<(), ChainError> {
         let params = json!([hex::encode(transaction)]);
         match self.call::<Value>(&self.url, "sendrawtransaction", params).await {
-            Ok(_) | Err(ChainError::Refused { code: KNOWN_ALREADY, .. }) => Ok(()),
+            Ok(_)
+            | Err(ChainError::Refused {
+                code: KNOWN_ALREADY, ..
+            }) => Ok(()),
             Err(error) => Err(error),
         }
     }

@@ -8,7 +8,9 @@ use crate::http::HttpError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// It cannot be reached.
-    #[error("the Bitcoin node does not answer: {0}; check that it runs and that [chain] url is its RPC address")]
+    #[error(
+        "the Bitcoin node does not answer: {0}; check that it runs and that [chain] url is its RPC address"
+    )]
     Unreachable(#[from] HttpError),
     /// The RPC user is not known there.
     #[error("the Bitcoin node refuses this user; check [chain] cookie_file, or user and password_file")]
@@ -32,7 +34,9 @@ pub enum ChainError {
         message: String,
     },
     /// Its answer makes no sense.
-    #[error("the Bitcoin node's answer to {method} makes no sense: {reason}; Bitcoin Core and Knots from version 25 on are understood")]
+    #[error(
+        "the Bitcoin node's answer to {method} makes no sense: {reason}; Bitcoin Core and Knots from version 25 on are understood"
+    )]
     Malformed {
         /// What was called.
         method: &'static str,

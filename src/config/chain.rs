@@ -64,7 +64,11 @@ pub(super) fn read_chain(mut section: Section<'_>, problems: &mut Problems<'_>) 
     let user = section.value("user", problems, text(parse_user));
     let password = section.value("password_file", problems, text(parse_path));
     let watch = section.value("watch_interval_seconds", problems, number(1..=3600, "seconds"));
-    let enforced = section.value("ctv_enforced_from_height", problems, number(0..=MAX_HEIGHT, "blocks"));
+    let enforced = section.value(
+        "ctv_enforced_from_height",
+        problems,
+        number(0..=MAX_HEIGHT, "blocks"),
+    );
     section.finish(problems);
     let login = match (cookie, user, password) {
         (Some(cookie), None, None) => Some(Login::Cookie(cookie.value)),
@@ -123,7 +127,10 @@ fn read_steps(sections: Vec<Section<'_>>, problems: &mut Problems<'_>) -> Option
             );
         }
         if steps.len() == MAX_STEPS {
-            problems.add(at, format!("more than {MAX_STEPS} of [[chain.depths]]; remove some"));
+            problems.add(
+                at,
+                format!("more than {MAX_STEPS} of [[chain.depths]]; remove some"),
+            );
         }
         steps.push(step);
     }
@@ -142,8 +149,13 @@ fn parse_backend(text: &str) -> Result<bool, String> {
 fn parse_url(text: &str) -> Result<String, String> {
     match Url::parse(text) {
         Ok(url) if url.is_https() || url.names_loopback() => Ok(text.to_owned()),
-        Ok(_) => Err("https://…, or http:// to this machine: over the network everybody could read the password".into()),
-        Err(error) => Err(format!("an RPC address such as \"http://127.0.0.1:8332\" ({error})")),
+        Ok(_) => Err(
+            "https://…, or http:// to this machine: over the network everybody could read the password"
+                .into(),
+        ),
+        Err(error) => Err(format!(
+            "an RPC address such as \"http://127.0.0.1:8332\" ({error})"
+        )),
     }
 }
 

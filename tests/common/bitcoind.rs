@@ -53,8 +53,19 @@ impl Bitcoind {
             .arg(format!("-rpcport={rpc_port}"))
             .arg(format!("-rpcuser={USER}"))
             .arg(format!("-rpcpassword={USER}"))
-            .args(["-regtest", "-server", "-listen=0", "-txindex=1", "-fallbackfee=0.00002"])
-            .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-rpcthreads=8", "-rpcworkqueue=256"])
+            .args([
+                "-regtest",
+                "-server",
+                "-listen=0",
+                "-txindex=1",
+                "-fallbackfee=0.00002",
+            ])
+            .args([
+                "-rpcbind=127.0.0.1",
+                "-rpcallowip=127.0.0.1",
+                "-rpcthreads=8",
+                "-rpcworkqueue=256",
+            ])
             .args(["-dbcache=16", "-printtoconsole=0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -88,11 +99,11 @@ impl Bitcoind {
         }
     }
 
-    /// Calls a method; the error is what bitcoind said, or why it did not answer.
+    /// Calls a method, of the miner's wallet if it is a wallet's; the error is what bitcoind said, or why it did not answer.
     pub async fn try_rpc(&self, method: &str, params: Value) -> Result<Value, String> {
         let body = json!({"jsonrpc": "1.0", "id": 0, "method": method, "params": params}).to_string();
         let request = format!(
-            "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {BASIC_AUTH}\r\nConnection: close\r\n\
+            "POST /wallet/miner HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {BASIC_AUTH}\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -103,7 +114,9 @@ impl Bitcoind {
             stream.read_to_end(&mut answer).await?;
             std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
         };
-        let answer = timeout(PATIENCE, exchange).await.map_err(|error| error.to_string())?;
+        let answer = timeout(PATIENCE, exchange)
+            .await
+            .map_err(|error| error.to_string())?;
         let answer = answer.map_err(|error| error.to_string())?;
         let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
         let mut reply: Value = serde_json::from_str(body).map_err(|error| format!("{error}: {body}"))?;

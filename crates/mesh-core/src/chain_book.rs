@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::{BillId, Found, OutPoint, OutputQuote, WatchedAs};
 use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
-use crate::limits::{
-    MAX_BILLS, MAX_OUTPUT_QUOTES, MAX_OUTPUT_QUOTES_PER_NEIGHBOUR, MAX_WATCHED_OUTPUTS,
-};
+use crate::limits::{MAX_BILLS, MAX_OUTPUT_QUOTES, MAX_OUTPUT_QUOTES_PER_NEIGHBOUR, MAX_WATCHED_OUTPUTS};
 use crate::quotes::EXPIRED_PER_STEP;
 use crate::time::UnixMillis;
 

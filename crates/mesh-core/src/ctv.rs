@@ -31,8 +31,8 @@ use crate::payment_proof::PaymentProof;
 
 /// The point of BIP-341 whose discrete logarithm nobody knows: x coordinate of the hash of the generator.
 const NUMS: [u8; 32] = [
-    0x50, 0x92, 0x9b, 0x74, 0xc1, 0xa0, 0x49, 0x54, 0xb7, 0x8b, 0x4b, 0x60, 0x35, 0xe9, 0x7a, 0x5e, 0x07, 0x8a,
-    0x5a, 0x0f, 0x28, 0xec, 0x96, 0xd5, 0x47, 0xbf, 0xee, 0x9a, 0xce, 0x80, 0x3a, 0xc0,
+    0x50, 0x92, 0x9b, 0x74, 0xc1, 0xa0, 0x49, 0x54, 0xb7, 0x8b, 0x4b, 0x60, 0x35, 0xe9, 0x7a, 0x5e, 0x07,
+    0x8a, 0x5a, 0x0f, 0x28, 0xec, 0x96, 0xd5, 0x47, 0xbf, 0xee, 0x9a, 0xce, 0x80, 0x3a, 0xc0,
 ];
 
 /// The hash that BIP-119 compares: what a transaction is but for the outputs that it spends, at one of its inputs.
@@ -119,13 +119,23 @@ impl Covenant {
 
     /// What it must hold to be mined at a feerate of so many sats per 1,000 virtual bytes.
     pub fn least_sats(&self, fee_floor: u64) -> Result<u64, DropReason> {
-        let vsize = self.settling(&OutPoint { txid: [0; 32], vout: 0 })?.vsize() as u64;
+        let vsize = self
+            .settling(&OutPoint {
+                txid: [0; 32],
+                vout: 0,
+            })?
+            .vsize() as u64;
         let fee = vsize.saturating_mul(fee_floor).div_ceil(1000);
         Ok(self.output_sats()?.saturating_add(fee))
     }
 
     /// The proof for one of the payees.
-    pub fn proof(&self, bill: BillId, funding: &OutPoint, timestamp: u64) -> Result<PaymentProof, DropReason> {
+    pub fn proof(
+        &self,
+        bill: BillId,
+        funding: &OutPoint,
+        timestamp: u64,
+    ) -> Result<PaymentProof, DropReason> {
         let shown = Shown {
             bill,
             funding: funding.txid,
@@ -224,9 +234,7 @@ impl Covenant {
         Ok(match self.form {
             CovenantForm::Bare => script.into_bytes(),
             CovenantForm::Wsh => script.to_p2wsh().into_bytes(),
-            CovenantForm::Taproot => {
-                ScriptBuf::new_p2tr_tweaked(self.taproot()?.output_key()).into_bytes()
-            }
+            CovenantForm::Taproot => ScriptBuf::new_p2tr_tweaked(self.taproot()?.output_key()).into_bytes(),
         })
     }
 

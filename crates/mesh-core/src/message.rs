@@ -152,8 +152,13 @@ impl QuoteRequest {
         let prices = certificate.prices();
         let (destination, routers) = prices.split_last().ok_or(DropReason::BadRoute)?;
         let routers: Vec<u64> = routers.iter().map(|price| price.msat_per_unit).collect();
-        fees::slice_total(&routers, destination.msat_per_unit, units, method.min_share_msat())
-            .map_err(|_| DropReason::ShareTooSmall)
+        fees::slice_total(
+            &routers,
+            destination.msat_per_unit,
+            units,
+            method.min_share_msat(),
+        )
+        .map_err(|_| DropReason::ShareTooSmall)
     }
 
     /// The fee to offer for `units` units of `class`, in msat: nothing unless the class is paid. The free classes cost
@@ -391,7 +396,8 @@ mod tests {
     #[test]
     fn free_classes_cost_nothing_over_nodes_that_charge_for_paid_traffic() {
         for class in TrafficClass::ALL {
-            let total_msat = QuoteRequest::total_for(class, PaymentMethod::Lightning, &certificate(), 1000).unwrap();
+            let total_msat =
+                QuoteRequest::total_for(class, PaymentMethod::Lightning, &certificate(), 1000).unwrap();
             let request = QuoteRequest {
                 class,
                 ..request(total_msat)

@@ -68,8 +68,12 @@ impl Chain {
 
     /// As [`Chain::spend`], for a transaction whose name is known.
     pub fn announce(&mut self, transaction: Transaction) {
-        self.mempool
-            .retain(|other| !other.spends.iter().any(|spent| transaction.spends.contains(spent)));
+        self.mempool.retain(|other| {
+            !other
+                .spends
+                .iter()
+                .any(|spent| transaction.spends.contains(spent))
+        });
         self.known.insert(transaction.txid, transaction.clone());
         self.mempool.push(transaction);
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mesh_core::drop_reason::DropReason;
 use mesh_core::chain::PaymentMethod;
+use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{
     Answer, Buying, Command, CommandId, Funding, OpenedSession, QuotedSlice, Refusal, RouteInfo,
 };

@@ -9,8 +9,8 @@ use mesh_core::event::{LinkId, Record};
 use mesh_core::identity::Identity;
 use mesh_core::verifier::BitcoinNetwork;
 
-use crate::faults::{LinkSpec, Plan, Plans};
 use crate::chain::Chain;
+use crate::faults::{LinkSpec, Plan, Plans};
 use crate::lightning::Lightning;
 use crate::node::{CrashPoint, CrashWhen, NodeIndex, NodeSpec, SimNode};
 use crate::random::Random;

@@ -34,7 +34,10 @@ fn every_key_of_the_section_is_taken_as_written() {
     .unwrap()
     .chain;
     let backend = config.backend.unwrap();
-    assert_eq!((backend.url.as_str(), backend.wallet.as_str()), ("http://127.0.0.1:18443", "mesh-1"));
+    assert_eq!(
+        (backend.url.as_str(), backend.wallet.as_str()),
+        ("http://127.0.0.1:18443", "mesh-1")
+    );
     let login = Login::Password {
         user: "mesh".into(),
         file: "/etc/mesh/password".into(),
@@ -68,7 +71,11 @@ fn password_never_goes_over_the_network_in_clear() {
 #[test]
 fn depths_that_do_not_rise_are_refused_with_their_line() {
     let step = |sats: u64, blocks: u64| format!("[[chain.depths]]\nup_to_sats = {sats}\nblocks = {blocks}\n");
-    for (second, why) in [((9000, 3), "order"), ((20_000, 2), "order"), ((20_000, 0), "from 1 to 100")] {
+    for (second, why) in [
+        ((9000, 3), "order"),
+        ((20_000, 2), "order"),
+        ((20_000, 0), "from 1 to 100"),
+    ] {
         let text = step(10_000, 2) + &step(second.0, second.1);
         let refused = refusal(&text);
         assert!(refused.contains(why), "{refused}");
@@ -77,7 +84,13 @@ fn depths_that_do_not_rise_are_refused_with_their_line() {
 
 #[test]
 fn wallet_names_and_paths_that_could_lead_elsewhere_are_refused() {
-    for line in ["wallet = \"../other\"", "wallet = \"\"", "cookie_file = \"cookie\"", "user = \"a:b\"", "backend = \"lnd\""] {
+    for line in [
+        "wallet = \"../other\"",
+        "wallet = \"\"",
+        "cookie_file = \"cookie\"",
+        "user = \"a:b\"",
+        "backend = \"lnd\"",
+    ] {
         assert!(parse(&format!("[chain]\n{line}")).is_err(), "{line}");
     }
 }

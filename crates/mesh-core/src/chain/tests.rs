@@ -49,8 +49,14 @@ fn largest_output_to_the_quoted_script_is_the_payment() {
 fn each_crime_has_its_own_reason() {
     let enough = || vec![output(&[1, 2, 3], 6000)];
     let confirmed = Standing::Confirmed(PLACE);
-    assert_eq!(judged(Standing::Unconfirmed, enough()), Err(DropReason::Unconfirmed));
-    assert_eq!(judged(Standing::Replaced, enough()), Err(DropReason::FundingSpent));
+    assert_eq!(
+        judged(Standing::Unconfirmed, enough()),
+        Err(DropReason::Unconfirmed)
+    );
+    assert_eq!(
+        judged(Standing::Replaced, enough()),
+        Err(DropReason::FundingSpent)
+    );
     assert_eq!(
         judged(confirmed, vec![output(&[1, 2], 6000)]),
         Err(DropReason::OutputMismatch)
@@ -120,7 +126,11 @@ fn covenants_are_enforced_from_the_configured_height_on_and_never_by_default() {
 
 #[test]
 fn names_of_methods_come_back() {
-    for method in [PaymentMethod::Lightning, PaymentMethod::OnChain, PaymentMethod::Ctv] {
+    for method in [
+        PaymentMethod::Lightning,
+        PaymentMethod::OnChain,
+        PaymentMethod::Ctv,
+    ] {
         assert_eq!(method.as_str().parse::<PaymentMethod>(), Ok(method));
     }
     assert!("cash".parse::<PaymentMethod>().is_err());

@@ -197,7 +197,9 @@ impl Core {
             return Err(DropReason::ProofKindRefused);
         }
         let bill = bill_of(proof).ok_or(DropReason::InvoiceInvalid)?;
-        if let Some(HonouredState::TakenBack { .. }) = self.chain.watched.get(&bill).map(|output| output.state) {
+        if let Some(HonouredState::TakenBack { .. }) =
+            self.chain.watched.get(&bill).map(|output| output.state)
+        {
             return Err(DropReason::Reorganised);
         }
         if self.replay.is_redeemed(&bill) {

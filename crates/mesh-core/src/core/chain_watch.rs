@@ -37,7 +37,12 @@ impl Core {
 
     /// One round. While the last one is not answered no new one begins.
     pub(super) fn watch_chain(&mut self, now: Now) {
-        let Some(policy) = self.chain.policy.as_ref().filter(|_| !self.chain.watched.is_empty()) else {
+        let Some(policy) = self
+            .chain
+            .policy
+            .as_ref()
+            .filter(|_| !self.chain.watched.is_empty())
+        else {
             self.chain.watching = false;
             return;
         };
@@ -120,12 +125,7 @@ impl Core {
     }
 
     /// What became of a transaction that paid this node.
-    pub(super) fn on_standing(
-        &mut self,
-        now: Now,
-        bill: &[u8; 32],
-        standing: Result<Standing, DropReason>,
-    ) {
+    pub(super) fn on_standing(&mut self, now: Now, bill: &[u8; 32], standing: Result<Standing, DropReason>) {
         let standing = match standing {
             Ok(standing) => standing,
             Err(reason) => return self.count(reason),
@@ -155,12 +155,7 @@ impl Core {
     }
 
     /// What became of a covenant that was honoured before it was settled.
-    pub(super) fn on_bound(
-        &mut self,
-        now: Now,
-        bill: &[u8; 32],
-        facts: Result<CovenantFacts, DropReason>,
-    ) {
+    pub(super) fn on_bound(&mut self, now: Now, bill: &[u8; 32], facts: Result<CovenantFacts, DropReason>) {
         let facts = match facts {
             Ok(facts) => facts,
             Err(reason) => return self.count(reason),

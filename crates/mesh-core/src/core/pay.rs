@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::check::refusal_signed;
 use crate::chain::PaymentMethod;
 use crate::chain_book::Bill;
+use crate::check::refusal_signed;
 use crate::drop_reason::DropReason;
 use crate::event::{
     Answer, Buying, CommandId, Funding, Payment, QuotedPayee, QuotedSlice, Record, Refusal, WalletQuestion,

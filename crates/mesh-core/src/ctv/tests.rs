@@ -17,7 +17,9 @@ fn published() -> Option<serde_json::Value> {
             .find(|file| file.exists()),
     };
     let Some(file) = file else {
-        println!("skipped: set MESH_BIP119 to a folder that has ctvhash.json of BIP-119 to compare its hashes");
+        println!(
+            "skipped: set MESH_BIP119 to a folder that has ctvhash.json of BIP-119 to compare its hashes"
+        );
         return None;
     };
     Some(serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap())
@@ -28,7 +30,12 @@ fn every_published_hash_of_bip_119_comes_out() {
     let Some(published) = published() else { return };
     let mut compared = 0;
     // The first entry says what the others are.
-    for case in published.as_array().unwrap().iter().filter(|case| case.is_object()) {
+    for case in published
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|case| case.is_object())
+    {
         let bytes = hex::decode(case["hex_tx"].as_str().unwrap()).unwrap();
         let transaction: Transaction = deserialize(&bytes).unwrap();
         let places = case["spend_index"].as_array().unwrap();
@@ -119,7 +126,11 @@ fn covenant_in_every_form_is_money_where_the_chain_enforces_it() {
     for form in FORMS {
         let found = judged(form, |_| {}).unwrap();
         assert_eq!((found.outpoint, found.sats, found.place), (FUNDING, 7000, PLACE));
-        let WatchedAs::Bound { settling, transaction } = found.watched_as else {
+        let WatchedAs::Bound {
+            settling,
+            transaction,
+        } = found.watched_as
+        else {
             panic!("not settled yet")
         };
         let transaction: Transaction = deserialize(&transaction).unwrap();
@@ -189,10 +200,7 @@ fn covenant_that_pays_anything_but_the_split_is_refused() {
         |covenant| covenant.template.output.truncate(1),
     ];
     for change in changes {
-        assert_eq!(
-            judged(CovenantForm::Wsh, change),
-            Err(DropReason::OutputMismatch)
-        );
+        assert_eq!(judged(CovenantForm::Wsh, change), Err(DropReason::OutputMismatch));
     }
 }
 
@@ -230,7 +238,10 @@ fn output_with_another_way_to_be_spent_is_refused() {
     let proof = shown(&covenant);
     let secp = Secp256k1::new();
     let nums = XOnlyPublicKey::from_slice(&NUMS).unwrap();
-    let payers = XOnlyPublicKey::from_slice(&hex::decode("79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798").unwrap()).unwrap();
+    let payers = XOnlyPublicKey::from_slice(
+        &hex::decode("79be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798").unwrap(),
+    )
+    .unwrap();
     let leaf = covenant.opened();
     let second_leaf = TaprootBuilder::new()
         .add_leaf(1, leaf.clone())
@@ -247,7 +258,13 @@ fn output_with_another_way_to_be_spent_is_refused() {
     for sweepable in [second_leaf, payers_key] {
         let script = ScriptBuf::new_p2tr_tweaked(sweepable.output_key()).into_bytes();
         let facts = CovenantFacts {
-            funding: FundingFacts::Unspent(TxOutput { script, sats: 1_000_000 }, PLACE),
+            funding: FundingFacts::Unspent(
+                TxOutput {
+                    script,
+                    sats: 1_000_000,
+                },
+                PLACE,
+            ),
             ..funded(&covenant)
         };
         let judged = judge(&proof, &quote(), &policy(Some(0)), &facts);
@@ -259,9 +276,16 @@ fn output_with_another_way_to_be_spent_is_refused() {
 fn each_form_is_bound_to_its_own_script() {
     let scripts = FORMS.map(|form| Covenant::paying(form, &outputs()).script().unwrap());
     assert_eq!(scripts[0].len(), 34);
-    assert_eq!((scripts[0][0], scripts[0][33]), (0x20, 0xb3), "push 32 bytes, OP_NOP4");
+    assert_eq!(
+        (scripts[0][0], scripts[0][33]),
+        (0x20, 0xb3),
+        "push 32 bytes, OP_NOP4"
+    );
     assert_eq!((scripts[1].len(), &scripts[1][..2]), (34, [0, 0x20].as_slice()));
-    assert_eq!((scripts[2].len(), &scripts[2][..2]), (34, [0x51, 0x20].as_slice()));
+    assert_eq!(
+        (scripts[2].len(), &scripts[2][..2]),
+        (34, [0x51, 0x20].as_slice())
+    );
 }
 
 #[test]

@@ -159,9 +159,9 @@ fn covenant_that_was_honoured_and_then_stolen_after_all_is_taken_back() {
     bound.stage.sim.run_for(2 * ROUND);
     let destination = bound.stage.destination;
     assert_eq!(bound.stage.credit_at(destination), 0);
-    let taken = bound
-        .stage
-        .happened(destination, |event| matches!(event, Event::OutputTakenBack { .. }));
+    let taken = bound.stage.happened(destination, |event| {
+        matches!(event, Event::OutputTakenBack { .. })
+    });
     assert_eq!(taken, 1);
 }
 

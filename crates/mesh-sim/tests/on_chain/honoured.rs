@@ -149,7 +149,9 @@ fn payee_that_restarts_before_it_is_shown_the_payment_honours_it() {
     stage.sim.run_for(std::time::Duration::from_secs(1));
     stage.sim.chain.mine(2);
     stage.open_later(stage.payer, proofs(&slice, txid)).unwrap();
-    let credited = stage.happened(destination, |event| matches!(event, Event::PaymentVerified { .. }));
+    let credited = stage.happened(destination, |event| {
+        matches!(event, Event::PaymentVerified { .. })
+    });
     assert_eq!(credited, 1);
 }
 
@@ -162,7 +164,12 @@ fn payment_that_waits_for_blocks_keeps_nobody_from_paying_over_lightning() {
     let (payer, destination) = (stage.payer, stage.destination);
     let trip = stage
         .sim
-        .establish_once(payer, destination, mesh_core::routing_policy::TrafficClass::Paid, 10)
+        .establish_once(
+            payer,
+            destination,
+            mesh_core::routing_policy::TrafficClass::Paid,
+            10,
+        )
         .unwrap();
     assert!(!trip.opened.paid.is_empty());
 }

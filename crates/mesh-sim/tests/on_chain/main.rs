@@ -88,7 +88,11 @@ impl Stage {
         self.sim.chain.pay(outputs(slice))
     }
 
-    pub(crate) fn open(&mut self, slice: &QuotedSlice, txid: [u8; 32]) -> Result<OpenedSession, Box<Refusal>> {
+    pub(crate) fn open(
+        &mut self,
+        slice: &QuotedSlice,
+        txid: [u8; 32],
+    ) -> Result<OpenedSession, Box<Refusal>> {
         self.sim
             .open(self.payer, slice, Funding::Proofs(proofs(slice, txid)))
     }

@@ -293,13 +293,20 @@ fn bill_that_nobody_paid_is_told_before_anything_is_opened() {
     let mut stage = Stage::new(policy());
     let slice = stage.quote();
     let payer = stage.payer;
-    for funding in [Funding::Proofs(Vec::new()), mesh_sim::Simulation::from_the_wallet()] {
+    for funding in [
+        Funding::Proofs(Vec::new()),
+        mesh_sim::Simulation::from_the_wallet(),
+    ] {
         let refusal = stage.sim.open(payer, &slice, funding).unwrap_err();
         assert_eq!(refusal.reason, DropReason::PaymentMissing);
         let missing = [stage.router, stage.destination].map(|node| stage.sim.id(node));
         assert_eq!(refusal.missing, missing);
     }
-    assert_eq!(stage.sim.lightning.settled().count(), 0, "nothing was paid instead");
+    assert_eq!(
+        stage.sim.lightning.settled().count(),
+        0,
+        "nothing was paid instead"
+    );
 }
 
 #[cfg(not(feature = "ctv"))]
@@ -349,9 +356,6 @@ fn flooding_neighbour_fills_only_its_own_share_of_quoted_scripts() {
     for number in 0..MAX_OUTPUT_QUOTES_PER_NEIGHBOUR as u32 {
         quotes.insert(quote(number, 3)).unwrap();
     }
-    assert_eq!(
-        quotes.check_room(&NodeId([3; 32])),
-        Err(DropReason::TableFull)
-    );
+    assert_eq!(quotes.check_room(&NodeId([3; 32])), Err(DropReason::TableFull));
     assert_eq!(quotes.check_room(&NodeId([4; 32])), Ok(()));
 }

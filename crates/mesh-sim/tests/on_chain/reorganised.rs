@@ -23,7 +23,12 @@ fn came_back(event: &Event) -> bool {
 }
 
 /// Paid, two deep and honoured everywhere; the transaction, and what each payee holds for the payer.
-fn honoured() -> (Stage, [u8; 32], mesh_core::event::QuotedSlice, mesh_core::keys::SessionId) {
+fn honoured() -> (
+    Stage,
+    [u8; 32],
+    mesh_core::event::QuotedSlice,
+    mesh_core::keys::SessionId,
+) {
     let mut stage = Stage::new(policy());
     let slice = stage.quote();
     let txid = stage.pay(&slice);
@@ -88,7 +93,10 @@ fn payment_that_leaves_the_best_chain_takes_what_is_left_of_its_credit_with_it()
 fn payment_that_comes_back_is_credited_again_exactly_once() {
     let (mut stage, txid, slice, _) = honoured();
     let at = stage.destination;
-    let before = (stage.credit_at(at), stage.sim.status(at).unwrap().treasury_owed_msat);
+    let before = (
+        stage.credit_at(at),
+        stage.sim.status(at).unwrap().treasury_owed_msat,
+    );
     for round in 1..=3 {
         stage.sim.chain.take_away(3);
         stage.sim.chain.mine(0);
@@ -100,7 +108,10 @@ fn payment_that_comes_back_is_credited_again_exactly_once() {
         assert_eq!(stage.credit_at(at), 0, "not deep enough again");
         stage.sim.chain.mine(2);
         stage.sim.run_for(ROUND);
-        let now = (stage.credit_at(at), stage.sim.status(at).unwrap().treasury_owed_msat);
+        let now = (
+            stage.credit_at(at),
+            stage.sim.status(at).unwrap().treasury_owed_msat,
+        );
         assert_eq!(now, before);
         assert_eq!(
             (stage.happened(at, taken_back), stage.happened(at, came_back)),
@@ -190,7 +201,11 @@ fn output_under_a_hundred_blocks_is_final_and_no_longer_looked_after() {
     stage.sim.chain.take_away(FINAL_DEPTH as usize + 1);
     stage.sim.chain.forget_waiting();
     stage.sim.run_for(ROUND);
-    assert_eq!(stage.credit_at(at), before, "deeper reorganisations are not this node's to judge");
+    assert_eq!(
+        stage.credit_at(at),
+        before,
+        "deeper reorganisations are not this node's to judge"
+    );
     stage.make_payer_forget();
     let again = stage.open_later(stage.payer, proofs(&slice, txid));
     assert_eq!(reason(again), DropReason::AlreadyRedeemed);
