@@ -199,8 +199,10 @@ impl QuoteRequest {
             return Ok(PayeeTerms::default());
         }
         let least = Self::least_total_by(self.method, &self.certificate, self.units)?;
-        let whole_sats =
-            !self.method.is_on_chain() || self.total_msat % self.method.total_step_msat(hops - 1) == 0;
+        let whole_sats = !self.method.is_on_chain()
+            || self
+                .total_msat
+                .is_multiple_of(self.method.total_step_msat(hops - 1));
         if !whole_sats || self.total_msat < least || (least == 0 && self.total_msat != 0) {
             return Err(DropReason::ShareTooSmall);
         }
@@ -306,7 +308,8 @@ impl Quote {
             return self.invoice.is_some() == buys && self.output.is_none();
         }
         let payable = self.output.as_ref().is_none_or(|output| {
-            (1..=MAX_SCRIPT_BYTES).contains(&output.script.len()) && self.amount_msat % MSAT_PER_SAT == 0
+            (1..=MAX_SCRIPT_BYTES).contains(&output.script.len())
+                && self.amount_msat.is_multiple_of(MSAT_PER_SAT)
         });
         self.invoice.is_none() && self.output.is_some() == buys && payable
     }

@@ -433,5 +433,11 @@ fn quote_and_description_hash() {
         "refusal (table_full): bytes the payee signs, behind the context",
         refusal,
     );
+    let script = hex::decode("0014751e76e8199196d454941c45d1b3a323f1433bd6").unwrap();
+    let bill = mesh_core::chain::bill_id(&commitment.description_hash(), &script);
+    vectors.add(
+        "name of the bill to the script 0014751e76e8199196d454941c45d1b3a323f1433bd6",
+        bill,
+    );
     vectors.assert_written("quote");
 }

@@ -134,12 +134,12 @@ impl Core {
             return;
         };
         match (output.state, standing) {
+            (HonouredState::Standing, Standing::Confirmed(place))
+                if (output.block, output.height) == (place.block, place.height) => {}
             (HonouredState::Standing, Standing::Confirmed(place)) => {
-                if (output.block, output.height) != (place.block, place.height) {
-                    (output.block, output.height) = (place.block, place.height);
-                    self.persist(Record::Honoured(Box::new(output.clone())));
-                    self.chain.watched.insert(output);
-                }
+                (output.block, output.height) = (place.block, place.height);
+                self.persist(Record::Honoured(Box::new(output.clone())));
+                self.chain.watched.insert(output);
             }
             (HonouredState::Standing, _) => self.take_back(now, output),
             (HonouredState::TakenBack { .. }, Standing::Confirmed(place)) => {
