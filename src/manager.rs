@@ -35,6 +35,7 @@ use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::handle::{CommandInbox, Readers};
 use crate::store::Store;
+use crate::treasury::Treasury;
 use crate::wallet::Wallet;
 use crate::workers::Checker;
 
@@ -73,6 +74,7 @@ pub(crate) struct ManagerParts {
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) wallet: Arc<dyn Wallet>,
     pub(crate) chain: Option<Arc<dyn ChainSource>>,
+    pub(crate) treasury: Option<Treasury>,
     pub(crate) store: Store,
     pub(crate) stop: oneshot::Receiver<()>,
 }
@@ -126,6 +128,7 @@ pub(crate) struct MeshManager {
     events: broadcast::Sender<Arc<Event>>,
     wallet: Arc<dyn Wallet>,
     chain: Option<Arc<dyn ChainSource>>,
+    treasury: Option<Treasury>,
     checker: Checker,
     inputs: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -165,6 +168,7 @@ impl MeshManager {
             events,
             wallet,
             chain,
+            treasury,
             store,
             stop,
         } = parts;
@@ -186,6 +190,7 @@ impl MeshManager {
             events,
             wallet,
             chain,
+            treasury,
             checker,
             inputs,
             tasks,
@@ -234,7 +239,12 @@ impl MeshManager {
                     self.on_command(inbox);
                     self.take_commands(&mut sources.commands);
                 }
-                Woken::Committed => self.on_committed(),
+                Woken::Committed => {
+                    self.on_committed();
+                    self.feed(Input::Durable {
+                        records: self.durable,
+                    });
+                }
                 Woken::Timeout => self.feed(Input::Timeout),
             }
             while self.tasks.try_join_next().is_some() {}
@@ -282,8 +292,8 @@ impl MeshManager {
     async fn stop(mut self, sources: Sources) {
         drop(sources.link_events);
         self.transport.shutdown().await;
-        self.core.flush();
         let now = self.clock.now();
+        self.core.flush(now);
         self.drain(now);
         self.tasks.shutdown().await;
         let Self {

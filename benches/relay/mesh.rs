@@ -168,6 +168,7 @@ async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (Runni
         },
         peers: Vec::new(),
         wallet,
+        treasury: None,
         chain: None,
     };
     (RunningNode::start(config).await.unwrap(), directory)
@@ -203,6 +204,7 @@ async fn open(source: &NodeHandle, destination: &NodeHandle, hops: usize, class:
         proofs: Vec::new(),
         max_total_msat: u64::MAX,
         max_fee_msat: 1_000_000,
+        keep_funded: false,
     };
     source.open(slice.id, funding).await.unwrap().session
 }

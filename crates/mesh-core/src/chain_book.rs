@@ -244,6 +244,8 @@ pub struct Bill {
     pub payee: NodeId,
     /// The credit that paying it buys, in msat.
     pub credit_msat: u64,
+    /// The treasury's part in it, in msat.
+    pub treasury_msat: u64,
     /// Until when the payment is redeemed.
     pub redeem_by: UnixMillis,
     /// Whether it was: shown again, it would be refused and the session with it.
@@ -279,9 +281,12 @@ impl Bills {
         self.by_id.get(id)
     }
 
-    /// A payment of a bill was redeemed; the bill as it now is, if there is such a one.
-    pub fn redeemed(&mut self, id: &BillId) -> Option<Bill> {
+    /// The payment of a bill was redeemed; the bill as it now is, if it is one of this payee's that was not.
+    pub fn redeemed(&mut self, payee: &NodeId, id: &BillId) -> Option<Bill> {
         let bill = self.by_id.get_mut(id)?;
+        if bill.redeemed || bill.payee != *payee {
+            return None;
+        }
         bill.redeemed = true;
         Some(*bill)
     }

@@ -129,6 +129,7 @@ impl Simulation {
             proofs: Vec::new(),
             max_total_msat: GENEROUS,
             max_fee_msat: GENEROUS,
+            keep_funded: false,
         }
     }
 

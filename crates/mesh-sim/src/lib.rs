@@ -38,6 +38,7 @@ mod commands;
 mod driver;
 mod faults;
 mod hands;
+mod ledger_audit;
 mod lightning;
 pub mod network;
 mod node;

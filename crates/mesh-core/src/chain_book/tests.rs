@@ -117,6 +117,7 @@ fn bills_are_bounded_and_forgotten_in_time() {
         id: [byte; 32],
         payee: NodeId([1; 32]),
         credit_msat: 1,
+        treasury_msat: 0,
         redeem_by: UnixMillis(redeem_by),
         redeemed: false,
     };
@@ -125,7 +126,10 @@ fn bills_are_bounded_and_forgotten_in_time() {
     bills.insert(bill(2, 20));
     assert_eq!(bills.check_room(MAX_BILLS - 2), Ok(()));
     assert_eq!(bills.check_room(MAX_BILLS - 1), Err(DropReason::TableFull));
-    assert!(bills.redeemed(&[2; 32]).unwrap().redeemed && bills.get(&[2; 32]).unwrap().redeemed);
+    let (payee, other) = (NodeId([1; 32]), NodeId([2; 32]));
+    assert_eq!(bills.redeemed(&other, &[2; 32]), None);
+    assert!(bills.redeemed(&payee, &[2; 32]).unwrap().redeemed && bills.get(&[2; 32]).unwrap().redeemed);
+    assert_eq!(bills.redeemed(&payee, &[2; 32]), None, "once");
     assert!(bills.expire(UnixMillis(10)).is_empty());
     assert_eq!(bills.expire(UnixMillis(11)), [[1; 32]]);
     assert!(bills.get(&[1; 32]).is_none());

@@ -227,7 +227,7 @@ impl Core {
         };
         let quote = self.quote_shown(now, pending)?.clone();
         let found = judge_payment(&quote, *tx_hash, facts)?;
-        self.honour(now, &quote, &found)
+        self.honour(now, pending.session(), &quote, &found)
     }
 
     fn redeem_covenant(
@@ -240,11 +240,17 @@ impl Core {
         let proof = pending.proof().ok_or(DropReason::PaymentMissing)?;
         let policy = self.chain.policy.as_ref().ok_or(DropReason::ProofKindRefused)?;
         let found = covenants::judge(proof, &quote, policy, facts)?;
-        self.honour(now, &quote, &found)
+        self.honour(now, pending.session(), &quote, &found)
     }
 
     /// Books what was found to be money, if it is deep enough and never was before.
-    fn honour(&mut self, now: Now, quote: &OutputQuote, found: &Found) -> Result<(), DropReason> {
+    fn honour(
+        &mut self,
+        now: Now,
+        session: SessionId,
+        quote: &OutputQuote,
+        found: &Found,
+    ) -> Result<(), DropReason> {
         let outpoint = found.outpoint.key();
         if self.replay.is_redeemed(&outpoint) {
             return Err(DropReason::AlreadyRedeemed);
@@ -272,7 +278,8 @@ impl Core {
         self.persist(Record::Account(record));
         self.persist(Record::TreasuryOwed(treasury_owed));
         self.persist(Record::OutputQuoteClosed(quote.bill));
-        self.persist(Record::Booked(Box::new(credited(now.unix, &honoured))));
+        self.persist(Record::Earned(self.earned_msat));
+        self.book(credited(now.unix, &honoured).of_session(session));
         self.persist(Record::Honoured(Box::new(honoured.clone())));
         self.event(Event::PaymentVerified {
             payment_hash: quote.bill,
@@ -322,21 +329,36 @@ impl Core {
         }
     }
 
-    /// A payment was redeemed, perhaps one of a bill.
-    pub(super) fn note_bill_redeemed(&mut self, payment: &BillId) {
-        if let Some(bill) = self.payer.bills.redeemed(payment) {
-            self.persist(Record::Bill(bill));
-        }
-    }
-
-    /// An open was refused: payments on the chain that it showed there and beyond are shown again only when the caller
-    /// does so. Until they are deep enough nothing that is paid otherwise must wait for them.
-    pub(super) fn set_bills_aside(&mut self, payees: &[NodeId], shown: &[Option<[u8; 32]>]) {
-        for (payee, payment) in payees.iter().zip(shown) {
-            if let Some(bill) = payment.filter(|payment| self.payer.bills.get(payment).is_some()) {
-                self.payer.purses.set_aside(payee, &bill);
+    /// A payee credited a payment, perhaps one of a bill. Only now is it this node's: that somebody on this machine paid it
+    /// from elsewhere, and the credit that it bought, are booked together.
+    pub(super) fn bill_redeemed_at(&mut self, at: UnixMillis, payee: &NodeId, id: &BillId) {
+        let Some(bill) = self.payer.bills.redeemed(payee, id) else {
+            return;
+        };
+        match self.payer.purses.at(payee) {
+            Ok(purse) => {
+                purse.credit_msat = purse.credit_msat.saturating_add(bill.credit_msat);
+                purse.durable_msat = purse.durable_msat.saturating_add(bill.credit_msat);
+                purse.redemptions += 1;
             }
+            Err(reason) => return self.count(reason),
         }
+        let brought = Entry::new(at, EntryKind::ProofBrought)
+            .of_payment(bill.id)
+            .debit(LedgerAccount::Paid(*payee), bill.credit_msat)
+            .debit(LedgerAccount::Carriage(*payee), bill.treasury_msat)
+            .credit(
+                LedgerAccount::Outside,
+                bill.credit_msat.saturating_add(bill.treasury_msat),
+            );
+        let redeemed = Entry::new(at, EntryKind::Redeemed)
+            .of_payment(bill.id)
+            .debit(LedgerAccount::CreditAt(*payee), bill.credit_msat)
+            .credit(LedgerAccount::Paid(*payee), bill.credit_msat);
+        self.book(brought);
+        self.book(redeemed);
+        self.write_spent(at, payee, true);
+        self.persist(Record::Bill(bill));
     }
 
     /// This node's wallet pays over Lightning only: what is to be paid on the chain the caller has paid, or is told whom
@@ -360,9 +382,8 @@ impl Core {
             return Ok(());
         }
         Err(Box::new(crate::event::Refusal {
-            reason: DropReason::PaymentMissing,
-            by: None,
             missing,
+            ..*crate::event::Refusal::own(DropReason::PaymentMissing)
         }))
     }
 }

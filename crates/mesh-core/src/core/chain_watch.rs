@@ -205,7 +205,8 @@ impl Core {
             self.persist(Record::Account(record));
         }
         self.persist(Record::TreasuryOwed(self.treasury_owed_msat));
-        self.persist(Record::Booked(Box::new(revoked(now.unix, &output))));
+        self.persist(Record::Earned(self.earned_msat));
+        self.book(revoked(now.unix, &output));
         self.persist(Record::Honoured(Box::new(output.clone())));
         self.drop_own(DropReason::Reorganised);
         self.event(Event::OutputTakenBack {
@@ -233,7 +234,8 @@ impl Core {
         output.state = HonouredState::Standing;
         self.persist(Record::Account(record));
         self.persist(Record::TreasuryOwed(treasury_owed));
-        self.persist(Record::Booked(Box::new(credited(now.unix, &output))));
+        self.persist(Record::Earned(self.earned_msat));
+        self.book(credited(now.unix, &output));
         self.persist(Record::Honoured(Box::new(output.clone())));
         self.event(Event::OutputCameBack {
             outpoint: output.outpoint,
