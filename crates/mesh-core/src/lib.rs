@@ -33,5 +33,6 @@ pub mod routing;
 pub mod routing_policy;
 pub mod session;
 pub mod source_session;
+pub mod spending;
 pub mod time;
 pub mod verifier;

@@ -1,0 +1,562 @@
+//! What this node may pay by itself for others on this machine: auto-pay.
+//!
+//! A module that sends without a proof of payment spends the operator's money. It may, within caps that the operator set
+//! ([`SpendingCaps`], all zero unless he sets them): on the price of one packet, on one purchase, and on what leaves the
+//! wallet within any hour, any day, any day to one destination, and any day for one caller. Callers whom the host did not
+//! name share one budget, since whoever may go unnamed could otherwise take as many budgets as he invents names.
+//!
+//! # One purchase
+//!
+//! [`Spending::reserve`] before anything is paid, with the most that it may cost: shares and Lightning fees. What is
+//! reserved counts as spent, so that two purchases at once do not both take the last of a budget. [`Spending::settle`]
+//! afterwards with what it did cost. A payment whose outcome is not known is settled as paid: it may be.
+//!
+//! # Which clock
+//!
+//! The windows slide on the monotonic clock: whoever sets the machine's clock forward would otherwise refill every
+//! budget. A restart forgets that clock, so each purchase is written down with its unix time ([`SpendingRecord`]), before
+//! it is paid and with the most it may cost, and a later life counts it at its age. The wall clock never runs backwards
+//! ([`crate::time::UnixMillis`]), so an age is never below zero; a clock that stands still makes budgets free later. What
+//! remains is a clock that is set forward and a restart after it, which frees what it makes old: a machine whose clock an
+//! attacker may set, and who restarts its node, is his already.
+//!
+//! # What the caps do not bound
+//!
+//! They bound what leaves the wallet. Credit that is left at a payee belongs to the node, and later sessions of other
+//! callers may draw it.
+
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::NodeId;
+use crate::limits::{
+    MAX_MODULE_NAME_BYTES, MAX_SPENDING_CALLERS, MAX_SPENDING_DESTINATIONS, MAX_SPENDING_RECORDS,
+};
+use crate::message::RequestId;
+use crate::time::{Now, UnixMillis};
+use window::{Moment, Window, micros};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Exactness of the hour: a sixtieth.
+const HOUR_STEP: Duration = Duration::from_secs(60);
+
+/// Exactness of the day: a ninety-sixth.
+const DAY_STEP: Duration = Duration::from_secs(15 * 60);
+
+/// Where the timeline stands when the monotonic clock stands at zero, in microseconds: what an earlier life spent lies
+/// before it, and twice a day is older than anything that counts.
+const ORIGIN: Moment = 2 * 24 * 3600 * 1_000_000;
+
+/// Who wants something paid.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Caller {
+    /// The operator: the command line, the admin socket.
+    Operator,
+    /// A module that the host authenticated, by the name the host knows it by.
+    Module(ModuleName),
+    /// Somebody on this machine of whom nothing is known.
+    Unidentified,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator => f.write_str("the operator"),
+            Self::Module(name) => write!(f, "module {name}"),
+            Self::Unidentified => f.write_str("unidentified callers"),
+        }
+    }
+}
+
+/// A module's name as the host authenticated it: 1 to [`MAX_MODULE_NAME_BYTES`] bytes without control characters, so
+/// that it can neither flood nor forge a log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ModuleName(String);
+
+/// A name that no module can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a module's name has 1 to {MAX_MODULE_NAME_BYTES} bytes and no control characters; rename the module"
+)]
+pub struct BadModuleName;
+
+impl ModuleName {
+    /// The name, if it is one.
+    ///
+    /// # Errors
+    /// [`BadModuleName`]: empty, too long, or with control characters.
+    pub fn new(name: impl Into<String>) -> Result<Self, BadModuleName> {
+        let name = name.into();
+        let fits = !name.is_empty() && name.len() <= MAX_MODULE_NAME_BYTES;
+        if fits && !name.chars().any(char::is_control) {
+            Ok(Self(name))
+        } else {
+            Err(BadModuleName)
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ModuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for ModuleName {
+    type Error = BadModuleName;
+
+    fn try_from(name: String) -> Result<Self, BadModuleName> {
+        Self::new(name)
+    }
+}
+
+impl From<ModuleName> for String {
+    fn from(name: ModuleName) -> Self {
+        name.0
+    }
+}
+
+/// What the operator allows, each in msat. All zero: auto-pay is off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpendingCaps {
+    /// The most that one packet may cost.
+    pub per_packet_msat: u64,
+    /// The most that one purchase of credit may cost, all shares together, without Lightning fees. Zero switches
+    /// auto-pay off.
+    pub max_total_msat: u64,
+    /// The most that may leave the wallet within any hour, Lightning fees included; so the following.
+    pub per_hour_msat: u64,
+    /// Within any day.
+    pub per_day_msat: u64,
+    /// Within any day to one destination.
+    pub per_destination_day_msat: u64,
+    /// Within any day for one caller by name; the operator is one.
+    pub per_caller_day_msat: u64,
+    /// Within any day for all unidentified callers together.
+    pub unidentified_day_msat: u64,
+    /// The most that Lightning fees may cost per payment.
+    pub max_fee_msat: u64,
+}
+
+impl SpendingCaps {
+    /// Whether anything at all is allowed.
+    pub fn is_on(&self) -> bool {
+        self.max_total_msat > 0
+    }
+
+    /// The most that may leave the wallet within a day for a caller.
+    fn of_caller(&self, caller: &Caller) -> (SpendingCap, u64) {
+        match caller {
+            Caller::Operator | Caller::Module(_) => (SpendingCap::Caller, self.per_caller_day_msat),
+            Caller::Unidentified => (SpendingCap::Unidentified, self.unidentified_day_msat),
+        }
+    }
+}
+
+/// One of the [`SpendingCaps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SpendingCap {
+    /// [`SpendingCaps::per_packet_msat`].
+    Packet,
+    /// [`SpendingCaps::max_total_msat`].
+    Total,
+    /// [`SpendingCaps::per_hour_msat`].
+    Hour,
+    /// [`SpendingCaps::per_day_msat`].
+    Day,
+    /// [`SpendingCaps::per_destination_day_msat`].
+    Destination,
+    /// [`SpendingCaps::per_caller_day_msat`].
+    Caller,
+    /// [`SpendingCaps::unidentified_day_msat`].
+    Unidentified,
+}
+
+impl SpendingCap {
+    /// The name it is configured by.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Packet => "per_packet_msat",
+            Self::Total => "max_total_msat",
+            Self::Hour => "per_hour_msat",
+            Self::Day => "per_day_msat",
+            Self::Destination => "per_destination_day_msat",
+            Self::Caller => "per_caller_day_msat",
+            Self::Unidentified => "unidentified_day_msat",
+        }
+    }
+}
+
+/// Why this node does not pay by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SpendingRefusal {
+    /// The operator did not switch auto-pay on.
+    #[error("auto-pay is off; pay the quoted invoices and show the proofs, or set auto_pay in [payments]")]
+    Off,
+    /// One of the caps forbids it.
+    #[error(
+        "{wanted_msat} msat are wanted and {} = {cap_msat} leaves {left_msat}{}; pay the quoted invoices and show the proofs, or raise the cap",
+        .cap.as_str(),
+        .frees_in.map(|span| format!(", enough again in {} s", span.as_secs().saturating_add(1))).unwrap_or_default()
+    )]
+    Above {
+        /// Which.
+        cap: SpendingCap,
+        /// What it allows.
+        cap_msat: u64,
+        /// What is left of it.
+        left_msat: u64,
+        /// What was wanted, with the most that Lightning fees may cost where the cap counts them.
+        wanted_msat: u64,
+        /// How long until it is allowed if nothing else is spent meanwhile; none when waiting does not help.
+        frees_in: Option<Duration>,
+    },
+    /// More is kept in mind than there is room for, and what was spent is never forgotten early.
+    #[error(
+        "this node keeps account of auto-payments {0} and has no room for another; it frees as they grow a day old"
+    )]
+    TableFull(SpendingTable),
+}
+
+/// What [`Spending`] keeps a bounded number of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpendingTable {
+    /// [`MAX_SPENDING_DESTINATIONS`].
+    Destinations,
+    /// [`MAX_SPENDING_CALLERS`].
+    Callers,
+    /// [`MAX_SPENDING_RECORDS`].
+    Records,
+}
+
+impl fmt::Display for SpendingTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Destinations => write!(f, "to {MAX_SPENDING_DESTINATIONS} destinations"),
+            Self::Callers => write!(f, "for {MAX_SPENDING_CALLERS} callers"),
+            Self::Records => write!(f, "of {MAX_SPENDING_RECORDS} purchases"),
+        }
+    }
+}
+
+/// A purchase that somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purchase {
+    /// Where the packets are to go.
+    pub destination: NodeId,
+    /// What all payees who are to be paid now are paid, in msat.
+    pub shares_msat: u64,
+    /// The most that Lightning fees may add for all payments together, in msat.
+    pub fees_msat: u64,
+    /// What one packet costs, in msat.
+    pub packet_msat: u64,
+}
+
+/// A purchase as it is written down: once with the most that it may cost, before anything is paid, and again under the
+/// same name when it is known what it did cost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpendingRecord {
+    /// Its name: the quotes that it pays.
+    pub id: RequestId,
+    /// When.
+    pub at: UnixMillis,
+    /// For whom.
+    pub caller: Caller,
+    /// To whom.
+    pub destination: NodeId,
+    /// How much, Lightning fees included, in msat. Zero: nothing was paid, and it is to be forgotten.
+    pub msat: u64,
+}
+
+/// Money that is set aside for one purchase. It counts as spent until it is settled.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "what is reserved counts as spent until it is settled"]
+pub struct Reservation {
+    id: RequestId,
+    at: Moment,
+    caller: Caller,
+    destination: NodeId,
+    msat: u64,
+}
+
+impl Reservation {
+    /// What is set aside, in msat.
+    pub fn msat(&self) -> u64 {
+        self.msat
+    }
+
+    fn record(&self, at: UnixMillis, msat: u64) -> SpendingRecord {
+        SpendingRecord {
+            id: self.id,
+            at,
+            caller: self.caller.clone(),
+            destination: self.destination,
+            msat,
+        }
+    }
+}
+
+/// One budget: what was spent of it lately, and what is set aside.
+#[derive(Debug, Clone)]
+struct Budget {
+    window: Window,
+    held_msat: u64,
+}
+
+impl Budget {
+    fn of_an_hour() -> Self {
+        Self {
+            window: Window::new(HOUR, HOUR_STEP),
+            held_msat: 0,
+        }
+    }
+
+    fn of_a_day() -> Self {
+        Self {
+            window: Window::new(DAY, DAY_STEP),
+            held_msat: 0,
+        }
+    }
+
+    fn allows(
+        &self,
+        at: Moment,
+        cap: SpendingCap,
+        cap_msat: u64,
+        wanted_msat: u64,
+    ) -> Result<(), SpendingRefusal> {
+        let spent = self.window.spent_msat(at).saturating_add(self.held_msat);
+        let left_msat = cap_msat.saturating_sub(spent);
+        if wanted_msat <= left_msat {
+            return Ok(());
+        }
+        let most = cap_msat.checked_sub(wanted_msat);
+        Err(SpendingRefusal::Above {
+            cap,
+            cap_msat,
+            left_msat,
+            wanted_msat,
+            frees_in: most.map(|most| self.window.frees_in(at, self.held_msat, most)),
+        })
+    }
+
+    fn hold(&mut self, msat: u64) {
+        self.held_msat = self.held_msat.saturating_add(msat);
+    }
+
+    fn settle(&mut self, at: Moment, held_msat: u64, spent_msat: u64) {
+        self.held_msat = self.held_msat.saturating_sub(held_msat);
+        self.window.add(at, spent_msat);
+    }
+
+    /// Whether nothing is left to remember.
+    fn forget(&mut self, at: Moment) -> bool {
+        self.window.forget(at) && self.held_msat == 0
+    }
+}
+
+/// What this node paid by itself within the last day, and what it may still pay.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
+pub struct Spending {
+    caps: SpendingCaps,
+    hour: Budget,
+    day: Budget,
+    destinations: BTreeMap<NodeId, Budget>,
+    callers: BTreeMap<Caller, Budget>,
+    /// What is written down, oldest first.
+    records: BTreeSet<(Moment, RequestId)>,
+}
+
+impl Spending {
+    /// Nothing spent yet.
+    pub fn new(caps: SpendingCaps) -> Self {
+        Self {
+            caps,
+            hour: Budget::of_an_hour(),
+            day: Budget::of_a_day(),
+            destinations: BTreeMap::new(),
+            callers: BTreeMap::new(),
+            records: BTreeSet::new(),
+        }
+    }
+
+    /// What the operator allows.
+    pub fn caps(&self) -> &SpendingCaps {
+        &self.caps
+    }
+
+    /// Whether a packet at this price may be sent over a session that auto-pay opened.
+    ///
+    /// # Errors
+    /// [`SpendingRefusal::Above`] the cap per packet.
+    pub fn allows_packet(&self, packet_msat: u64) -> Result<(), SpendingRefusal> {
+        within(SpendingCap::Packet, self.caps.per_packet_msat, packet_msat)
+    }
+
+    /// Sets money aside for a purchase, named by its quotes. The record must be durable before anything is paid.
+    ///
+    /// # Errors
+    /// [`SpendingRefusal`]; nothing is set aside then.
+    pub fn reserve(
+        &mut self,
+        now: Now,
+        id: RequestId,
+        caller: &Caller,
+        purchase: &Purchase,
+    ) -> Result<(Reservation, SpendingRecord), SpendingRefusal> {
+        let at = moment(now);
+        if !self.caps.is_on() {
+            return Err(SpendingRefusal::Off);
+        }
+        self.allows_packet(purchase.packet_msat)?;
+        within(SpendingCap::Total, self.caps.max_total_msat, purchase.shares_msat)?;
+        let msat = purchase.shares_msat.saturating_add(purchase.fees_msat);
+        self.hour
+            .allows(at, SpendingCap::Hour, self.caps.per_hour_msat, msat)?;
+        self.day
+            .allows(at, SpendingCap::Day, self.caps.per_day_msat, msat)?;
+        self.make_room(at, caller, &purchase.destination)?;
+        let to_destination = self.caps.per_destination_day_msat;
+        let destination = self.destinations.get(&purchase.destination);
+        destination.unwrap_or(&Budget::of_a_day()).allows(
+            at,
+            SpendingCap::Destination,
+            to_destination,
+            msat,
+        )?;
+        let (cap, for_caller) = self.caps.of_caller(caller);
+        let known = self.callers.get(caller);
+        known
+            .unwrap_or(&Budget::of_a_day())
+            .allows(at, cap, for_caller, msat)?;
+
+        let reservation = Reservation {
+            id,
+            at,
+            caller: caller.clone(),
+            destination: purchase.destination,
+            msat,
+        };
+        self.budgets_of(caller, &purchase.destination)
+            .into_iter()
+            .for_each(|budget| budget.hold(msat));
+        self.records.insert((at, id));
+        let record = reservation.record(now.unix, msat);
+        Ok((reservation, record))
+    }
+
+    /// A purchase is decided: `spent_msat` left the wallet, Lightning fees included, or may have. The record replaces the
+    /// one of the reservation.
+    pub fn settle(&mut self, now: Now, reservation: Reservation, spent_msat: u64) -> SpendingRecord {
+        let at = moment(now);
+        let (held, id) = (reservation.msat, reservation.id);
+        self.budgets_of(&reservation.caller, &reservation.destination)
+            .into_iter()
+            .for_each(|budget| budget.settle(at, held, spent_msat));
+        self.records.remove(&(reservation.at, id));
+        if spent_msat > 0 {
+            self.records.insert((at, id));
+        }
+        reservation.record(now.unix, spent_msat)
+    }
+
+    /// Takes up what an earlier life wrote down.
+    pub fn restore(&mut self, now: Now, record: &SpendingRecord) {
+        // Both times are cut to milliseconds, which may make it look one older than it is.
+        let age = (now.unix - record.at).saturating_sub(Duration::from_millis(1));
+        let at = moment(now).saturating_sub(micros(age));
+        for budget in self.budgets_of(&record.caller, &record.destination) {
+            budget.window.add(at, record.msat);
+        }
+        self.records.insert((at, record.id));
+    }
+
+    /// Forgets what no longer counts, and names the records that need no longer be kept.
+    pub fn forget(&mut self, now: Now) -> Vec<RequestId> {
+        let at = moment(now);
+        self.hour.forget(at);
+        self.day.forget(at);
+        self.destinations.retain(|_, budget| !budget.forget(at));
+        self.callers.retain(|_, budget| !budget.forget(at));
+        let oldest = at.saturating_sub(micros(DAY + DAY_STEP)).saturating_add(1);
+        let kept = self.records.split_off(&(oldest, RequestId::default()));
+        let old = std::mem::replace(&mut self.records, kept);
+        old.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Room for one more destination, caller and record, should they be new.
+    fn make_room(
+        &mut self,
+        at: Moment,
+        caller: &Caller,
+        destination: &NodeId,
+    ) -> Result<(), SpendingRefusal> {
+        let new_destination = !self.destinations.contains_key(destination);
+        if new_destination && self.destinations.len() >= MAX_SPENDING_DESTINATIONS {
+            self.destinations.retain(|_, budget| !budget.forget(at));
+        }
+        if new_destination && self.destinations.len() >= MAX_SPENDING_DESTINATIONS {
+            return Err(SpendingRefusal::TableFull(SpendingTable::Destinations));
+        }
+        let new_caller = !self.callers.contains_key(caller);
+        if new_caller && self.callers.len() >= MAX_SPENDING_CALLERS {
+            self.callers.retain(|_, budget| !budget.forget(at));
+        }
+        if new_caller && self.callers.len() >= MAX_SPENDING_CALLERS {
+            return Err(SpendingRefusal::TableFull(SpendingTable::Callers));
+        }
+        if self.records.len() >= MAX_SPENDING_RECORDS {
+            return Err(SpendingRefusal::TableFull(SpendingTable::Records));
+        }
+        Ok(())
+    }
+
+    /// All budgets that a purchase counts in.
+    fn budgets_of(&mut self, caller: &Caller, destination: &NodeId) -> [&mut Budget; 4] {
+        [
+            &mut self.hour,
+            &mut self.day,
+            self.destinations
+                .entry(*destination)
+                .or_insert_with(Budget::of_a_day),
+            self.callers
+                .entry(caller.clone())
+                .or_insert_with(Budget::of_a_day),
+        ]
+    }
+}
+
+/// A cap that does not depend on what was spent before.
+fn within(cap: SpendingCap, cap_msat: u64, wanted_msat: u64) -> Result<(), SpendingRefusal> {
+    if wanted_msat <= cap_msat {
+        return Ok(());
+    }
+    Err(SpendingRefusal::Above {
+        cap,
+        cap_msat,
+        left_msat: cap_msat,
+        wanted_msat,
+        frees_in: None,
+    })
+}
+
+fn moment(now: Now) -> Moment {
+    now.instant.0.saturating_add(ORIGIN)
+}
+
+#[cfg(test)]
+mod tests;
