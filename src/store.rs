@@ -28,6 +28,8 @@ const CREDIT: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("credit"
 const ANNOUNCED: TableDefinition<'_, [u8; 32], (u64, u64)> = TableDefinition::new("announced");
 /// Entries of the ledger by their numbers, which rise by one.
 const LEDGER: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("ledger");
+/// Auto-payments of the last day, by the quotes they paid.
+const SPENDING: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("spending");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 const TREASURY_OWED: &str = "treasury_owed_msat";
@@ -298,6 +300,7 @@ fn prepare(database: &Database) -> Result<(), redb::Error> {
     transaction.open_table(PROOFS)?;
     transaction.open_table(CREDIT)?;
     transaction.open_table(LEDGER)?;
+    transaction.open_table(SPENDING)?;
     transaction.open_table(NUMBERS)?;
     transaction.commit()?;
     Ok(())
@@ -382,6 +385,14 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::Credit { payee, msat } => {
             transaction.open_table(CREDIT)?.insert(payee.0, msat)?;
         }
+        Record::Spending(spending) => {
+            transaction
+                .open_table(SPENDING)?
+                .insert(spending.id, encode(spending)?.as_slice())?;
+        }
+        Record::SpendingForgotten(id) => {
+            transaction.open_table(SPENDING)?.remove(id)?;
+        }
     }
     Ok(())
 }
@@ -426,6 +437,9 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
             payee: NodeId(payee.value()),
             msat: msat.value(),
         });
+    }
+    for entry in transaction.open_table(SPENDING)?.iter()? {
+        records.push(Record::Spending(decode(entry?.1.value())?));
     }
     for entry in transaction.open_table(ANNOUNCED)?.iter()? {
         let (origin, seen) = entry?;

@@ -133,6 +133,7 @@ impl Simulation {
                 ..Announcing::default()
             },
             free_bytes_per_second: state.spec.free_bytes_per_second,
+            spending: Default::default(),
             account_secret,
             seed,
         };

@@ -439,7 +439,8 @@ impl Judge {
         counted.map(|(.., msat)| msat).sum()
     }
 
-    fn holds(&self, now: u64) {
+    fn holds(&mut self, now: u64) {
+        self.payments.retain(|(paid_at, ..)| now - paid_at <= micros(DAY));
         assert!(self.within(now, HOUR, |_, _| true) <= CAPS.per_hour_msat);
         assert!(self.within(now, DAY, |_, _| true) <= CAPS.per_day_msat);
         for number in 0..4 {
@@ -555,6 +556,23 @@ impl Life {
         }
     }
 
+    /// Reserves, pays and settles at once, if it may.
+    fn take(&mut self, number: u8, destination: u8, shares: u64) {
+        self.step(Step::Reserve {
+            caller: number,
+            destination,
+            shares,
+            fees: 0,
+        });
+        if let Some((reservation, _)) = self.under_way.pop() {
+            let (msat, to) = (reservation.msat, reservation.destination);
+            self.judge.payments.push((self.time, caller(number), to, msat));
+            self.judge.holds(self.time);
+            let record = self.spending.settle(self.now(), reservation, msat);
+            self.write(record);
+        }
+    }
+
     /// A cap that says when it frees keeps its word: it does not refuse the same purchase then.
     fn is_free_then(&self, id: RequestId, who: &Caller, wanted: &Purchase, frees_in: Duration) {
         let refusing = |spending: &Spending, now| {
@@ -595,5 +613,26 @@ proptest! {
         prop_assert!(life.spending.records.is_empty());
         let all = life.spending.reserve(now, [0xff; 16], &module("one"), &purchase(1, CAPS.max_total_msat));
         prop_assert!(all.is_ok());
+    }
+
+    /// Whoever takes all that he gets, at the very moments at which windows slide.
+    #[test]
+    fn no_window_sees_more_than_its_cap_from_callers_that_take_all_they_get(
+        waits in prop::collection::vec((0u64..=75, 0u64..=3, any::<bool>()), 1..40),
+        restarts in any::<prop::sample::Index>(),
+    ) {
+        let mut life = Life::new();
+        for (place, (minutes, few, daily)) in waits.iter().enumerate() {
+            let step = if *daily { 20 * 60 } else { 60 };
+            life.step(Step::Wait((minutes * step * SECOND + few).saturating_sub(1)));
+            if place == restarts.index(waits.len()) {
+                life.step(Step::Restart);
+            }
+            for taker in 0..4 {
+                for shares in [1_000, 500, 100, 10, 1] {
+                    life.take(taker, taker % 3, shares);
+                }
+            }
+        }
     }
 }
