@@ -14,20 +14,23 @@ use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::limits::{MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES};
 use mesh_core::message::RequestId;
+use mesh_core::packet::units_of_packet;
 use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::routing_policy::TrafficClass;
+use mesh_core::spending::Caller;
 use mesh_net::{CounterSnapshot, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::store::StoreHealth;
 
+use reuse::SessionKey;
 pub(crate) use reuse::{OpenedRoute, Reusable};
 
 /// Deliveries that wait for one reader. A payload is at most 256 KiB, so a reader that stands still costs 64 MiB.
 const DELIVERY_QUEUE: usize = 256;
 
 /// Units that [`NodeHandle::send_packet`] buys at once: a first slice is small, since a payer that is cheated loses one.
-const FIRST_SLICE_UNITS: u64 = 256;
+pub(crate) const FIRST_SLICE_UNITS: u64 = 256;
 
 /// Why a command came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,10 +143,23 @@ pub struct SendRequest {
     pub timeout: Duration,
     /// What is carried.
     pub class: TrafficClass,
-    /// The most that all shares of a slice may cost, in msat; 0 pays nothing.
+    /// The most that all shares of a slice may cost, in msat; 0 pays nothing. By auto-pay Lightning fees count too.
     pub max_total_msat: u64,
     /// The most that Lightning fees may cost per payment, in msat.
     pub max_fee_msat: u64,
+    /// For whom the node pays by itself: the operator's caps bound it besides. None: the limits above alone do.
+    pub auto_pay: Option<Caller>,
+}
+
+impl SendRequest {
+    /// Whose session may serve it: credit that was bought for one caller is not spent for another.
+    fn key(&self) -> SessionKey {
+        (self.auto_pay.clone(), self.destination, self.class as u8)
+    }
+
+    fn units(&self) -> u64 {
+        units_of_packet(&self.protocol_id, &self.payload)
+    }
 }
 
 /// A packet on its way.
@@ -355,7 +371,7 @@ impl NodeHandle {
     /// or nobody receipts its packets, the next one takes another known route, or one that is found then. Packets under
     /// way at that moment are lost.
     pub async fn send_packet(&self, request: SendRequest) -> Result<SentPacket, CommandError> {
-        let key = (request.destination, request.class as u8);
+        let key = request.key();
         if let Some(known) = self.reusable(&key) {
             match self.send_over(&known, &request).await {
                 Err(error) if !is_worn_out(&error) => return Err(error),
@@ -369,7 +385,7 @@ impl NodeHandle {
         self.send_over(&opened, &request).await
     }
 
-    fn reusable(&self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
+    fn reusable(&self, key: &SessionKey) -> Option<OpenedRoute> {
         lock(&self.sessions).get(key)
     }
 
@@ -426,13 +442,15 @@ impl NodeHandle {
         let routes = self
             .discover(request.destination, request.max_hops, request.timeout, refresh)
             .await?;
-        let units = mesh_core::packet::units_of(request.payload.len()).max(FIRST_SLICE_UNITS);
+        let units = request.units().max(FIRST_SLICE_UNITS);
         let mut refused = CommandError::Refused(Refusal::own(DropReason::NoRoute));
         for route in routes {
             match self.open_over(route, units, request).await {
                 Ok(opened) => return Ok(opened),
                 // Money may be on its way over this route: trying the next would pay twice.
                 Err(error) if error.reason() == Some(DropReason::PaymentUnknown) => return Err(error),
+                // The cheapest that is too dear says more than why a dearer one failed.
+                Err(_) if refused.reason() == Some(DropReason::LimitReached) => {}
                 Err(error) => refused = error,
             }
         }
@@ -454,10 +472,21 @@ impl NodeHandle {
                 request.timeout,
             )
             .await?;
-        let funding = Funding::Wallet {
-            proofs: Vec::new(),
-            max_total_msat: request.max_total_msat,
-            max_fee_msat: request.max_fee_msat,
+        let (max_total_msat, max_fee_msat) = (request.max_total_msat, request.max_fee_msat);
+        let funding = match request.auto_pay.clone() {
+            None => Funding::Wallet {
+                proofs: Vec::new(),
+                max_total_msat,
+                max_fee_msat,
+                keep_funded: false,
+            },
+            Some(caller) => Funding::AutoPay {
+                proofs: Vec::new(),
+                caller,
+                packet_units: request.units(),
+                most_msat: max_total_msat,
+                max_fee_msat,
+            },
         };
         let opened = self.open(slice.id, funding).await?;
         Ok(OpenedRoute {

@@ -205,7 +205,9 @@ async fn payment_required(client: &Client, answer: SendPacketResponse, cap: &str
     let error = answer.error.clone().unwrap();
     assert!(!answer.success);
     assert!(error.contains(cap), "{error}");
-    let id = answer.required_quote().unwrap_or_else(|| panic!("no quote: {error}"));
+    let id = answer
+        .required_quote()
+        .unwrap_or_else(|| panic!("no quote: {error}"));
     let quote = quoted(client.get_quote(id).await.unwrap());
     assert_eq!(quote.quote_id, id);
     quote
@@ -325,7 +327,8 @@ async fn a_callers_own_limit_bounds_what_the_mesh_pays_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_module_has_its_own_budget_and_its_own_session_and_strangers_share_one_all_of_it_after_a_restart() {
+async fn each_module_has_its_own_budget_and_its_own_session_and_strangers_share_one_all_of_it_after_a_restart()
+ {
     let mut line = Line::start(SpendingCaps {
         per_caller_day_msat: 15_000,
         unidentified_day_msat: 5_000,
@@ -352,7 +355,10 @@ async fn each_module_has_its_own_budget_and_its_own_session_and_strangers_share_
     assert!(sent.success, "{:?}", sent.error);
     line.devnet.wait_quiet().await.unwrap();
     let after_modest = line.balance();
-    assert!(after_modest < after_greedy, "its own session, out of its own budget");
+    assert!(
+        after_modest < after_greedy,
+        "its own session, out of its own budget"
+    );
 
     line.restart_payer().await;
     let greedy = line.module("greedy");
@@ -418,14 +424,19 @@ async fn quotes_and_sessions_of_another_caller_are_unknown() {
     assert!(seen.starts_with("unknown_quote"), "{seen}");
     let stolen = refused_open(thief.open_session(open()).await.unwrap());
     assert!(stolen.starts_with("unknown_quote"), "{stolen}");
-    let sent = thief.send_packet(line.request(Some(proof.clone()))).await.unwrap();
+    let sent = thief
+        .send_packet(line.request(Some(proof.clone())))
+        .await
+        .unwrap();
     assert!(!sent.success);
-    assert!(sent.error.unwrap().contains("pays no quote that this caller was given"));
+    assert!(
+        sent.error
+            .unwrap()
+            .contains("pays no quote that this caller was given")
+    );
 
     let session = opened(owner.open_session(open()).await.unwrap()).session_id;
-    let over = Some(PaymentProof::Session {
-        session_id: session,
-    });
+    let over = Some(PaymentProof::Session { session_id: session });
     let error = thief
         .send_packet(line.request(over.clone()))
         .await

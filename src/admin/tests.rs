@@ -12,6 +12,7 @@ use mesh_core::event::Delivery;
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::routing_policy::TrafficClass;
+use mesh_core::spending::Caller;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;

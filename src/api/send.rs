@@ -12,7 +12,7 @@ use mesh_core::event::{QuotedSlice, Refusal};
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::limits::{DISCOVERY_TIMEOUT, MAX_HOPS};
-use mesh_core::packet::units_of;
+use mesh_core::packet::units_of_packet;
 use mesh_core::spending::Caller;
 
 use super::MeshModuleApi;
@@ -96,7 +96,7 @@ impl MeshModuleApi {
         let slice = lock(&self.shelves).find_quote(caller, paid);
         let slice = slice.ok_or("the proof pays no quote that this caller was given to this destination; ask quote_route, pay its invoices, and send again")?;
         let per_unit = slice.total_msat.div_ceil(slice.units.max(1));
-        let packet_units = units_of(request.payload.len());
+        let packet_units = units_of_request(request);
         let paying = Paying {
             proofs: proofs_for(&slice, proof),
             packet_units,
@@ -116,7 +116,7 @@ impl MeshModuleApi {
             Ok(class) => class,
             Err(error) => return SendPacketResponse::refused(error.to_string()),
         };
-        let units = units_of(request.payload.len());
+        let units = units_of_request(request);
         let send = SendRequest {
             destination: NodeId(request.destination),
             payload: Bytes::from(request.payload.clone()),
@@ -125,8 +125,8 @@ impl MeshModuleApi {
             max_hops: MAX_HOPS as u8,
             timeout: DISCOVERY_TIMEOUT,
             class,
-            max_total_msat: 0,
-            max_fee_msat: 0,
+            max_total_msat: u64::MAX,
+            max_fee_msat: u64::MAX,
             auto_pay: Some(caller.clone()),
         };
         match self.node.send_packet(send).await {
@@ -155,7 +155,7 @@ impl MeshModuleApi {
                     destination: request.destination,
                     max_hops: None,
                     timeout_seconds: None,
-                    units: units_of(request.payload.len()).max(FIRST_SLICE_UNITS),
+                    units: units_of_request(request).max(FIRST_SLICE_UNITS),
                     max_fee_msat: None,
                     avoid: Vec::new(),
                 };
@@ -176,6 +176,13 @@ impl MeshModuleApi {
             Err(reason) => SendPacketResponse::refused(format!("{refusal}; no quote: {reason}")),
         }
     }
+}
+
+fn units_of_request(request: &SendPacketRequest) -> u64 {
+    units_of_packet(
+        request.protocol_id.as_deref().unwrap_or_default(),
+        &request.payload,
+    )
 }
 
 fn ttl_of(request: &SendPacketRequest) -> Duration {

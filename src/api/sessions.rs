@@ -30,7 +30,11 @@ pub(super) struct Paying {
 }
 
 impl MeshModuleApi {
-    pub(super) async fn quote_route(&self, caller: &Caller, request: QuoteRouteRequest) -> QuoteRouteResponse {
+    pub(super) async fn quote_route(
+        &self,
+        caller: &Caller,
+        request: QuoteRouteRequest,
+    ) -> QuoteRouteResponse {
         match self.try_quote(caller, &request).await {
             Ok(slice) => QuoteRouteResponse::Quoted(route_quote(&slice)),
             Err(reason) => QuoteRouteResponse::Refused {
@@ -134,6 +138,7 @@ impl MeshModuleApi {
             caller: caller.clone(),
             packet_units: paying.packet_units,
             most_msat: paying.most_msat,
+            max_fee_msat: u64::MAX,
         };
         let opened = match self.node.open(slice.id, funding).await {
             Ok(opened) => opened,

@@ -33,8 +33,7 @@ impl Shelf {
     fn forget(&mut self, now: Instant) -> bool {
         let younger = |kept: Instant, lifetime: Duration| now.saturating_duration_since(kept) < lifetime;
         self.quotes.retain(|(kept, _)| younger(*kept, PAY_BY));
-        self.sessions
-            .retain(|(kept, _)| younger(*kept, SESSION_LIFETIME));
+        self.sessions.retain(|(kept, _)| younger(*kept, SESSION_LIFETIME));
         self.quotes.is_empty() && self.sessions.is_empty()
     }
 }
@@ -206,10 +205,6 @@ mod tests {
             shelves.keep_quote(now, &late, slice(1)),
             Err(DropReason::TableFull)
         );
-        assert!(
-            shelves
-                .keep_quote(now + PAY_BY, &late, slice(1))
-                .is_ok()
-        );
+        assert!(shelves.keep_quote(now + PAY_BY, &late, slice(1)).is_ok());
     }
 }

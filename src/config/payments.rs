@@ -107,7 +107,10 @@ impl Caps {
                 ),
                 day,
             ),
-            per_caller_day_msat: within((SpendingCap::Caller, self.caller, default.per_caller_day_msat), day),
+            per_caller_day_msat: within(
+                (SpendingCap::Caller, self.caller, default.per_caller_day_msat),
+                day,
+            ),
             unidentified_day_msat: within(
                 (
                     SpendingCap::Unidentified,

@@ -127,5 +127,6 @@ pub fn open_request(destination: NodeId, payload: &[u8]) -> SendRequest {
         class: TrafficClass::Open,
         max_total_msat: 0,
         max_fee_msat: 0,
+        auto_pay: None,
     }
 }

@@ -21,12 +21,16 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod auto_pay;
+mod books;
 mod breaks;
 mod chart;
+mod closing;
 mod discover;
 mod open_session;
 mod pay;
 mod payee;
+mod purchase;
 mod quoting;
 mod relay;
 mod route;
@@ -46,15 +50,14 @@ use crate::discovery::RouteDiscovery;
 use crate::drop_reason::DropReason;
 use crate::entropy::Entropy;
 use crate::event::{
-    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Ticket,
-    WalletQuestion,
+    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Refusal, Ticket, WalletQuestion,
 };
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
 use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
-use crate::packet::{FrameKind, Preamble};
+use crate::packet::{FrameKind, Preamble, units_of_packet};
 use crate::payer::{Payer, account_key};
 use crate::quotes::QuoteBook;
 use crate::relays::Relays;
@@ -64,6 +67,7 @@ use crate::routing::blame::Blame;
 use crate::routing::snapshot::{RouteSnapshot, SnapshotWriter};
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
+use crate::spending::{Spending, SpendingCaps};
 use crate::time::{Instant, Now};
 use crate::verifier::{BitcoinNetwork, PaymentVerifier};
 
@@ -85,6 +89,8 @@ pub struct CoreConfig {
     pub route_lifetime: Duration,
     /// Free bytes that each neighbour may send per second; 0 refuses all free packets.
     pub free_bytes_per_second: u64,
+    /// What it may pay by itself for callers on this machine.
+    pub spending: SpendingCaps,
     /// The secret that this node's account keys at payees derive from. It outlives restarts: credit is bound to it.
     pub account_secret: [u8; 32],
     /// Fresh secret randomness, different at every start.
@@ -122,6 +128,7 @@ enum Timer {
     Housekeeping,
     ForgetRedeemed,
     SessionEnds(SessionId),
+    SessionIdle(SessionId),
     ReceiptDue(SessionId),
     DiscoveryRetry(CommandId),
     DiscoveryGathered(CommandId),
@@ -132,6 +139,8 @@ enum Timer {
     OpenRetry(SessionId),
     OpenEnds(SessionId),
     OwnSessionEnds(SessionId),
+    OwnSessionIdle(SessionId),
+    OwnSessionGone(SessionId),
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
     LookUpPayments,
@@ -142,6 +151,7 @@ enum Timer {
 enum Asked {
     InvoiceFor(Box<quoting::PendingQuote>),
     ProofOf(SessionId),
+    Probe { quotes: RequestId, place: usize },
     Payment { quotes: RequestId, place: usize },
     LookUp([u8; 32]),
     SettlementOf([u8; 32]),
@@ -176,11 +186,14 @@ pub struct Core {
     blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
+    spending: Spending,
 
     asked: BTreeMap<Ticket, Asked>,
     next_ticket: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
+    /// Records put out so far.
+    records: u64,
     dropped: BTreeMap<DropReason, u64>,
 }
 
@@ -228,10 +241,12 @@ impl Core {
             blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
+            spending: Spending::new(config.spending),
             asked: BTreeMap::new(),
             next_ticket: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
+            records: 0,
             dropped: BTreeMap::new(),
             entropy,
         };
@@ -253,6 +268,7 @@ impl Core {
             Input::Command { id, command } => self.on_command(now, id, command),
             Input::Wallet { ticket, answer } => self.on_wallet(now, ticket, answer),
             Input::Timeout => self.on_timeout(now),
+            Input::Durable { records } => self.accounts.confirm(records),
             Input::Rejected { link, reason } => self.drop_from(link, reason),
             Input::LinkUp { link, peer } => match self.neighbours.link_up(link, peer, now.instant) {
                 Ok(_) => self.route_over(now, link, peer),
@@ -377,7 +393,9 @@ impl Core {
             } => self
                 .send(now, &session, &protocol_id, &payload, ttl)
                 .map(|(packet_id, sequence)| Some(Answer::Sent { packet_id, sequence }))
-                .map_err(Refusal::own),
+                .map_err(|reason| {
+                    self.packet_refused(&session, units_of_packet(&protocol_id, &payload), reason)
+                }),
             Command::SendMany {
                 session,
                 protocol_id,
@@ -387,7 +405,7 @@ impl Core {
                 .send_many(now, &session, &protocol_id, &payloads, ttl)
                 .map(Some)
                 .map_err(Refusal::own),
-            Command::Close { session } => self.close_own(&session).map(Some).map_err(Refusal::own),
+            Command::Close { session } => self.close_own(now, &session).map(Some).map_err(Refusal::own),
             Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
             Command::Routes => Ok(Some(Answer::Routes(
                 self.routes
@@ -421,7 +439,8 @@ impl Core {
                         self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
                     }
                 }
-                Timer::SessionEnds(session) => self.end_session(&session),
+                Timer::SessionEnds(session) => self.end_session(now, &session),
+                Timer::SessionIdle(session) => self.end_if_idle(now, &session),
                 Timer::ReceiptDue(session) => self.receipt_due(&session),
                 Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
                 Timer::DiscoveryGathered(command) => self.discovery_gathered(now, command),
@@ -436,8 +455,11 @@ impl Core {
                 Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),
                 Timer::TellOfBreak(neighbour) => self.tell_of_break(now, neighbour),
                 Timer::OwnSessionEnds(session) => {
-                    let _ = self.close_own(&session);
+                    // Refused when it was closed before, which is as well.
+                    let _ = self.close_own(now, &session);
                 }
+                Timer::OwnSessionIdle(session) => self.close_own_if_idle(now, &session),
+                Timer::OwnSessionGone(session) => self.forget_own(now, &session),
             }
         }
     }
@@ -465,10 +487,6 @@ impl Core {
 
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(Box::new(event)));
-    }
-
-    fn persist(&mut self, record: Record) {
-        self.outputs.push_back(Output::Persist(Box::new(record)));
     }
 
     fn drop_from(&mut self, link: LinkId, reason: DropReason) {

@@ -12,11 +12,12 @@ use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::ledger::Entry;
 use crate::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
-use crate::message::QuoteId;
+use crate::message::{QuoteId, RequestId};
 use crate::open::{HopRefusal, Receipt};
 use crate::packet::PacketId;
 use crate::payer::PurchasedProof;
 use crate::quotes::{InvoiceRecord, QuoteKeyRecord};
+use crate::spending::SpendingRecord;
 use crate::time::UnixMillis;
 use crate::verifier::{InvoiceFacts, Settlement};
 
@@ -119,6 +120,13 @@ pub enum Input {
         ticket: Ticket,
         /// What it says.
         answer: WalletAnswer,
+    },
+    /// The first so many of all records that this core put out ([`Output::Persist`] and [`Output::PersistSoon`], counted
+    /// together in their order since it was made) are durable. Told after every commit: what is drawn and not known to be
+    /// durable is bounded.
+    Durable {
+        /// How many.
+        records: u64,
     },
     /// The moment that [`crate::core::Core::next_timeout`] named has come.
     Timeout,
@@ -375,6 +383,8 @@ pub enum Record {
     Account(AccountRecord),
     /// What this node owes the treasury in all, in msat.
     TreasuryOwed(u64),
+    /// The shares this node was paid in all, in msat.
+    Earned(u64),
     /// A payment of this node's own that is not yet redeemed.
     Proof(PurchasedProof),
     /// A payment of this node's own was redeemed.
@@ -407,4 +417,8 @@ pub enum Record {
         /// The credit.
         msat: u64,
     },
+    /// An auto-payment, before it is made with the most that it may cost, and again with what it did cost.
+    Spending(Box<SpendingRecord>),
+    /// An auto-payment that was not made, or that is older than any cap looks back.
+    SpendingForgotten(RequestId),
 }

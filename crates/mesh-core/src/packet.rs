@@ -184,6 +184,12 @@ impl<'a> PacketView<'a> {
         units_of(self.sealed.len() - TAG_BYTES)
     }
 
+    /// Whether it says that the source sends no more: its content is empty, which no other packet's is. The tags cover the
+    /// length, so nobody on the way can make one of another packet.
+    pub fn is_close(&self) -> bool {
+        self.sealed.len() == TAG_BYTES
+    }
+
     /// The packet's name.
     pub fn packet_id(&self) -> PacketId {
         packet_id(
@@ -192,6 +198,11 @@ impl<'a> PacketView<'a> {
             self.sealed.last_chunk::<TAG_BYTES>().unwrap_or(&[0; TAG_BYTES]),
         )
     }
+}
+
+/// Units that a packet costs.
+pub fn units_of_packet(protocol_id: &str, payload: &[u8]) -> u64 {
+    units_of(protocol_id.len().saturating_add(payload.len()).saturating_add(1))
 }
 
 /// Units that `content_bytes` bytes of content cost: one per started KiB, at least one. The largest inner header is
