@@ -135,7 +135,7 @@ impl Simulation {
                 ..Announcing::default()
             },
             free_bytes_per_second: state.spec.free_bytes_per_second,
-            spending: Default::default(),
+            spending: state.spec.spending,
             account_secret,
             seed,
         };
