@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mesh_api::{PaymentProof, QuoteRouteRequest, SendPacketRequest, SendPacketResponse};
 use mesh_core::drop_reason::DropReason;
-use mesh_core::event::{QuotedSlice, Refusal};
+use mesh_core::event::{Buying, QuotedSlice, Refusal};
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::limits::{DISCOVERY_TIMEOUT, MAX_HOPS};
@@ -141,14 +141,16 @@ impl MeshModuleApi {
         }
     }
 
-    /// The quote that was refused, or a fresh one when a session was there and only the packet was too dear for it.
+    /// The quote that was refused; a fresh one when there is none, or none of its payees would be paid, because credit is
+    /// there that this caller may not draw.
     async fn payment_required(
         &self,
         caller: &Caller,
         request: &SendPacketRequest,
         refusal: &Refusal,
     ) -> SendPacketResponse {
-        let quoted = match &refusal.quote {
+        let payable = |slice: &&Box<QuotedSlice>| slice.payees.iter().any(|payee| payee.invoice.is_some());
+        let quoted = match refusal.quote.as_ref().filter(payable) {
             Some(slice) => self.keep_quote(caller, slice).map(|()| slice.as_ref().clone()),
             None => {
                 let wanted = QuoteRouteRequest {
@@ -159,7 +161,7 @@ impl MeshModuleApi {
                     max_fee_msat: None,
                     avoid: Vec::new(),
                 };
-                self.try_quote(caller, &wanted).await
+                self.try_quote(caller, &wanted, Buying::Everywhere).await
             }
         };
         match quoted {

@@ -35,7 +35,7 @@ impl MeshModuleApi {
         caller: &Caller,
         request: QuoteRouteRequest,
     ) -> QuoteRouteResponse {
-        match self.try_quote(caller, &request).await {
+        match self.try_quote(caller, &request, Buying::WhereNeeded).await {
             Ok(slice) => QuoteRouteResponse::Quoted(route_quote(&slice)),
             Err(reason) => QuoteRouteResponse::Refused {
                 reason: clip_reason(reason),
@@ -48,6 +48,7 @@ impl MeshModuleApi {
         &self,
         caller: &Caller,
         request: &QuoteRouteRequest,
+        buying: Buying,
     ) -> Result<QuotedSlice, String> {
         let routes = self
             .routes_to(request.destination, request.max_hops, request.timeout_seconds)
@@ -62,7 +63,7 @@ impl MeshModuleApi {
             .map_or(DISCOVERY_TIMEOUT, Duration::from_secs);
         let quoted = self
             .node
-            .quote(route.path, class, request.units, Buying::WhereNeeded, timeout)
+            .quote(route.path, class, request.units, buying, timeout)
             .await;
         let slice = quoted.map_err(|error| error.to_string())?;
         if request.max_fee_msat.is_some_and(|most| slice.total_msat > most) {

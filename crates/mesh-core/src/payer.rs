@@ -281,6 +281,17 @@ pub struct SpendingLimits {
     pub max_fee_msat: u64,
 }
 
+/// What auto-pay counts a session for: it carries no more, and no dearer packet than the operator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ration {
+    /// Units.
+    pub units: u64,
+    /// What one of them costs, in msat.
+    pub msat_per_unit: u64,
+    /// What they are worth of credit that was there before, in msat.
+    pub drawn_msat: u64,
+}
+
 /// A purchase under way: quotes are complete, payments and the open come next.
 pub struct Opening {
     /// Who waits for it.
@@ -307,8 +318,8 @@ pub struct Opening {
     pub set_aside: Option<Reservation>,
     /// What payments of unknown outcome may have cost, with the most that their Lightning fees may be, in msat.
     pub uncertain_msat: u64,
-    /// What auto-pay pays for a unit, in msat: the cap per packet holds for the session. None when it pays nothing.
-    pub msat_per_unit: Option<u64>,
+    /// What auto-pay counts it for; none when it does not.
+    pub ration: Option<Ration>,
 }
 
 /// A session of this node's own.
@@ -333,8 +344,8 @@ pub struct OwnSession {
     pub opening: Option<(CommandId, bytes::Bytes)>,
     /// What was paid for it.
     pub paid: Vec<(NodeId, u64, u64)>,
-    /// What auto-pay paid for a unit, in msat; none when it paid nothing.
-    pub msat_per_unit: Option<u64>,
+    /// What auto-pay counted it for; none when it did not.
+    pub ration: Option<Ration>,
     /// Packets sent.
     pub packets: u64,
     /// Units of them.

@@ -20,10 +20,12 @@
 //! remains is a clock that is set forward and a restart after it, which frees what it makes old: a machine whose clock an
 //! attacker may set, and who restarts its node, is his already.
 //!
-//! # What the caps do not bound
+//! # Credit that is there
 //!
-//! They bound what leaves the wallet. Credit that is left at a payee belongs to the node, and later sessions of other
-//! callers may draw it.
+//! Credit that earlier purchases left at a payee belongs to the node, and any caller's session may draw it. No money leaves
+//! the wallet for it, but it does count in the budget of the caller: else an unidentified caller would use up what a module
+//! bought, and the module's budget would pay for it twice. A session that auto-pay opened carries no more units than it was
+//! counted for.
 
 mod window;
 
@@ -143,9 +145,9 @@ pub struct SpendingCaps {
     pub per_day_msat: u64,
     /// Within any day to one destination.
     pub per_destination_day_msat: u64,
-    /// Within any day for one caller by name; the operator is one.
+    /// Within any day for one caller by name; the operator is one. Credit drawn counts too.
     pub per_caller_day_msat: u64,
-    /// Within any day for all unidentified callers together.
+    /// Within any day for all unidentified callers together. Credit drawn counts too.
     pub unidentified_day_msat: u64,
     /// The most that Lightning fees may cost per payment.
     pub max_fee_msat: u64,
@@ -263,6 +265,8 @@ pub struct Purchase {
     pub fees_msat: u64,
     /// What one packet costs, in msat.
     pub packet_msat: u64,
+    /// What the session may draw of credit that is there already, in msat.
+    pub drawn_msat: u64,
 }
 
 /// A purchase as it is written down: once with the most that it may cost, before anything is paid, and again under the
@@ -277,8 +281,17 @@ pub struct SpendingRecord {
     pub caller: Caller,
     /// To whom.
     pub destination: NodeId,
-    /// How much, Lightning fees included, in msat. Zero: nothing was paid, and it is to be forgotten.
+    /// How much left the wallet, Lightning fees included, in msat.
     pub msat: u64,
+    /// How much credit that was there the caller may draw, in msat.
+    pub drawn_msat: u64,
+}
+
+impl SpendingRecord {
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.msat == 0 && self.drawn_msat == 0
+    }
 }
 
 /// Money that is set aside for one purchase. It counts as spent until it is settled.
@@ -290,6 +303,7 @@ pub struct Reservation {
     caller: Caller,
     destination: NodeId,
     msat: u64,
+    drawn_msat: u64,
 }
 
 impl Reservation {
@@ -298,13 +312,14 @@ impl Reservation {
         self.msat
     }
 
-    fn record(&self, at: UnixMillis, msat: u64) -> SpendingRecord {
+    fn record(&self, at: UnixMillis, msat: u64, drawn_msat: u64) -> SpendingRecord {
         SpendingRecord {
             id: self.id,
             at,
             caller: self.caller.clone(),
             destination: self.destination,
             msat,
+            drawn_msat,
         }
     }
 }
@@ -440,9 +455,10 @@ impl Spending {
         )?;
         let (cap, for_caller) = self.caps.of_caller(caller);
         let known = self.callers.get(caller);
+        let used_msat = msat.saturating_add(purchase.drawn_msat);
         known
             .unwrap_or(&Budget::of_a_day())
-            .allows(at, cap, for_caller, msat)?;
+            .allows(at, cap, for_caller, used_msat)?;
 
         let reservation = Reservation {
             id,
@@ -450,28 +466,37 @@ impl Spending {
             caller: caller.clone(),
             destination: purchase.destination,
             msat,
+            drawn_msat: purchase.drawn_msat,
         };
-        self.budgets_of(caller, &purchase.destination)
-            .into_iter()
-            .for_each(|budget| budget.hold(msat));
+        for (budget, drawn) in self.budgets_of(caller, &purchase.destination) {
+            budget.hold(msat.saturating_add(drawn.of(purchase.drawn_msat)));
+        }
         self.records.insert((at, id));
-        let record = reservation.record(now.unix, msat);
+        let record = reservation.record(now.unix, msat, purchase.drawn_msat);
         Ok((reservation, record))
     }
 
-    /// A purchase is decided: `spent_msat` left the wallet, Lightning fees included, or may have. The record replaces the
-    /// one of the reservation.
-    pub fn settle(&mut self, now: Now, reservation: Reservation, spent_msat: u64) -> SpendingRecord {
+    /// A purchase is decided: `spent_msat` left the wallet, Lightning fees included, or may have; `drawn_msat` of credit may
+    /// be drawn. The record replaces the one of the reservation.
+    pub fn settle(
+        &mut self,
+        now: Now,
+        reservation: Reservation,
+        spent_msat: u64,
+        drawn_msat: u64,
+    ) -> SpendingRecord {
         let at = moment(now);
-        let (held, id) = (reservation.msat, reservation.id);
-        self.budgets_of(&reservation.caller, &reservation.destination)
-            .into_iter()
-            .for_each(|budget| budget.settle(at, held, spent_msat));
-        self.records.remove(&(reservation.at, id));
-        if spent_msat > 0 {
-            self.records.insert((at, id));
+        let record = reservation.record(now.unix, spent_msat, drawn_msat);
+        let Reservation { msat, .. } = reservation;
+        for (budget, drawn) in self.budgets_of(&record.caller, &record.destination) {
+            let held = msat.saturating_add(drawn.of(reservation.drawn_msat));
+            budget.settle(at, held, spent_msat.saturating_add(drawn.of(drawn_msat)));
         }
-        reservation.record(now.unix, spent_msat)
+        self.records.remove(&(reservation.at, record.id));
+        if !record.is_empty() {
+            self.records.insert((at, record.id));
+        }
+        record
     }
 
     /// Takes up what an earlier life wrote down.
@@ -479,8 +504,9 @@ impl Spending {
         // Both times are cut to milliseconds, which may make it look one older than it is.
         let age = (now.unix - record.at).saturating_sub(Duration::from_millis(1));
         let at = moment(now).saturating_sub(micros(age));
-        for budget in self.budgets_of(&record.caller, &record.destination) {
-            budget.window.add(at, record.msat);
+        for (budget, drawn) in self.budgets_of(&record.caller, &record.destination) {
+            let used = record.msat.saturating_add(drawn.of(record.drawn_msat));
+            budget.window.add(at, used);
         }
         self.records.insert((at, record.id));
     }
@@ -525,18 +551,32 @@ impl Spending {
         Ok(())
     }
 
-    /// All budgets that a purchase counts in.
-    fn budgets_of(&mut self, caller: &Caller, destination: &NodeId) -> [&mut Budget; 4] {
+    /// All budgets that a purchase counts in, and whether drawn credit does too.
+    fn budgets_of(&mut self, caller: &Caller, destination: &NodeId) -> [(&mut Budget, Drawn); 4] {
+        let destination = self.destinations.entry(*destination);
+        let caller = self.callers.entry(caller.clone());
         [
-            &mut self.hour,
-            &mut self.day,
-            self.destinations
-                .entry(*destination)
-                .or_insert_with(Budget::of_a_day),
-            self.callers
-                .entry(caller.clone())
-                .or_insert_with(Budget::of_a_day),
+            (&mut self.hour, Drawn::Ignored),
+            (&mut self.day, Drawn::Ignored),
+            (destination.or_insert_with(Budget::of_a_day), Drawn::Ignored),
+            (caller.or_insert_with(Budget::of_a_day), Drawn::Counted),
         ]
+    }
+}
+
+/// Whether a budget counts credit that is drawn.
+#[derive(Clone, Copy)]
+enum Drawn {
+    Counted,
+    Ignored,
+}
+
+impl Drawn {
+    fn of(self, msat: u64) -> u64 {
+        match self {
+            Self::Counted => msat,
+            Self::Ignored => 0,
+        }
     }
 }
 

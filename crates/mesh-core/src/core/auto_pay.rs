@@ -6,7 +6,7 @@ use crate::event::{Record, Refusal};
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::message::RequestId;
-use crate::payer::{Opening, SpendingLimits};
+use crate::payer::{Opening, QuoteSet, Ration, SpendingLimits};
 use crate::spending::{Caller, Purchase, SpendingRecord, SpendingRefusal};
 use crate::time::Now;
 
@@ -23,6 +23,21 @@ pub(super) struct Wanted {
     pub(super) most_msat: u64,
     /// His own limit on Lightning fees per payment, in msat.
     pub(super) max_fee_msat: u64,
+    /// Whether he draws credit that is there: one who shows proofs draws what he paid himself.
+    pub(super) draws: bool,
+}
+
+fn ration(set: &QuoteSet, wanted: &Wanted) -> Ration {
+    let units = set.request.units;
+    let quotes = set.quotes.iter().flatten().map(|accepted| &accepted.quote);
+    let drawn = quotes.filter(|quote| wanted.draws && quote.invoice.is_none());
+    Ration {
+        units,
+        msat_per_unit: set.request.total_msat.div_ceil(units.max(1)),
+        drawn_msat: drawn.fold(0, |sum, quote| {
+            sum.saturating_add(quote.price_msat.saturating_mul(units))
+        }),
+    }
 }
 
 impl Core {
@@ -39,13 +54,12 @@ impl Core {
         let Some(set) = self.payer.quote_sets.get(&quotes) else {
             return Err(None);
         };
-        let path = &set.request.certificate.path;
-        let destination = path.last().copied().ok_or(None)?;
-        let msat_per_unit = set.request.total_msat.div_ceil(set.request.units.max(1));
+        let destination = set.payees().last().copied().ok_or(None)?;
+        let ration = ration(set, wanted);
         let shares_msat = sum(amounts_msat);
-        let payments = (amounts_msat.len() as u64).max(1);
+        let payments = amounts_msat.len() as u64;
         // What the caller allows beyond the shares is for the fees, the same for each payment.
-        let for_fees = wanted.most_msat.checked_sub(shares_msat).ok_or(None)? / payments;
+        let for_fees = wanted.most_msat.checked_sub(shares_msat).ok_or(None)? / payments.max(1);
         let max_fee_msat = for_fees
             .min(wanted.max_fee_msat)
             .min(self.spending.caps().max_fee_msat);
@@ -53,17 +67,37 @@ impl Core {
             destination,
             shares_msat,
             fees_msat: max_fee_msat.saturating_mul(payments),
-            packet_msat: msat_per_unit.saturating_mul(wanted.packet_units),
+            packet_msat: ration.msat_per_unit.saturating_mul(wanted.packet_units),
+            drawn_msat: ration.drawn_msat,
         };
         let reserved = self.spending.reserve(now, quotes, &wanted.caller, &purchase);
         let (reservation, record) = reserved.map_err(Some)?;
         opening.set_aside = Some(reservation);
-        opening.msat_per_unit = Some(msat_per_unit);
+        opening.ration = Some(ration);
         self.write_spending(record);
         Ok(SpendingLimits {
             max_total_msat: shares_msat,
             max_fee_msat,
         })
+    }
+
+    /// Nobody has to be paid. What the session may draw of credit that is there counts all the same, unless auto-pay is
+    /// off: then no caller's budget bought it.
+    pub(super) fn count_drawn(
+        &mut self,
+        now: Now,
+        quotes: RequestId,
+        wanted: &Wanted,
+        opening: &mut Opening,
+    ) -> Result<(), Box<Refusal>> {
+        let set = self.payer.quote_sets.get(&quotes);
+        let draws = set.is_some_and(|set| ration(set, wanted).drawn_msat > 0);
+        if draws && self.spending.caps().is_on() {
+            let counted = self.set_aside(now, quotes, wanted, &[], opening);
+            counted.map_err(|limit| self.limit_reached(quotes, Vec::new(), limit))?;
+            self.settle_spending(now, opening);
+        }
+        Ok(())
     }
 
     /// All payments of a purchase are decided.
@@ -72,13 +106,19 @@ impl Core {
             let paid = opening.paid.iter().fold(opening.uncertain_msat, |sum, paid| {
                 sum.saturating_add(paid.1).saturating_add(paid.2)
             });
-            let record = self.spending.settle(now, reservation, paid);
+            // A session that does not open draws nothing.
+            let opens = opening.failure.is_none();
+            let drawn = opening
+                .ration
+                .filter(|_| opens)
+                .map_or(0, |ration| ration.drawn_msat);
+            let record = self.spending.settle(now, reservation, paid, drawn);
             self.write_spending(record);
         }
     }
 
     fn write_spending(&mut self, record: SpendingRecord) {
-        self.persist(if record.msat == 0 {
+        self.persist(if record.is_empty() {
             Record::SpendingForgotten(record.id)
         } else {
             Record::Spending(Box::new(record))
@@ -111,8 +151,9 @@ impl Core {
     /// Why a packet was not sent, with the cap where it was one.
     pub(super) fn packet_refused(&self, id: &SessionId, units: u64, reason: DropReason) -> Box<Refusal> {
         let session = self.payer.sessions.get(&self.payer.current(id));
-        let price = session.and_then(|session| session.msat_per_unit);
-        let limit = price.and_then(|price| self.spending.allows_packet(price.saturating_mul(units)).err());
+        let ration = session.and_then(|session| session.ration);
+        let price = ration.map(|ration| ration.msat_per_unit.saturating_mul(units));
+        let limit = price.and_then(|price| self.spending.allows_packet(price).err());
         Box::new(Refusal {
             limit: limit.filter(|_| reason == DropReason::LimitReached),
             ..*Refusal::own(reason)

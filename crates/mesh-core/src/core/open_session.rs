@@ -78,7 +78,7 @@ impl Core {
             expires,
             opening: Some((opening.command, frame)),
             paid: opening.paid,
-            msat_per_unit: opening.msat_per_unit,
+            ration: opening.ration,
             packets: 0,
             units: 0,
             last_packet: now.instant,
@@ -204,10 +204,13 @@ impl Core {
         let link = self.neighbours.link_to(first).ok_or(DropReason::NextHopGone)?;
         // As the hops count: a unit counted beyond theirs would be credit that nobody ever spends.
         let units = units_of_packet(protocol_id, payload);
-        if let Some(msat_per_unit) = session.msat_per_unit {
+        if let Some(ration) = session.ration {
             self.spending
-                .allows_packet(msat_per_unit.saturating_mul(units))
+                .allows_packet(ration.msat_per_unit.saturating_mul(units))
                 .map_err(|_| DropReason::LimitReached)?;
+            if session.units.saturating_add(units) > ration.units {
+                return Err(DropReason::CreditSpent);
+            }
         }
         let costs: Vec<u64> = session
             .prices_msat

@@ -71,13 +71,14 @@ impl Paying {
                 most_msat,
                 max_fee_msat,
             } => Self {
-                shown: proofs,
                 allowed: Some(Allowed::ByCaps(Wanted {
                     caller,
                     packet_units,
                     most_msat,
                     max_fee_msat,
+                    draws: proofs.is_empty(),
                 })),
+                shown: proofs,
                 keep_funded: false,
             },
         }
@@ -125,10 +126,13 @@ impl Core {
             failure: None,
             set_aside: None,
             uncertain_msat: 0,
-            msat_per_unit: None,
+            ration: None,
         };
         self.take_proofs(now, quotes, &mut opening, &shown);
         let bills = self.bills(now, quotes, &mut opening);
+        if let (true, Some(Allowed::ByCaps(wanted))) = (bills.is_empty(), &allowed) {
+            self.count_drawn(now, quotes, wanted, &mut opening)?;
+        }
         let Some(allowed) = allowed.filter(|_| !bills.is_empty()) else {
             self.open_session(now, opening)?;
             return Ok(None);

@@ -47,6 +47,7 @@ fn purchase(destination: u8, shares_msat: u64) -> Purchase {
         shares_msat,
         fees_msat: 0,
         packet_msat: 1,
+        drawn_msat: 0,
     }
 }
 
@@ -80,7 +81,7 @@ impl Payer {
     fn pay(&mut self, seconds: u64, caller: &Caller, purchase: &Purchase) -> Result<(), SpendingRefusal> {
         let reservation = self.reserve(seconds, caller, purchase)?;
         let msat = reservation.msat();
-        self.spending.settle(at(seconds), reservation, msat);
+        self.spending.settle(at(seconds), reservation, msat, 0);
         Ok(())
     }
 
@@ -219,8 +220,8 @@ fn two_purchases_at_once_do_not_both_take_the_last_of_a_budget() {
         .unwrap();
     assert!(payer.reserve(0, &Caller::Unidentified, &purchase(3, 1)).is_err());
     // What was certainly not paid is free again at once; what was paid is not.
-    payer.spending.settle(at(1), first, 0);
-    payer.spending.settle(at(1), second, 900);
+    payer.spending.settle(at(1), first, 0, 0);
+    payer.spending.settle(at(1), second, 900, 0);
     let too_much = Purchase {
         fees_msat: 101,
         ..purchase(3, 1_000)
@@ -238,9 +239,42 @@ fn lightning_fees_count_and_what_was_not_needed_of_them_is_given_back() {
     };
     let reservation = payer.reserve(0, &Caller::Unidentified, &with_fees).unwrap();
     assert_eq!(reservation.msat(), 1_150);
-    payer.spending.settle(at(0), reservation, 1_010);
+    payer.spending.settle(at(0), reservation, 1_010, 0);
     let (_, left, _) = payer.refused_by(0, &Caller::Unidentified, &purchase(1, 991));
     assert_eq!(left, 990);
+}
+
+#[test]
+fn credit_that_others_bought_counts_for_whoever_draws_it_and_for_no_other_budget() {
+    let mut payer = Payer::new(CAPS);
+    let draws = Purchase {
+        drawn_msat: 1_500,
+        ..purchase(1, 0)
+    };
+    let reservation = payer.reserve(0, &Caller::Unidentified, &draws).unwrap();
+    assert_eq!(
+        payer.refused_by(0, &Caller::Unidentified, &draws).0,
+        SpendingCap::Unidentified
+    );
+    let record = payer.spending.settle(at(0), reservation, 0, 1_500);
+    let (cap, left, _) = payer.refused_by(0, &Caller::Unidentified, &draws);
+    assert_eq!((cap, left), (SpendingCap::Unidentified, 500));
+    // No money left the wallet: the hour has all of its budget.
+    for number in 0..3 {
+        payer
+            .pay(0, &module(&number.to_string()), &purchase(1, 1_000))
+            .unwrap();
+    }
+    let mut later = Spending::new(CAPS);
+    later.restore(at(5), &record);
+    assert!(
+        later
+            .reserve(at(5), [9; 16], &Caller::Unidentified, &draws)
+            .is_err()
+    );
+    // A purchase that failed draws nothing.
+    let reservation = payer.reserve(0, &Caller::Operator, &draws).unwrap();
+    assert!(payer.spending.settle(at(0), reservation, 0, 0).is_empty());
 }
 
 #[test]
@@ -330,7 +364,7 @@ fn restart_refills_no_budget() {
         .spending
         .reserve(at(1000), [1; 16], &Caller::Unidentified, &purchase(1, 900))
         .unwrap();
-    let kept = payer.spending.settle(at(1000), paid.0, 900);
+    let kept = payer.spending.settle(at(1000), paid.0, 900, 0);
     // Killed while it is under way: it may have been paid.
     let (_under_way, reserved) = payer
         .spending
@@ -489,7 +523,7 @@ impl Life {
     }
 
     fn write(&mut self, record: SpendingRecord) {
-        if record.msat == 0 {
+        if record.is_empty() {
             self.disk.remove(&record.id);
         } else {
             self.disk.insert(record.id, record);
@@ -537,7 +571,7 @@ impl Life {
             }
             Step::Settle(which) if !self.under_way.is_empty() => {
                 let (reservation, paid) = self.under_way.swap_remove(which.index(self.under_way.len()));
-                let record = self.spending.settle(now, reservation, paid);
+                let record = self.spending.settle(now, reservation, paid, 0);
                 self.write(record);
             }
             Step::Pay { .. } | Step::Settle(_) => {}
@@ -568,7 +602,7 @@ impl Life {
             let (msat, to) = (reservation.msat, reservation.destination);
             self.judge.payments.push((self.time, caller(number), to, msat));
             self.judge.holds(self.time);
-            let record = self.spending.settle(self.now(), reservation, msat);
+            let record = self.spending.settle(self.now(), reservation, msat, 0);
             self.write(record);
         }
     }
@@ -604,7 +638,7 @@ proptest! {
         // Nothing is held for ever: two days after everything was settled, all of it is free again.
         let now = life.now();
         for (reservation, paid) in std::mem::take(&mut life.under_way) {
-            life.spending.settle(now, reservation, paid);
+            life.spending.settle(now, reservation, paid, 0);
         }
         life.step(Step::Wait(2 * 24 * 3600 * SECOND));
         let now = life.now();
@@ -614,6 +648,10 @@ proptest! {
         let all = life.spending.reserve(now, [0xff; 16], &module("one"), &purchase(1, CAPS.max_total_msat));
         prop_assert!(all.is_ok());
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whoever takes all that he gets, at the very moments at which windows slide.
     #[test]
