@@ -140,6 +140,7 @@ impl MeshModuleApi {
             packet_units: paying.packet_units,
             most_msat: paying.most_msat,
             max_fee_msat: u64::MAX,
+            keep_funded: false,
         };
         let opened = match self.node.open(slice.id, funding).await {
             Ok(opened) => opened,

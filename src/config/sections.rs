@@ -13,6 +13,7 @@ use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::payments::read_payments;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
+use super::treasury::read_treasury;
 use super::{Config, DEFAULT_PORT, Limits, MeshConfig, Peer, WalletBackend, WalletConfig};
 
 /// Most millisatoshi that can be asked for: all the bitcoin there will ever be.
@@ -31,11 +32,13 @@ pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) ->
     let mesh = root.section("mesh", "mesh", problems);
     let wallet = root.section("wallet", "wallet", problems);
     let payments = root.section("payments", "payments", problems);
+    let treasury = root.section("treasury", "treasury", problems);
     root.finish(problems);
     Config {
         mesh: read_mesh(mesh, problems),
         wallet: read_wallet(wallet, problems),
         payments: read_payments(payments, problems),
+        treasury: read_treasury(treasury, problems),
     }
 }
 

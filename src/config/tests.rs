@@ -88,6 +88,10 @@ fn all_values_arrive_where_they_belong() {
         per_caller_day_msat = 15
         unidentified_day_msat = 16
         max_fee_msat = 13
+        [treasury]
+        address = "treasury@example.org"
+        threshold_msat = 13
+        max_fee_msat = 14
         "#
     ))
     .unwrap();
@@ -130,6 +134,9 @@ fn all_values_arrive_where_they_belong() {
     };
     assert_eq!(config.payments, PaymentsConfig { auto_pay: true, caps });
     assert_eq!(config.payments.spending(), caps);
+    let treasury = config.treasury.unwrap();
+    assert_eq!(treasury.destination.to_string(), "treasury@example.org");
+    assert_eq!((treasury.threshold_msat, treasury.max_fee_msat), (13, 14));
 }
 
 #[test]
@@ -341,6 +348,15 @@ fn contradictions_are_refused_at_their_line() {
             "[payments]\nunidentified_day_msat = 2_000_001".to_owned(),
             ":2: unidentified_day_msat is above per_day_msat",
         ),
+        (
+            "[treasury]\nthreshold_msat = 5".to_owned(),
+            ":2: `threshold_msat` without `address` or `offer`",
+        ),
+        (
+            "[treasury]\naddress = \"nobody\"".to_owned(),
+            "no Lightning address",
+        ),
+        ("[treasury]\noffer = \"lnbc1\"".to_owned(), "a BOLT12 offer"),
     ];
     for (text, expected) in cases {
         let said = refusal(&text);

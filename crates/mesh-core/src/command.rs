@@ -16,6 +16,7 @@ use crate::routing::RoutingCounters;
 use crate::routing_policy::{MeshMode, TrafficClass};
 use crate::spending::{Caller, SpendingRefusal};
 use crate::time::UnixMillis;
+use crate::treasury::TreasuryState;
 
 /// What somebody on this machine wants.
 #[derive(Debug, Clone)]
@@ -91,6 +92,13 @@ pub enum Command {
         /// Most nodes wanted; at most [`crate::limits::MAX_NETWORK_PAGE`] are given.
         most: usize,
     },
+    /// How this node stands with its treasury.
+    Treasury,
+    /// Pay the treasury now.
+    PayTreasury {
+        /// How much, in msat; none is all that is owed, in whole satoshi.
+        amount_msat: Option<u64>,
+    },
     /// Change what this node charges. Prices it signed before hold until they expire.
     SetPrice {
         /// Millisatoshi per unit.
@@ -137,6 +145,8 @@ pub enum Funding {
         most_msat: u64,
         /// The caller's own limit on Lightning fees per payment, in msat.
         max_fee_msat: u64,
+        /// Whether to buy the next slice, within the caps, before the one before runs out, as with [`Funding::Wallet`].
+        keep_funded: bool,
     },
     /// The caller paid and shows the proofs, each for its payee.
     Proofs(Vec<(NodeId, PaymentProof)>),
@@ -169,6 +179,15 @@ pub enum Answer {
     Done,
     /// What this node knows of itself.
     Status(Box<Status>),
+    /// How this node stands with its treasury.
+    Treasury(Box<TreasuryState>),
+    /// The treasury was paid.
+    TreasuryPaid {
+        /// How much, in msat.
+        amount_msat: u64,
+        /// What it cost on the way, in msat.
+        fee_msat: u64,
+    },
     /// What nodes announced of themselves.
     Network(Box<NetworkPage>),
 }

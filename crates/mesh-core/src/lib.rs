@@ -35,4 +35,5 @@ pub mod session;
 pub mod source_session;
 pub mod spending;
 pub mod time;
+pub mod treasury;
 pub mod verifier;

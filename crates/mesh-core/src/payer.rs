@@ -13,7 +13,8 @@ use crate::message::{PayeeTerms, Quote, QuoteRequest, RequestId};
 use crate::open::{Receipt, SourceSession};
 use crate::payment_proof::PaymentProof;
 use crate::receipt_watch::ReceiptWatch;
-use crate::spending::Reservation;
+use crate::routing_policy::TrafficClass;
+use crate::spending::{Caller, Reservation};
 use crate::time::{Instant, UnixMillis};
 use crate::verifier::{Commitment, InvoiceFacts};
 
@@ -320,6 +321,41 @@ pub struct Opening {
     pub uncertain_msat: u64,
     /// What auto-pay counts it for; none when it does not.
     pub ration: Option<Ration>,
+    /// For whom auto-pay keeps the session funded; none when it does not.
+    pub caller: Option<Caller>,
+}
+
+/// A session whose next slice is bought before the present one runs out.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptFunded {
+    /// What each purchase may cost.
+    pub limits: SpendingLimits,
+    /// What is carried.
+    pub class: TrafficClass,
+    /// Whether to sign as source.
+    pub sign_as_source: bool,
+    /// Units of the present slice.
+    pub units: u64,
+    /// Units of the slice that is being bought.
+    pub next_units: u64,
+    /// How far the next purchase is.
+    pub top_up: TopUp,
+    /// How long to wait after the next failure.
+    pub pause: std::time::Duration,
+}
+
+/// How far the purchase of the next slice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopUp {
+    /// None is under way.
+    None,
+    /// One is.
+    UnderWay {
+        /// Whether the route had to be looked for.
+        searched: bool,
+    },
+    /// One failed; the next is tried from this moment on.
+    NotBefore(Instant),
 }
 
 /// A session of this node's own.
@@ -346,6 +382,10 @@ pub struct OwnSession {
     pub paid: Vec<(NodeId, u64, u64)>,
     /// What auto-pay counted it for; none when it did not.
     pub ration: Option<Ration>,
+    /// For whom auto-pay buys its next slice; none when the limits in [`KeptFunded`] are somebody's own decision.
+    pub caller: Option<Caller>,
+    /// Whether and how it is kept funded.
+    pub kept: Option<KeptFunded>,
     /// Packets sent.
     pub packets: u64,
     /// Units of them.

@@ -64,6 +64,7 @@ fn buy(
         packet_units: 1,
         most_msat: u64::MAX,
         max_fee_msat: u64::MAX,
+        keep_funded: false,
     };
     sim.open(a, &quoted, funding)
 }

@@ -6,7 +6,7 @@ use crate::event::{Record, Refusal};
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::message::RequestId;
-use crate::payer::{Opening, QuoteSet, Ration, SpendingLimits};
+use crate::payer::{Opening, QuoteSet, Ration};
 use crate::spending::{Caller, Purchase, SpendingRecord, SpendingRefusal};
 use crate::time::Now;
 
@@ -41,8 +41,8 @@ fn ration(set: &QuoteSet, wanted: &Wanted) -> Ration {
 }
 
 impl Core {
-    /// Sets aside what a purchase may cost, and says how much it may. The record of it becomes durable before the first
-    /// payment does.
+    /// Sets aside what a purchase may cost, and says what Lightning fees may cost per payment, in msat. The record of it
+    /// becomes durable before the first payment is made.
     pub(super) fn set_aside(
         &mut self,
         now: Now,
@@ -50,7 +50,7 @@ impl Core {
         wanted: &Wanted,
         amounts_msat: &[u64],
         opening: &mut Opening,
-    ) -> Result<SpendingLimits, Option<SpendingRefusal>> {
+    ) -> Result<u64, Option<SpendingRefusal>> {
         let Some(set) = self.payer.quote_sets.get(&quotes) else {
             return Err(None);
         };
@@ -75,10 +75,7 @@ impl Core {
         opening.set_aside = Some(reservation);
         opening.ration = Some(ration);
         self.write_spending(record);
-        Ok(SpendingLimits {
-            max_total_msat: shares_msat,
-            max_fee_msat,
-        })
+        Ok(max_fee_msat)
     }
 
     /// Nobody has to be paid. What the session may draw of credit that is there counts all the same, unless auto-pay is

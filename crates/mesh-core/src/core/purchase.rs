@@ -11,6 +11,7 @@ use crate::limits::{PROBE_TIMEOUT, PURCHASE_TIMEOUT};
 use crate::message::RequestId;
 use crate::payer::{AcceptedQuote, Opening, PurchasedProof, SpendingLimits};
 use crate::payment_proof::PaymentProof;
+use crate::spending::{Caller, SpendingCaps};
 use crate::time::Now;
 
 use super::auto_pay::Wanted;
@@ -33,6 +34,26 @@ enum Allowed {
     Within(SpendingLimits),
     /// The operator's caps decide.
     ByCaps(Wanted),
+}
+
+impl Allowed {
+    /// The most that any purchase may cost, before budgets are asked.
+    fn at_most(&self, caps: &SpendingCaps) -> SpendingLimits {
+        match self {
+            Self::Within(limits) => *limits,
+            Self::ByCaps(wanted) => SpendingLimits {
+                max_total_msat: caps.max_total_msat.min(wanted.most_msat),
+                max_fee_msat: caps.max_fee_msat.min(wanted.max_fee_msat),
+            },
+        }
+    }
+
+    fn caller(&self) -> Option<Caller> {
+        match self {
+            Self::Within(_) => None,
+            Self::ByCaps(wanted) => Some(wanted.caller.clone()),
+        }
+    }
 }
 
 /// A command's funding, taken apart.
@@ -70,6 +91,7 @@ impl Paying {
                 packet_units,
                 most_msat,
                 max_fee_msat,
+                keep_funded,
             } => Self {
                 allowed: Some(Allowed::ByCaps(Wanted {
                     caller,
@@ -79,7 +101,7 @@ impl Paying {
                     draws: proofs.is_empty(),
                 })),
                 shown: proofs,
-                keep_funded: false,
+                keep_funded,
             },
         }
     }
@@ -118,7 +140,9 @@ impl Core {
             quotes,
             sign_as_source,
             proofs: vec![None; set.quotes.len()],
-            limits: None,
+            limits: allowed
+                .as_ref()
+                .map(|allowed| allowed.at_most(self.spending.caps())),
             keep_funded,
             ends: now.instant + PURCHASE_TIMEOUT,
             unanswered: 0,
@@ -127,6 +151,7 @@ impl Core {
             set_aside: None,
             uncertain_msat: 0,
             ration: None,
+            caller: allowed.as_ref().and_then(Allowed::caller),
         };
         self.take_proofs(now, quotes, &mut opening, &shown);
         let bills = self.bills(now, quotes, &mut opening);
@@ -138,20 +163,22 @@ impl Core {
             return Ok(None);
         };
         let amounts: Vec<u64> = bills.iter().map(|bill| bill.amount_msat).collect();
-        let limits = match allowed {
-            Allowed::Within(limits) if sum(&amounts) <= limits.max_total_msat => Ok(limits),
+        let max_fee_msat = match allowed {
+            Allowed::Within(limits) if sum(&amounts) <= limits.max_total_msat => Ok(limits.max_fee_msat),
             Allowed::Within(_) => Err(None),
             Allowed::ByCaps(wanted) => self.set_aside(now, quotes, &wanted, &amounts, &mut opening),
         };
         let missing = || bills.iter().map(|bill| bill.payee).collect();
-        let limits = limits.map_err(|limit| self.limit_reached(quotes, missing(), limit))?;
-        opening.limits = Some(limits);
+        let max_fee_msat = max_fee_msat.map_err(|limit| self.limit_reached(quotes, missing(), limit))?;
+        if let Some(limits) = &mut opening.limits {
+            limits.max_fee_msat = max_fee_msat;
+        }
         opening.unanswered = bills.len();
         self.payer.openings.insert(quotes, opening);
         for bill in bills {
             let question = WalletQuestion::Probe {
                 invoice: bill.invoice,
-                max_fee_msat: limits.max_fee_msat,
+                max_fee_msat,
                 timeout: PROBE_TIMEOUT,
             };
             let place = bill.place;

@@ -59,6 +59,8 @@ impl Core {
                 Record::SpendingForgotten(id) => {
                     spending.remove(&id);
                 }
+                Record::TreasuryBegun(payment) => self.restore_treasury(now, Some(*payment)),
+                Record::TreasuryDone => self.restore_treasury(now, None),
                 Record::Credit { payee, msat } => {
                     let purse = self.payer.purses.at(&payee)?;
                     (purse.credit_msat, purse.durable_msat) = (msat, msat);
@@ -111,6 +113,7 @@ impl Core {
                 self.ask_wallet(Asked::SettlementOf(payment_hash), question);
             }
         }
+        self.pay_treasury_if_due(now);
         self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
 
