@@ -190,7 +190,10 @@ fn refused(refusal: Refusal) -> AdminError {
     };
     // A cap says by itself what to do.
     let (message, advice) = match refusal.limit {
-        Some(limit) => (format!("{message}: {limit}"), "`quote` tells what is to be paid"),
+        Some(limit) => (
+            format!("{message}: {limit}"),
+            "name a limit of your own (max_total_msat), which asks no cap, or raise the cap in [payments]",
+        ),
         None => (message, refusal.reason.advice()),
     };
     AdminError {

@@ -27,232 +27,30 @@
 //! bought, and the module's budget would pay for it twice. A session that auto-pay opened carries no more units than it was
 //! counted for.
 
+mod budget;
+mod caller;
+mod caps;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::identity::NodeId;
-use crate::limits::{
-    MAX_MODULE_NAME_BYTES, MAX_SPENDING_CALLERS, MAX_SPENDING_DESTINATIONS, MAX_SPENDING_RECORDS,
-};
+use crate::limits::{MAX_SPENDING_CALLERS, MAX_SPENDING_DESTINATIONS, MAX_SPENDING_RECORDS};
 use crate::message::RequestId;
 use crate::time::{Now, UnixMillis};
-use window::{Moment, Window, micros};
 
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(24 * 3600);
-
-/// Exactness of the hour: a sixtieth.
-const HOUR_STEP: Duration = Duration::from_secs(60);
-
-/// Exactness of the day: a ninety-sixth.
-const DAY_STEP: Duration = Duration::from_secs(15 * 60);
+use budget::{Budget, DAY, DAY_STEP, Drawn};
+pub use caller::{BadModuleName, Caller, ModuleName};
+use caps::within;
+pub use caps::{SpendingCap, SpendingCaps, SpendingRefusal, SpendingTable};
+use window::{Moment, micros};
 
 /// Where the timeline stands when the monotonic clock stands at zero, in microseconds: what an earlier life spent lies
 /// before it, and twice a day is older than anything that counts.
 const ORIGIN: Moment = 2 * 24 * 3600 * 1_000_000;
-
-/// Who wants something paid.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Caller {
-    /// The operator: the command line, the admin socket.
-    Operator,
-    /// A module that the host authenticated, by the name the host knows it by.
-    Module(ModuleName),
-    /// Somebody on this machine of whom nothing is known.
-    Unidentified,
-}
-
-impl fmt::Display for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Operator => f.write_str("the operator"),
-            Self::Module(name) => write!(f, "module {name}"),
-            Self::Unidentified => f.write_str("unidentified callers"),
-        }
-    }
-}
-
-/// A module's name as the host authenticated it: 1 to [`MAX_MODULE_NAME_BYTES`] bytes without control characters, so
-/// that it can neither flood nor forge a log.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ModuleName(String);
-
-/// A name that no module can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a module's name has 1 to {MAX_MODULE_NAME_BYTES} bytes and no control characters; rename the module"
-)]
-pub struct BadModuleName;
-
-impl ModuleName {
-    /// The name, if it is one.
-    ///
-    /// # Errors
-    /// [`BadModuleName`]: empty, too long, or with control characters.
-    pub fn new(name: impl Into<String>) -> Result<Self, BadModuleName> {
-        let name = name.into();
-        let fits = !name.is_empty() && name.len() <= MAX_MODULE_NAME_BYTES;
-        if fits && !name.chars().any(char::is_control) {
-            Ok(Self(name))
-        } else {
-            Err(BadModuleName)
-        }
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ModuleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for ModuleName {
-    type Error = BadModuleName;
-
-    fn try_from(name: String) -> Result<Self, BadModuleName> {
-        Self::new(name)
-    }
-}
-
-impl From<ModuleName> for String {
-    fn from(name: ModuleName) -> Self {
-        name.0
-    }
-}
-
-/// What the operator allows, each in msat. All zero: auto-pay is off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SpendingCaps {
-    /// The most that one packet may cost.
-    pub per_packet_msat: u64,
-    /// The most that one purchase of credit may cost, all shares together, without Lightning fees. Zero switches
-    /// auto-pay off.
-    pub max_total_msat: u64,
-    /// The most that may leave the wallet within any hour, Lightning fees included; so the following.
-    pub per_hour_msat: u64,
-    /// Within any day.
-    pub per_day_msat: u64,
-    /// Within any day to one destination.
-    pub per_destination_day_msat: u64,
-    /// Within any day for one caller by name; the operator is one. Credit drawn counts too.
-    pub per_caller_day_msat: u64,
-    /// Within any day for all unidentified callers together. Credit drawn counts too.
-    pub unidentified_day_msat: u64,
-    /// The most that Lightning fees may cost per payment.
-    pub max_fee_msat: u64,
-}
-
-impl SpendingCaps {
-    /// Whether anything at all is allowed.
-    pub fn is_on(&self) -> bool {
-        self.max_total_msat > 0
-    }
-
-    /// The most that may leave the wallet within a day for a caller.
-    fn of_caller(&self, caller: &Caller) -> (SpendingCap, u64) {
-        match caller {
-            Caller::Operator | Caller::Module(_) => (SpendingCap::Caller, self.per_caller_day_msat),
-            Caller::Unidentified => (SpendingCap::Unidentified, self.unidentified_day_msat),
-        }
-    }
-}
-
-/// One of the [`SpendingCaps`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SpendingCap {
-    /// [`SpendingCaps::per_packet_msat`].
-    Packet,
-    /// [`SpendingCaps::max_total_msat`].
-    Total,
-    /// [`SpendingCaps::per_hour_msat`].
-    Hour,
-    /// [`SpendingCaps::per_day_msat`].
-    Day,
-    /// [`SpendingCaps::per_destination_day_msat`].
-    Destination,
-    /// [`SpendingCaps::per_caller_day_msat`].
-    Caller,
-    /// [`SpendingCaps::unidentified_day_msat`].
-    Unidentified,
-}
-
-impl SpendingCap {
-    /// The name it is configured by.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Packet => "per_packet_msat",
-            Self::Total => "max_total_msat",
-            Self::Hour => "per_hour_msat",
-            Self::Day => "per_day_msat",
-            Self::Destination => "per_destination_day_msat",
-            Self::Caller => "per_caller_day_msat",
-            Self::Unidentified => "unidentified_day_msat",
-        }
-    }
-}
-
-/// Why this node does not pay by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SpendingRefusal {
-    /// The operator did not switch auto-pay on.
-    #[error("auto-pay is off; pay the quoted invoices and show the proofs, or set auto_pay in [payments]")]
-    Off,
-    /// One of the caps forbids it.
-    #[error(
-        "{wanted_msat} msat are wanted and {} = {cap_msat} leaves {left_msat}{}; pay the quoted invoices and show the proofs, or raise the cap",
-        .cap.as_str(),
-        .frees_in.map(|span| format!(", enough again in {} s", span.as_secs().saturating_add(1))).unwrap_or_default()
-    )]
-    Above {
-        /// Which.
-        cap: SpendingCap,
-        /// What it allows.
-        cap_msat: u64,
-        /// What is left of it.
-        left_msat: u64,
-        /// What was wanted, with the most that Lightning fees may cost where the cap counts them.
-        wanted_msat: u64,
-        /// How long until it is allowed if nothing else is spent meanwhile; none when waiting does not help.
-        frees_in: Option<Duration>,
-    },
-    /// More is kept in mind than there is room for, and what was spent is never forgotten early.
-    #[error(
-        "this node keeps account of auto-payments {0} and has no room for another; it frees as they grow a day old"
-    )]
-    TableFull(SpendingTable),
-}
-
-/// What [`Spending`] keeps a bounded number of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpendingTable {
-    /// [`MAX_SPENDING_DESTINATIONS`].
-    Destinations,
-    /// [`MAX_SPENDING_CALLERS`].
-    Callers,
-    /// [`MAX_SPENDING_RECORDS`].
-    Records,
-}
-
-impl fmt::Display for SpendingTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Destinations => write!(f, "to {MAX_SPENDING_DESTINATIONS} destinations"),
-            Self::Callers => write!(f, "for {MAX_SPENDING_CALLERS} callers"),
-            Self::Records => write!(f, "of {MAX_SPENDING_RECORDS} purchases"),
-        }
-    }
-}
 
 /// A purchase that somebody wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -321,65 +119,6 @@ impl Reservation {
             msat,
             drawn_msat,
         }
-    }
-}
-
-/// One budget: what was spent of it lately, and what is set aside.
-#[derive(Debug, Clone)]
-struct Budget {
-    window: Window,
-    held_msat: u64,
-}
-
-impl Budget {
-    fn of_an_hour() -> Self {
-        Self {
-            window: Window::new(HOUR, HOUR_STEP),
-            held_msat: 0,
-        }
-    }
-
-    fn of_a_day() -> Self {
-        Self {
-            window: Window::new(DAY, DAY_STEP),
-            held_msat: 0,
-        }
-    }
-
-    fn allows(
-        &self,
-        at: Moment,
-        cap: SpendingCap,
-        cap_msat: u64,
-        wanted_msat: u64,
-    ) -> Result<(), SpendingRefusal> {
-        let spent = self.window.spent_msat(at).saturating_add(self.held_msat);
-        let left_msat = cap_msat.saturating_sub(spent);
-        if wanted_msat <= left_msat {
-            return Ok(());
-        }
-        let most = cap_msat.checked_sub(wanted_msat);
-        Err(SpendingRefusal::Above {
-            cap,
-            cap_msat,
-            left_msat,
-            wanted_msat,
-            frees_in: most.map(|most| self.window.frees_in(at, self.held_msat, most)),
-        })
-    }
-
-    fn hold(&mut self, msat: u64) {
-        self.held_msat = self.held_msat.saturating_add(msat);
-    }
-
-    fn settle(&mut self, at: Moment, held_msat: u64, spent_msat: u64) {
-        self.held_msat = self.held_msat.saturating_sub(held_msat);
-        self.window.add(at, spent_msat);
-    }
-
-    /// Whether nothing is left to remember.
-    fn forget(&mut self, at: Moment) -> bool {
-        self.window.forget(at) && self.held_msat == 0
     }
 }
 
@@ -562,36 +301,6 @@ impl Spending {
             (caller.or_insert_with(Budget::of_a_day), Drawn::Counted),
         ]
     }
-}
-
-/// Whether a budget counts credit that is drawn.
-#[derive(Clone, Copy)]
-enum Drawn {
-    Counted,
-    Ignored,
-}
-
-impl Drawn {
-    fn of(self, msat: u64) -> u64 {
-        match self {
-            Self::Counted => msat,
-            Self::Ignored => 0,
-        }
-    }
-}
-
-/// A cap that does not depend on what was spent before.
-fn within(cap: SpendingCap, cap_msat: u64, wanted_msat: u64) -> Result<(), SpendingRefusal> {
-    if wanted_msat <= cap_msat {
-        return Ok(());
-    }
-    Err(SpendingRefusal::Above {
-        cap,
-        cap_msat,
-        left_msat: cap_msat,
-        wanted_msat,
-        frees_in: None,
-    })
 }
 
 fn moment(now: Now) -> Moment {

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::budget::HOUR;
 use super::*;
+use crate::limits::MAX_MODULE_NAME_BYTES;
 use crate::time::Instant;
 
 const SECOND: u64 = 1_000_000;
