@@ -149,9 +149,9 @@ impl MeshModuleApi {
         request: &SendPacketRequest,
         refusal: &Refusal,
     ) -> SendPacketResponse {
-        let payable = |slice: &&Box<QuotedSlice>| slice.payees.iter().any(|payee| payee.invoice.is_some());
-        let quoted = match refusal.quote.as_ref().filter(payable) {
-            Some(slice) => self.keep_quote(caller, slice).map(|()| slice.as_ref().clone()),
+        let payable = |slice: &&QuotedSlice| slice.payees.iter().any(|payee| payee.invoice.is_some());
+        let quoted = match refusal.quote.as_deref().filter(payable) {
+            Some(slice) => self.keep_quote(caller, slice).map(|()| slice.clone()),
             None => {
                 let wanted = QuoteRouteRequest {
                     destination: request.destination,
