@@ -113,6 +113,7 @@ fn core(now: Now) -> Core {
         operator: None,
         announcing: Announcing::default(),
         free_bytes_per_second: 0,
+        spending: Default::default(),
         route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         account_secret: [9; 32],
         seed: [8; 32],

@@ -148,6 +148,7 @@ fn core(now: Now, identity: Identity, links: &[(LinkId, NodeId)]) -> Core {
             ..Announcing::default()
         },
         free_bytes_per_second: 0,
+        spending: Default::default(),
         account_secret: [9; 32],
         seed: [8; 32],
     };
