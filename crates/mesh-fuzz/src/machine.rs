@@ -64,6 +64,9 @@ static BACK: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
     (0..7).map(packet).chain([error]).collect()
 });
 
+/// How often a node is woken in one pause at the most; then it sleeps through the rest, as on a machine that was suspended.
+const WAKES: usize = 300;
+
 /// A node and what it has said so far.
 pub(crate) struct Node {
     pub(crate) core: Core,
@@ -174,7 +177,7 @@ impl Node {
     /// Lets time pass, waking the core whenever it asked to be.
     pub(crate) fn wait(&mut self, span: Duration) {
         let until = self.now + span;
-        for _ in 0..OUTPUTS {
+        for _ in 0..WAKES {
             let Some(next) = self.core.next_timeout().filter(|next| *next <= until.instant) else {
                 break;
             };
@@ -182,6 +185,7 @@ impl Node {
             self.feed(Input::Timeout);
         }
         self.now = until;
+        self.feed(Input::Timeout);
     }
 
     fn link_up(&mut self, side: usize) {
