@@ -7,6 +7,7 @@
 
 mod reader;
 mod sections;
+mod treasury;
 
 use std::fmt;
 use std::io::Read;
@@ -24,6 +25,8 @@ use toml::de::DeTable;
 pub use reader::Problem;
 use reader::{Problems, Section};
 
+use crate::treasury::TreasuryConfig;
+
 /// Largest configuration file that is read, in bytes: a thousand neighbours fit ten times over.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 
@@ -39,6 +42,8 @@ pub struct Config {
     pub wallet: WalletConfig,
     /// `[payments]`: what it may spend.
     pub payments: PaymentsConfig,
+    /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
+    pub treasury: Option<TreasuryConfig>,
 }
 
 /// `[mesh]`: the node itself.
@@ -303,6 +308,12 @@ impl Config {
                 "price_msat_per_unit = {} has no effect: mode {} charges nothing",
                 self.mesh.price_msat_per_unit, self.mesh.mode
             ));
+        }
+        if self.treasury.is_some() {
+            warnings.push(
+                "[treasury] names whom to pay but [wallet] backend is \"none\": nothing is collected and nothing can be paid"
+                    .to_owned(),
+            );
         }
         if self.payments.auto_pay {
             warnings.push(

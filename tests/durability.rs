@@ -255,6 +255,7 @@ impl Market {
             proofs: Vec::new(),
             max_total_msat: 0,
             max_fee_msat: 0,
+            keep_funded: false,
         };
         let opened = self.a.handle().open(slice.id, nothing).await.unwrap();
         assert!(opened.paid.is_empty());
@@ -351,6 +352,10 @@ async fn killed_router_and_destination_and_payer_keep_the_books_and_traffic_goes
         spent,
         "nothing was paid again"
     );
+    for life in [&market.a, &market.b, &market.c] {
+        let report = life.node().books().audit().await.unwrap();
+        assert!(report.entries > 0 && report.is_clean(), "{:#?}", report.findings);
+    }
     market.end().await;
 }
 

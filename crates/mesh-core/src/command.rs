@@ -15,6 +15,7 @@ use crate::payment_proof::PaymentProof;
 use crate::routing::RoutingCounters;
 use crate::routing_policy::{MeshMode, TrafficClass};
 use crate::time::UnixMillis;
+use crate::treasury::TreasuryState;
 
 /// What somebody on this machine wants.
 #[derive(Debug, Clone)]
@@ -90,6 +91,13 @@ pub enum Command {
         /// Most nodes wanted; at most [`crate::limits::MAX_NETWORK_PAGE`] are given.
         most: usize,
     },
+    /// How this node stands with its treasury.
+    Treasury,
+    /// Pay the treasury now.
+    PayTreasury {
+        /// How much, in msat; none is all that is owed, in whole satoshi.
+        amount_msat: Option<u64>,
+    },
     /// Change what this node charges. Prices it signed before hold until they expire.
     SetPrice {
         /// Millisatoshi per unit.
@@ -119,6 +127,9 @@ pub enum Funding {
         max_total_msat: u64,
         /// The most that Lightning fees may cost per payment, in msat.
         max_fee_msat: u64,
+        /// Whether to buy the next slice, within the same limits each, before the one before runs out, as long as
+        /// packets are sent and their receipts come.
+        keep_funded: bool,
     },
     /// The caller paid and shows the proofs, each for its payee.
     Proofs(Vec<(NodeId, PaymentProof)>),
@@ -151,6 +162,15 @@ pub enum Answer {
     Done,
     /// What this node knows of itself.
     Status(Box<Status>),
+    /// How this node stands with its treasury.
+    Treasury(Box<TreasuryState>),
+    /// The treasury was paid.
+    TreasuryPaid {
+        /// How much, in msat.
+        amount_msat: u64,
+        /// What it cost on the way, in msat.
+        fee_msat: u64,
+    },
     /// What nodes announced of themselves.
     Network(Box<NetworkPage>),
 }
@@ -165,6 +185,9 @@ pub struct Refusal {
     pub by: Option<NodeId>,
     /// The payees that are not yet paid.
     pub missing: Vec<NodeId>,
+    /// Payees that this node's wallet paid before it came to that, with the amount and the Lightning fee, in msat: credit
+    /// there, which the next session over them uses.
+    pub paid: Vec<(NodeId, u64, u64)>,
 }
 
 impl Refusal {
@@ -174,6 +197,7 @@ impl Refusal {
             reason,
             by: None,
             missing: Vec::new(),
+            paid: Vec::new(),
         })
     }
 
@@ -183,6 +207,7 @@ impl Refusal {
             reason,
             by: Some(node),
             missing: Vec::new(),
+            paid: Vec::new(),
         })
     }
 }

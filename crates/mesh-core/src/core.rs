@@ -21,16 +21,21 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod books;
 mod breaks;
 mod chart;
+mod closing;
 mod discover;
 mod open_session;
 mod pay;
 mod payee;
+mod purchase;
 mod quoting;
 mod relay;
 mod route;
 mod silence;
+mod top_up;
+mod treasury;
 mod under_way;
 mod upkeep;
 
@@ -46,8 +51,7 @@ use crate::discovery::RouteDiscovery;
 use crate::drop_reason::DropReason;
 use crate::entropy::Entropy;
 use crate::event::{
-    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Ticket,
-    WalletQuestion,
+    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Refusal, Ticket, WalletQuestion,
 };
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
@@ -122,6 +126,7 @@ enum Timer {
     Housekeeping,
     ForgetRedeemed,
     SessionEnds(SessionId),
+    SessionIdle(SessionId),
     ReceiptDue(SessionId),
     DiscoveryRetry(CommandId),
     DiscoveryGathered(CommandId),
@@ -130,11 +135,15 @@ enum Timer {
     QuoteEnds(RequestId),
     QuoteSetExpires(RequestId),
     OpenRetry(SessionId),
+    TopUp(SessionId),
     OpenEnds(SessionId),
     OwnSessionEnds(SessionId),
+    OwnSessionIdle(SessionId),
+    OwnSessionGone(SessionId),
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
     LookUpPayments,
+    LookUpTreasury,
     Announce,
 }
 
@@ -142,9 +151,12 @@ enum Timer {
 enum Asked {
     InvoiceFor(Box<quoting::PendingQuote>),
     ProofOf(SessionId),
+    Probe { quotes: RequestId, place: usize },
     Payment { quotes: RequestId, place: usize },
     LookUp([u8; 32]),
     SettlementOf([u8; 32]),
+    TreasuryBill,
+    TreasuryPayment([u8; 32]),
 }
 
 /// One mesh node, without hands.
@@ -169,6 +181,7 @@ pub struct Core {
     quote_relays: Relays<RequestId, quoting::QuoteRelay>,
     earned_msat: u64,
     treasury_owed_msat: u64,
+    treasury: treasury::Treasury,
 
     routes: RoutingTable,
     announcer: route::Announcer,
@@ -177,10 +190,17 @@ pub struct Core {
     discovery: RouteDiscovery,
     payer: Payer,
 
+    /// Commands that the core gave itself to buy the next slice of a session, and what came of them.
+    topping_up: BTreeMap<CommandId, SessionId>,
+    topped_up: VecDeque<(SessionId, Result<Answer, Box<Refusal>>)>,
+    own_commands: u64,
+
     asked: BTreeMap<Ticket, Asked>,
     next_ticket: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
+    /// Records put out so far.
+    records: u64,
     dropped: BTreeMap<DropReason, u64>,
 }
 
@@ -222,16 +242,21 @@ impl Core {
             quote_relays: Relays::default(),
             earned_msat: 0,
             treasury_owed_msat: 0,
+            treasury: treasury::Treasury::default(),
             routes: RoutingTable::new(me, entropy.u64(), config.route_lifetime),
             announcer: route::Announcer::new(config.announcing),
             snapshot: SnapshotWriter::new(entropy.u64()),
             blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
+            topping_up: BTreeMap::new(),
+            topped_up: VecDeque::new(),
+            own_commands: 0,
             asked: BTreeMap::new(),
             next_ticket: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
+            records: 0,
             dropped: BTreeMap::new(),
             entropy,
         };
@@ -253,6 +278,7 @@ impl Core {
             Input::Command { id, command } => self.on_command(now, id, command),
             Input::Wallet { ticket, answer } => self.on_wallet(now, ticket, answer),
             Input::Timeout => self.on_timeout(now),
+            Input::Durable { records } => self.accounts.confirm(records),
             Input::Rejected { link, reason } => self.drop_from(link, reason),
             Input::LinkUp { link, peer } => match self.neighbours.link_up(link, peer, now.instant) {
                 Ok(_) => self.route_over(now, link, peer),
@@ -262,6 +288,9 @@ impl Core {
                 self.on_link_down(now, link);
                 self.route_no_more_over(now, link);
             }
+        }
+        while let Some((session, outcome)) = self.topped_up.pop_front() {
+            self.top_up_step(now, session, outcome);
         }
     }
 
@@ -387,7 +416,9 @@ impl Core {
                 .send_many(now, &session, &protocol_id, &payloads, ttl)
                 .map(Some)
                 .map_err(Refusal::own),
-            Command::Close { session } => self.close_own(&session).map(Some).map_err(Refusal::own),
+            Command::Close { session } => self.close_named(now, &session).map(Some).map_err(Refusal::own),
+            Command::PayTreasury { amount_msat } => self.pay_treasury(id, amount_msat),
+            Command::Treasury => Ok(Some(Answer::Treasury(Box::new(self.treasury_state())))),
             Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
             Command::Routes => Ok(Some(Answer::Routes(
                 self.routes
@@ -421,7 +452,8 @@ impl Core {
                         self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
                     }
                 }
-                Timer::SessionEnds(session) => self.end_session(&session),
+                Timer::SessionEnds(session) => self.end_session(now, &session),
+                Timer::SessionIdle(session) => self.end_if_idle(now, &session),
                 Timer::ReceiptDue(session) => self.receipt_due(&session),
                 Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
                 Timer::DiscoveryGathered(command) => self.discovery_gathered(now, command),
@@ -431,13 +463,18 @@ impl Core {
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
                 Timer::Announce => self.announce_if_due(now),
                 Timer::LookUpPayments => self.look_up_payments(),
+                Timer::TopUp(session) => self.top_up_if_due(now, &session),
+                Timer::LookUpTreasury => self.look_up_treasury(),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(now, &session),
                 Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),
                 Timer::TellOfBreak(neighbour) => self.tell_of_break(now, neighbour),
                 Timer::OwnSessionEnds(session) => {
-                    let _ = self.close_own(&session);
+                    // Refused when it was closed before, which is as well.
+                    let _ = self.close_own(now, &session);
                 }
+                Timer::OwnSessionIdle(session) => self.close_own_if_idle(now, &session),
+                Timer::OwnSessionGone(session) => self.forget_own(now, &session),
             }
         }
     }
@@ -460,15 +497,14 @@ impl Core {
         if let Err(refusal) = &answer {
             self.drop_own(refusal.reason);
         }
+        if let Some(session) = self.topping_up.remove(&id) {
+            return self.topped_up.push_back((session, answer));
+        }
         self.outputs.push_back(Output::Answer { id, answer });
     }
 
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(Box::new(event)));
-    }
-
-    fn persist(&mut self, record: Record) {
-        self.outputs.push_back(Output::Persist(Box::new(record)));
     }
 
     fn drop_from(&mut self, link: LinkId, reason: DropReason) {

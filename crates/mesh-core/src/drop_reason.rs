@@ -70,6 +70,9 @@ drop_reasons! {
     /// The expiry in the message has passed.
     Expired = 9, "expired", "check both clocks, or give a longer ttl";
 
+    /// So much was drawn that is not yet durable that a crash would cost this hop more than it risks.
+    DiskBehind = 10, "disk_behind", "the hop's disk is slow or refuses; send slower, or take another route";
+
     /// No session of that id at this hop.
     UnknownSession = 20, "unknown_session", "open a session first, or again if this node restarted";
     /// Came from another neighbour, or in another place, than the session's route says.
@@ -96,6 +99,9 @@ drop_reasons! {
     BadSourceSignature = 31, "bad_source_signature", "open again without a source name, or with the right key";
     /// Packets went out over this session and no receipt came back for them.
     SessionSilent = 32, "session_silent", "open another session: the silent route is passed over; credit at its hops is kept";
+
+    /// The credit for this packet is being bought.
+    CreditComing = 33, "credit_coming", "send again in a moment: the next slice is being paid for";
 
     /// No quote of this node under that id: never given, spent, or expired.
     UnknownQuote = 40, "unknown_quote", "ask for a fresh quote";
@@ -131,6 +137,8 @@ drop_reasons! {
     PaymentFailed = 55, "payment_failed", "check the wallet's balance and channels";
     /// It is not known whether the payment went through; it is never repeated by itself.
     PaymentUnknown = 56, "payment_unknown", "look the payment up in the wallet; show its proof when it settles";
+    /// The treasury's Lightning address gave no invoice.
+    TreasuryUnreachable = 58, "treasury_unreachable", "look at the log for what its server said; its part stays owed and is tried again";
 
     /// This node's mode does not carry this class of traffic.
     ClassRefused = 60, "class_refused", "pay for the traffic, or choose nodes in another mode";

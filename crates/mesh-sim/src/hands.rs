@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mesh_core::event::{Input, LinkId, Output, Record};
+use mesh_core::event::{Event, Input, LinkId, Output, Record};
 use mesh_core::packet::{FrameKind, PacketView, units_of};
 
 use crate::faults::Stage;
@@ -61,6 +61,16 @@ impl Simulation {
             }
             self.obey(node, output);
         }
+        if must_wait {
+            self.tell_durable(node);
+        }
+    }
+
+    /// A commit is done.
+    pub(crate) fn tell_durable(&mut self, node: NodeIndex) {
+        let state = &self.nodes[node.0];
+        let records = (state.disk.len() - state.disk_at_start) as u64;
+        self.feed(node, Input::Durable { records });
     }
 
     pub(crate) fn obey(&mut self, node: NodeIndex, output: Output) {
@@ -92,6 +102,16 @@ impl Simulation {
             Output::Answer { id, answer } => self.note_answer(node, id, answer),
             Output::Event(event) => {
                 self.note(&event);
+                if let Event::SessionContinued {
+                    by,
+                    path,
+                    prices_msat,
+                    ..
+                } = event.as_ref()
+                {
+                    let payees = path.iter().skip(1).copied();
+                    self.note_session(node, *by, payees.zip(prices_msat.iter().copied()).collect());
+                }
                 self.nodes[node.0].events.push(*event);
             }
             Output::Dropped { reason, link } => {
@@ -115,6 +135,7 @@ impl Simulation {
             .map(|(peer, _)| *peer);
         if let Ok(view) = PacketView::parse(&frame)
             && view.kind == FrameKind::Data
+            && !view.is_close()
             && !self.own_sessions.contains(&(node, view.session))
         {
             *self.carried_units.entry((node, view.session)).or_default() += view.units();

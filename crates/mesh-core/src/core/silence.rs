@@ -18,10 +18,11 @@ impl Core {
         if let Some(at) = session.watch.receipted(receipt, frame_bytes, now.instant) {
             self.set_timer(at, Timer::ReceiptOverdue(receipt.session));
         }
+        self.top_up_if_due(now, &receipt.session);
     }
 
     pub(super) fn receipt_overdue(&mut self, now: Now, id: &SessionId) {
-        let Some(session) = self.payer.sessions.get_mut(id) else {
+        let Some(session) = self.payer.sessions.get_mut(id).filter(|session| !session.closing) else {
             return;
         };
         match session.watch.look(now.instant) {
