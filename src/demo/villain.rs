@@ -297,6 +297,8 @@ impl Pump {
                 }
                 // A villain keeps no books.
                 Output::Persist(_) | Output::PersistSoon(_) => {}
+                // Nor is it paid on the chain.
+                Output::AskChain { .. } => {}
                 Output::Deliver(_) | Output::Event(_) | Output::Dropped { .. } => {}
             }
         }
@@ -329,13 +331,13 @@ async fn ask(wallet: &DevnetWallet, question: WalletQuestion) -> WalletAnswer {
     match question {
         WalletQuestion::CreateInvoice {
             amount_msat,
-            description_hash,
+            description,
             expiry,
         } => {
             let created = wallet
                 .create_invoice(InvoiceRequest {
                     amount_msat,
-                    description_hash,
+                    description,
                     expiry,
                 })
                 .await;
