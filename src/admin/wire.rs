@@ -14,6 +14,9 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::books::LedgerParams;
+use super::treasury::PayTreasuryParams;
+
 /// Error codes of this interface's own, beside the names of [`DropReason`](mesh_core::drop_reason::DropReason).
 pub mod codes {
     /// The line is not a request, or a parameter is missing, unknown or out of range.
@@ -32,6 +35,10 @@ pub mod codes {
     pub const BUSY: &str = "busy";
     /// The node did not answer in time; what was asked may still happen.
     pub const NO_ANSWER: &str = "no_answer";
+    /// The treasury cannot be paid now.
+    pub const TREASURY: &str = "treasury";
+    /// The database cannot be read.
+    pub const UNREADABLE: &str = "unreadable";
     /// A defect of this program.
     pub const INTERNAL: &str = "internal";
 }
@@ -73,13 +80,23 @@ pub enum Request {
     Quote(QuoteParams),
     /// Send one packet.
     Send(SendParams),
+    /// Entries of the ledger.
+    Ledger(LedgerParams),
+    /// What was earned, spent and is owed.
+    Fees,
+    /// Derive every figure of the ledger again and compare.
+    Audit,
+    /// How the node stands with its treasury.
+    Treasury,
+    /// Pay the treasury.
+    PayTreasury(PayTreasuryParams),
     /// Read what arrives.
     Listen(ListenParams),
 }
 
 impl Request {
     /// The names of all methods.
-    pub const METHODS: [&'static str; 9] = [
+    pub const METHODS: [&'static str; 14] = [
         "status",
         "peers",
         "routes",
@@ -88,6 +105,11 @@ impl Request {
         "discover",
         "quote",
         "send",
+        "ledger",
+        "fees",
+        "audit",
+        "treasury",
+        "pay_treasury",
         "listen",
     ];
 
@@ -120,6 +142,11 @@ impl Request {
             "discover" => read_params(params).map(Self::Discover),
             "quote" => read_params(params).map(Self::Quote),
             "send" => read_params(params).map(Self::Send),
+            "ledger" => read_params(params).map(Self::Ledger),
+            "fees" => no_params(params).map(|()| Self::Fees),
+            "audit" => no_params(params).map(|()| Self::Audit),
+            "treasury" => no_params(params).map(|()| Self::Treasury),
+            "pay_treasury" => read_params(params).map(Self::PayTreasury),
             "listen" => read_params(params).map(Self::Listen),
             unknown => Err(AdminError::new(
                 codes::UNKNOWN_METHOD,

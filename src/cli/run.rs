@@ -164,6 +164,7 @@ async fn start(
         links: config.endpoint(),
         peers,
         wallet,
+        treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start(node).await?)
 }
@@ -192,7 +193,7 @@ fn open_admin(config: &Config, data_dir: &DataDir, node: &RunningNode) -> Result
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone());
+    let service = AdminService::new(backend, info, config.payments.clone()).with_books(node.books());
     Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
 }
 

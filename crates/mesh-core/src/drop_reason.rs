@@ -100,6 +100,9 @@ drop_reasons! {
     /// Packets went out over this session and no receipt came back for them.
     SessionSilent = 32, "session_silent", "open another session: the silent route is passed over; credit at its hops is kept";
 
+    /// The credit for this packet is being bought.
+    CreditComing = 33, "credit_coming", "send again in a moment: the next slice is being paid for";
+
     /// No quote of this node under that id: never given, spent, or expired.
     UnknownQuote = 40, "unknown_quote", "ask for a fresh quote";
     /// No proof of payment came with the open and the account holds too little.
@@ -134,6 +137,8 @@ drop_reasons! {
     PaymentFailed = 55, "payment_failed", "check the wallet's balance and channels";
     /// It is not known whether the payment went through; it is never repeated by itself.
     PaymentUnknown = 56, "payment_unknown", "look the payment up in the wallet; show its proof when it settles";
+    /// The treasury's Lightning address gave no invoice.
+    TreasuryUnreachable = 58, "treasury_unreachable", "look at the log for what its server said; its part stays owed and is tried again";
 
     /// This node's mode does not carry this class of traffic.
     ClassRefused = 60, "class_refused", "pay for the traffic, or choose nodes in another mode";
