@@ -188,6 +188,17 @@ pub enum WalletBackend {
     Cln,
 }
 
+impl WalletConfig {
+    /// A wallet that is spoken to over REST.
+    #[must_use]
+    pub fn over_rest(backend: WalletBackend, remote: RemoteWallet) -> Self {
+        Self {
+            backend,
+            remote: Some(remote),
+        }
+    }
+}
+
 impl WalletBackend {
     /// Its name in the configuration.
     #[must_use]
