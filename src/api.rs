@@ -13,9 +13,10 @@ use mesh_api::{
     ApiRequest, CallError, CloseSessionRequest, CloseSessionResponse, DiscoverRouteRequest,
     DiscoverRouteResponse, GetNodeIdRequest, GetNodeIdResponse, GetRoutingStatsRequest, MeshStats, Method,
     ModuleCaller, OpenSessionRequest, OpenSessionResponse, PayeeQuote, PaymentProof, QuoteRouteRequest,
-    QuoteRouteResponse, ReplayStats, RouteQuote, RoutingStats, SendPacketRequest, SendPacketResponse,
-    SessionInfo, Wire,
+    QuoteRouteResponse, QuotedOutput, ReplayStats, RouteQuote, RoutingStats, SendPacketRequest,
+    SendPacketResponse, SessionInfo, Wire,
 };
+use mesh_core::chain::{PaymentMethod, bill_of};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{
     Answer, Buying, Command, Funding, OpenedSession, QuotedSlice, Refusal, RouteInfo, Status,
@@ -304,7 +305,14 @@ impl MeshModuleApi {
             .map_or(DISCOVERY_TIMEOUT, Duration::from_secs);
         let quoted = self
             .node
-            .quote(route.path, class, request.units, Buying::WhereNeeded, timeout)
+            .quote_by(
+                core_method(request.method),
+                route.path,
+                class,
+                request.units,
+                Buying::WhereNeeded,
+                timeout,
+            )
             .await;
         let slice = quoted.map_err(|error| error.to_string())?;
         if request.max_fee_msat.is_some_and(|most| slice.total_msat > most) {
@@ -409,7 +417,7 @@ fn sent_response(packet_id: [u8; 32], path_nodes: usize, price_msat: u64) -> Sen
     }
 }
 
-/// Which payees of a slice a proof pays: a lone Lightning proof its own payee, a split everybody it names.
+/// Which payees of a slice a proof pays: a lone proof its own payee, if it is of this slice, a split everybody it names.
 fn proofs_for(slice: &QuotedSlice, proof: &PaymentProof) -> Vec<(NodeId, CoreProof)> {
     match proof {
         PaymentProof::Lightning { invoice, .. } => {
@@ -430,9 +438,27 @@ fn proofs_for(slice: &QuotedSlice, proof: &PaymentProof) -> Vec<(NodeId, CorePro
                 .filter_map(|part| Some((NodeId(part.payee), core_proof(&part.proof)?)))
                 .collect()
         }
-        PaymentProof::OnChainSettlement { .. }
-        | PaymentProof::InstantSettlement { .. }
-        | PaymentProof::Session { .. } => Vec::new(),
+        PaymentProof::OnChainSettlement { .. } | PaymentProof::InstantSettlement { .. } => {
+            let core = core_proof(proof);
+            let bill = core.as_ref().and_then(bill_of);
+            let payee = slice
+                .payees
+                .iter()
+                .find(|payee| payee.output.as_ref().map(|(quoted, _)| *quoted) == bill && bill.is_some());
+            payee
+                .and_then(|payee| Some((payee.payee, core?)))
+                .into_iter()
+                .collect()
+        }
+        PaymentProof::Session { .. } => Vec::new(),
+    }
+}
+
+fn core_method(method: mesh_api::PaymentMethod) -> PaymentMethod {
+    match method {
+        mesh_api::PaymentMethod::Lightning => PaymentMethod::Lightning,
+        mesh_api::PaymentMethod::OnChain => PaymentMethod::OnChain,
+        mesh_api::PaymentMethod::Ctv => PaymentMethod::Ctv,
     }
 }
 
@@ -488,6 +514,11 @@ fn payee_quotes(slice: &QuotedSlice, wanted: impl Fn(&NodeId) -> bool) -> Vec<Pa
         invoice: payee.invoice.clone(),
         pay_by_unix_ms: payee.pay_by.0,
         redeem_by_unix_ms: payee.redeem_by.0,
+        output: payee.output.as_ref().map(|(bill, output)| QuotedOutput {
+            payment_request_id: hex::encode(bill),
+            script: output.script.clone(),
+            confirmations: output.depth,
+        }),
     });
     wire.collect()
 }
@@ -522,6 +553,10 @@ mod tests {
         assert_eq!(
             mesh_api::limits::MAX_PROTOCOL_ID_BYTES,
             mesh_core::limits::MAX_PROTOCOL_ID_BYTES
+        );
+        assert_eq!(
+            mesh_api::limits::MAX_SCRIPT_BYTES,
+            mesh_core::chain::MAX_SCRIPT_BYTES
         );
     }
 }

@@ -66,6 +66,7 @@ impl Line {
             units: 100,
             max_fee_msat: None,
             avoid: Vec::new(),
+            method: Default::default(),
         };
         match client.quote_route(request).await.unwrap() {
             QuoteRouteResponse::Quoted(quote) => quote,

@@ -39,8 +39,8 @@ pub use payment_proof::{PayeeProof, PaymentProof};
 pub use sessions::{
     CloseSessionRequest, CloseSessionResponse, Concentration, Delivery, GetNetworkStateRequest,
     GetNetworkStateResponse, GetSessionRequest, GetSessionResponse, NodeState, OpenSessionRequest,
-    OpenSessionResponse, PayeeQuote, PollDeliveriesRequest, PollDeliveriesResponse, QuoteRouteRequest,
-    QuoteRouteResponse, RouteQuote, SessionInfo,
+    OpenSessionResponse, PayeeQuote, PaymentMethod, PollDeliveriesRequest, PollDeliveriesResponse,
+    QuoteRouteRequest, QuoteRouteResponse, QuotedOutput, RouteQuote, SessionInfo,
 };
 pub use types::{
     DiscoverRouteRequest, DiscoverRouteResponse, GetNodeIdRequest, GetNodeIdResponse, GetRoutingStatsRequest,
