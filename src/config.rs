@@ -7,6 +7,7 @@
 
 mod chain;
 mod reader;
+mod remote;
 mod sections;
 mod treasury;
 
@@ -22,10 +23,12 @@ use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 pub use chain::{BitcoindConfig, ChainConfig};
 pub use reader::Problem;
 use reader::{Problems, Section};
+pub use remote::{KeySource, RemoteWallet};
 
 use crate::treasury::TreasuryConfig;
 
@@ -165,6 +168,8 @@ impl Default for Limits {
 pub struct WalletConfig {
     /// The Lightning backend.
     pub backend: WalletBackend,
+    /// Where it is; always there for the backends that are spoken to over REST.
+    pub remote: Option<RemoteWallet>,
 }
 
 /// The Lightning backends a node can be configured with.
@@ -173,6 +178,25 @@ pub enum WalletBackend {
     /// No wallet: the node is not paid and does not pay.
     #[default]
     None,
+    /// An LNbits wallet.
+    LnBits,
+    /// An LND node.
+    Lnd,
+    /// A Core Lightning node.
+    Cln,
+}
+
+impl WalletBackend {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::LnBits => "lnbits",
+            Self::Lnd => "lnd",
+            Self::Cln => "cln",
+        }
+    }
 }
 
 /// `[payments]`: what the node may spend when it is asked to send and the request names no limits of its own.
@@ -260,7 +284,8 @@ impl Config {
             source,
         };
         let file = std::fs::File::open(path).map_err(unreadable)?;
-        let mut text = String::new();
+        // It may hold a key to a wallet.
+        let mut text = Zeroizing::new(String::new());
         // One byte more than allowed tells a file at the limit from one above it.
         file.take(MAX_CONFIG_BYTES + 1)
             .read_to_string(&mut text)
@@ -299,27 +324,29 @@ impl Config {
 
     /// What is allowed but probably not meant, each a sentence for the log at the start.
     pub fn warnings(&self) -> Vec<String> {
-        let WalletBackend::None = self.wallet.backend;
+        let no_wallet = self.wallet.backend == WalletBackend::None;
+        let gated = self.mesh.mode == MeshMode::PaymentGated;
         let mut warnings = Vec::new();
-        if self.mesh.mode == MeshMode::PaymentGated {
+        if gated && no_wallet {
             warnings.push(
                 "mode is payment_gated but [wallet] backend is \"none\": this node cannot be paid and therefore carries \
                  paid traffic for nobody; it still carries the free classes, and sends and receives for itself"
                     .to_owned(),
             );
-        } else if self.mesh.price_msat_per_unit != MeshConfig::default().price_msat_per_unit {
+        }
+        if !gated && self.mesh.price_msat_per_unit != MeshConfig::default().price_msat_per_unit {
             warnings.push(format!(
                 "price_msat_per_unit = {} has no effect: mode {} charges nothing",
                 self.mesh.price_msat_per_unit, self.mesh.mode
             ));
         }
-        if self.treasury.is_some() {
+        if self.treasury.is_some() && no_wallet {
             warnings.push(
                 "[treasury] names whom to pay but [wallet] backend is \"none\": nothing is collected and nothing can be paid"
                     .to_owned(),
             );
         }
-        if self.payments.auto_pay {
+        if self.payments.auto_pay && no_wallet {
             warnings.push(
                 "auto_pay is on but [wallet] backend is \"none\": this node cannot pay, and sending over nodes that \
                  charge is refused"

@@ -20,11 +20,10 @@ use super::{CliError, Global, Place, locate, print_answer};
 use crate::admin::{AdminServer, AdminService, NodeInfo, Text};
 use crate::chain::ChainSetup;
 use crate::chain::bitcoind::{Bitcoind, Login};
-use crate::config::{ChainConfig, Config, MeshConfig, Peer, WalletBackend};
+use crate::config::{ChainConfig, Config, MeshConfig, Peer};
 use crate::data_dir::{DataDir, expand_home};
 use crate::node::{NodeConfig, RunningNode};
-use crate::wallet::Wallet;
-use crate::wallet::none::NoWallet;
+use crate::wallet::{Wallet, build};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
 /// they kill.
@@ -67,8 +66,12 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     let mut stop = StopSignals::new()?;
     let data_dir = DataDir::open(&place.data_dir)?;
     let (fixed, named) = split_peers(&place.config.mesh.peers);
+    let starting = async {
+        let wallet = connect_wallet(&place.config).await?;
+        start(&place.config, &data_dir, fixed, wallet).await
+    };
     let started = tokio::select! {
-        started = start(&place.config, &data_dir, fixed) => started?,
+        started = starting => started?,
         () = stop.wait() => return Ok(()),
     };
     let admin = open_admin(&place.config, &data_dir, &started)?;
@@ -120,10 +123,25 @@ fn say_where_from(place: &Place) {
     }
 }
 
+/// The wallet that the configuration names, once it answers.
+async fn connect_wallet(config: &Config) -> Result<Arc<dyn Wallet>, CliError> {
+    let connected = build::connect(&config.wallet).await;
+    let wallet = connected.map_err(|error| CliError::Failed(error.to_string()))?;
+    let granularity_msat = wallet.granularity_msat();
+    if granularity_msat > 1 {
+        tracing::warn!(
+            granularity_msat,
+            "this wallet makes invoices over multiples of this only: what costs anything else cannot be bought here"
+        );
+    }
+    Ok(wallet)
+}
+
 async fn start(
     config: &Config,
     data_dir: &DataDir,
     peers: Vec<(SocketAddr, NodeId)>,
+    wallet: Arc<dyn Wallet>,
 ) -> Result<RunningNode, CliError> {
     let identity = Identity::from_seed(*data_dir.identity_seed()?)
         .map_err(|error| CliError::Failed(error.to_string()))?;
@@ -134,8 +152,6 @@ async fn start(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
-    let WalletBackend::None = config.wallet.backend;
-    let wallet: Arc<dyn Wallet> = Arc::new(NoWallet);
     let chain = open_chain(&config.chain)?;
     let node = NodeConfig {
         identity,
@@ -197,7 +213,7 @@ fn open_admin(config: &Config, data_dir: &DataDir, node: &RunningNode) -> Result
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
-        wallet: "none".to_owned(),
+        wallet: config.wallet.backend.name().to_owned(),
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());

@@ -13,6 +13,7 @@ use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::chain::read_chain;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
+use super::remote::{CLN, LNBITS, LND, Names, read_remote};
 use super::treasury::read_treasury;
 use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
 
@@ -270,8 +271,18 @@ fn read_wallet(mut section: Section<'_>, problems: &mut Problems<'_>) -> WalletC
         section.value("backend", problems, text(parse_backend)),
         WalletBackend::None,
     );
+    let mut remote = |names: &Names, name, of| {
+        let inner = section.section(names.section, name, problems);
+        read_remote(inner, names, backend == of, problems)
+    };
+    let lnbits = remote(&LNBITS, "wallet.lnbits", WalletBackend::LnBits);
+    let lnd = remote(&LND, "wallet.lnd", WalletBackend::Lnd);
+    let cln = remote(&CLN, "wallet.cln", WalletBackend::Cln);
     section.finish(problems);
-    WalletConfig { backend }
+    WalletConfig {
+        backend,
+        remote: lnbits.or(lnd).or(cln),
+    }
 }
 
 fn read_payments(mut section: Section<'_>, problems: &mut Problems<'_>) -> PaymentsConfig {
@@ -377,9 +388,14 @@ fn parse_data_dir(text: &str) -> Result<PathBuf, String> {
 fn parse_backend(text: &str) -> Result<WalletBackend, String> {
     match text {
         "none" => Ok(WalletBackend::None),
-        "devnet" => Err("\"none\": the devnet wallet is play money and lives only inside `blvm-mesh demo`".into()),
-        _ => Err("\"none\", the only backend a daemon can have in this version; the devnet wallet lives only inside \
-                  `blvm-mesh demo`"
-            .into()),
+        "lnbits" => Ok(WalletBackend::LnBits),
+        "lnd" => Ok(WalletBackend::Lnd),
+        "cln" => Ok(WalletBackend::Cln),
+        "devnet" => Err(
+            "\"none\", \"lnbits\", \"lnd\" or \"cln\": the devnet wallet is play money and lives only inside \
+             `blvm-mesh demo`"
+                .into(),
+        ),
+        _ => Err("\"none\", \"lnbits\", \"lnd\" or \"cln\"".into()),
     }
 }

@@ -39,8 +39,17 @@ pub(super) struct PendingQuote {
 }
 
 impl PendingQuote {
-    /// What the invoice or the bill commits to.
+    /// What the invoice or the bill commits to, as its hash.
     pub(super) fn description_hash(&self, payee: &NodeId) -> [u8; 32] {
+        self.commitment(payee).description_hash()
+    }
+
+    /// The same as the text that is hashed.
+    fn description(&self, payee: &NodeId) -> String {
+        self.commitment(payee).description()
+    }
+
+    fn commitment<'a>(&'a self, payee: &'a NodeId) -> Commitment<'a> {
         Commitment {
             payee,
             account: &self.account,
@@ -50,7 +59,6 @@ impl PendingQuote {
             redeem_by: self.redeem_by,
             nonce: &self.nonce,
         }
-        .description_hash()
     }
 }
 
@@ -190,7 +198,7 @@ impl Core {
         }
         let question = WalletQuestion::CreateInvoice {
             amount_msat: terms.amount_msat(),
-            description_hash: pending.description_hash(&self.node_id()),
+            description: pending.description(&self.node_id()),
             expiry: PAY_BY,
         };
         self.ask_wallet(Asked::InvoiceFor(Box::new(pending)), question);
