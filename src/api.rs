@@ -126,5 +126,9 @@ mod tests {
             mesh_api::limits::MAX_PROTOCOL_ID_BYTES,
             mesh_core::limits::MAX_PROTOCOL_ID_BYTES
         );
+        assert_eq!(
+            mesh_api::limits::MAX_SCRIPT_BYTES,
+            mesh_core::chain::MAX_SCRIPT_BYTES
+        );
     }
 }

@@ -127,6 +127,7 @@ impl Line {
             units: 100,
             max_fee_msat: None,
             avoid: Vec::new(),
+            method: Default::default(),
         };
         quoted(client.quote_route(request).await.unwrap())
     }

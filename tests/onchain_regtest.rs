@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // a test that cannot go on says where
 
 #[path = "common/bitcoind.rs"]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, clippy::print_stdout)] // it says when a test is skipped
 mod bitcoind;
 mod common;
 #[path = "onchain/mod.rs"]

@@ -1,11 +1,13 @@
 //! Proofs and quotes between the two languages: that of the API and that of the core.
 
-use mesh_api::{PayeeQuote, PaymentProof, RouteQuote};
+use mesh_api::{PayeeQuote, PaymentProof, QuotedOutput, RouteQuote};
+use mesh_core::chain::{PaymentMethod, bill_of};
 use mesh_core::event::QuotedSlice;
 use mesh_core::identity::NodeId;
 use mesh_core::payment_proof::PaymentProof as CoreProof;
 
-/// Which payees of a slice a proof pays: a lone Lightning proof its own payee, a split everybody it names.
+/// Which payees of a slice a proof pays: a lone proof its own payee, if it is of this slice, a split everybody it
+/// names.
 pub(super) fn proofs_for(slice: &QuotedSlice, proof: &PaymentProof) -> Vec<(NodeId, CoreProof)> {
     match proof {
         PaymentProof::Lightning { invoice, .. } => {
@@ -26,9 +28,27 @@ pub(super) fn proofs_for(slice: &QuotedSlice, proof: &PaymentProof) -> Vec<(Node
                 .filter_map(|part| Some((NodeId(part.payee), core_proof(&part.proof)?)))
                 .collect()
         }
-        PaymentProof::OnChainSettlement { .. }
-        | PaymentProof::InstantSettlement { .. }
-        | PaymentProof::Session { .. } => Vec::new(),
+        PaymentProof::OnChainSettlement { .. } | PaymentProof::InstantSettlement { .. } => {
+            let core = core_proof(proof);
+            let bill = core.as_ref().and_then(bill_of);
+            let payee = slice
+                .payees
+                .iter()
+                .find(|payee| payee.output.as_ref().map(|(quoted, _)| *quoted) == bill && bill.is_some());
+            payee
+                .and_then(|payee| Some((payee.payee, core?)))
+                .into_iter()
+                .collect()
+        }
+        PaymentProof::Session { .. } => Vec::new(),
+    }
+}
+
+pub(super) fn core_method(method: mesh_api::PaymentMethod) -> PaymentMethod {
+    match method {
+        mesh_api::PaymentMethod::Lightning => PaymentMethod::Lightning,
+        mesh_api::PaymentMethod::OnChain => PaymentMethod::OnChain,
+        mesh_api::PaymentMethod::Ctv => PaymentMethod::Ctv,
     }
 }
 
@@ -93,6 +113,11 @@ pub(super) fn payee_quotes(slice: &QuotedSlice, wanted: impl Fn(&NodeId) -> bool
         invoice: payee.invoice.clone(),
         pay_by_unix_ms: payee.pay_by.0,
         redeem_by_unix_ms: payee.redeem_by.0,
+        output: payee.output.as_ref().map(|(bill, output)| QuotedOutput {
+            payment_request_id: hex::encode(bill),
+            script: output.script.clone(),
+            confirmations: output.depth,
+        }),
     });
     wire.collect()
 }

@@ -154,6 +154,7 @@ impl MeshModuleApi {
             Some(slice) => self.keep_quote(caller, slice).map(|()| slice.clone()),
             None => {
                 let wanted = QuoteRouteRequest {
+                    method: mesh_api::PaymentMethod::default(),
                     destination: request.destination,
                     max_hops: None,
                     timeout_seconds: None,

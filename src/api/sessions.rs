@@ -16,7 +16,7 @@ use mesh_core::payment_proof::PaymentProof as CoreProof;
 use mesh_core::spending::Caller;
 
 use super::MeshModuleApi;
-use super::proofs::{payee_quotes, proofs_for, route_quote, wire_path};
+use super::proofs::{core_method, payee_quotes, proofs_for, route_quote, wire_path};
 use crate::handle::{CommandError, lock};
 
 /// How a session is to be paid.
@@ -63,7 +63,14 @@ impl MeshModuleApi {
             .map_or(DISCOVERY_TIMEOUT, Duration::from_secs);
         let quoted = self
             .node
-            .quote(route.path, class, request.units, buying, timeout)
+            .quote_by(
+                core_method(request.method),
+                route.path,
+                class,
+                request.units,
+                buying,
+                timeout,
+            )
             .await;
         let slice = quoted.map_err(|error| error.to_string())?;
         if request.max_fee_msat.is_some_and(|most| slice.total_msat > most) {

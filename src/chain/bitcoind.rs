@@ -375,3 +375,6 @@ fn outputs_of(method: &'static str, transaction: &[u8]) -> Result<Vec<TxOutput>,
     });
     Ok(outputs.collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,68 @@ fn what_is_durable_comes_back_as_it_was_left() {
     assert_eq!(restored.wall_clock, UnixMillis(77));
 }
 
+#[test]
+fn honoured_outputs_come_back_for_ever_each_as_it_stood_last() {
+    use mesh_core::chain::{OutPoint, WatchedAs};
+    use mesh_core::chain_book::{Bill, HonouredOutput, HonouredState};
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mesh.redb");
+    let (store, _) = Store::open(&path).unwrap();
+    let honoured = |byte: u8, state| {
+        Record::Honoured(Box::new(HonouredOutput {
+            outpoint: OutPoint {
+                txid: [byte; 32],
+                vout: 1,
+            },
+            bill: [byte; 32],
+            account: [2; 32],
+            value_msat: 3,
+            credit_msat: 2,
+            treasury_msat: 1,
+            excess_msat: 0,
+            watched_as: WatchedAs::Paid { txid: [byte; 32] },
+            block: [4; 32],
+            height: 5,
+            state,
+        }))
+    };
+    let bill = |byte: u8, redeemed| {
+        Record::Bill(Bill {
+            id: [byte; 32],
+            payee: NodeId([1; 32]),
+            credit_msat: 1,
+            treasury_msat: 0,
+            redeem_by: UnixMillis(9),
+            redeemed,
+        })
+    };
+    write(
+        &store,
+        vec![
+            honoured(1, HonouredState::Standing),
+            honoured(2, HonouredState::Standing),
+            bill(1, false),
+            bill(2, false),
+        ],
+    );
+    write(
+        &store,
+        vec![
+            honoured(1, HonouredState::Final),
+            bill(1, true),
+            Record::BillForgotten([2; 32]),
+        ],
+    );
+    drop(store);
+    for _ in 0..2 {
+        let (_store, restored) = Store::open(&path).unwrap();
+        let found = |wanted: &Record| restored.records.contains(wanted);
+        assert!(found(&honoured(1, HonouredState::Final)) && found(&honoured(2, HonouredState::Standing)));
+        assert!(!found(&honoured(1, HonouredState::Standing)));
+        assert!(found(&bill(1, true)) && !found(&bill(2, false)));
+    }
+}
+
 fn wait_until(what: &str, done: impl Fn() -> bool) {
     let patience = std::time::Instant::now() + Duration::from_secs(30);
     while !done() {

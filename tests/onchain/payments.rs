@@ -1,15 +1,23 @@
 //! Outputs of transactions.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use blvm_mesh::api::{AutoPay, MeshModuleApi};
+use blvm_mesh::chain::payment_uri;
 use bytes::Bytes;
+use mesh_api::{
+    MeshClient, PayeeProof, PaymentMethod as PayBy, PaymentProof as ApiProof, QuoteRouteRequest,
+    QuoteRouteResponse, SendPacketRequest,
+};
 use mesh_core::chain::PaymentMethod;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Buying, Event};
 use mesh_core::fees::Split;
+use mesh_core::verifier::BitcoinNetwork;
 use serde_json::json;
 
-use super::{Stage, bills, eventually_refused, heard, policy, proofs, raw, reason};
+use super::{Stage, bills, eventually_refused, heard, internal, policy, proofs, raw, reason};
 use crate::common::{PATIENCE, eventually};
 
 fn taken_back(event: &Event) -> bool {
@@ -177,5 +185,68 @@ async fn every_quote_has_a_script_of_its_own_which_the_payees_wallet_knows() {
         );
     }
     assert_eq!(scripts.len(), 6);
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn module_pays_on_the_chain_and_sends_with_a_later_quote() {
+    let Some(stage) = Stage::start(policy()).await else {
+        return;
+    };
+    let api = MeshModuleApi::new(stage.payer.node.handle().clone(), AutoPay::default());
+    let client = MeshClient::new(Arc::new(api));
+    let ask = |method| QuoteRouteRequest {
+        destination: stage.destination.id().0,
+        max_hops: None,
+        timeout_seconds: Some(10),
+        units: 1000,
+        max_fee_msat: None,
+        avoid: Vec::new(),
+        method,
+    };
+    let quoted = match client.quote_route(ask(PayBy::OnChain)).await.unwrap() {
+        QuoteRouteResponse::Quoted(quote) => quote,
+        refused => panic!("{refused:?}"),
+    };
+    let mut proofs = Vec::new();
+    for payee in &quoted.payees {
+        let output = payee.output.clone().unwrap();
+        assert_eq!((output.confirmations, payee.invoice.as_ref()), (2, None));
+        let sats = payee.amount_msat / 1000;
+        let uri = payment_uri(&output.script, sats, BitcoinNetwork::Regtest).unwrap();
+        let address = uri.trim_start_matches("bitcoin:").split('?').next().unwrap();
+        let txid = stage.bitcoind.pay(address, sats).await;
+        let proof = ApiProof::OnChainSettlement {
+            payment_request_id: output.payment_request_id,
+            tx_hash: internal(&txid),
+            amount_sats: sats,
+            timestamp: 0,
+        };
+        proofs.push(PayeeProof {
+            payee: payee.payee,
+            proof,
+        });
+    }
+    stage.bitcoind.mine(2).await;
+    let mut arrivals = stage.destination.node.handle().deliveries(None);
+    eventually("the packet on its way", async || {
+        client.quote_route(ask(PayBy::OnChain)).await.unwrap();
+        let packet = SendPacketRequest {
+            destination: stage.destination.id().0,
+            payload: b"a module's".to_vec(),
+            payment_proof: Some(ApiProof::Split {
+                proofs: proofs.clone(),
+            }),
+            protocol_id: None,
+            ttl: Some(30),
+        };
+        client.send_packet(packet).await.unwrap().success.then_some(())
+    })
+    .await;
+    let delivery = tokio::time::timeout(PATIENCE, arrivals.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&delivery.payload[..], b"a module's");
     stage.stop().await;
 }

@@ -332,6 +332,7 @@ mod tests {
                 units: 1,
                 max_fee_msat: None,
                 avoid: vec![],
+                method: Default::default(),
             })
             .await;
         let _ = client

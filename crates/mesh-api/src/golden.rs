@@ -394,8 +394,9 @@ fn quotes() {
             units: 256,
             max_fee_msat: Some(9),
             avoid: vec![[0x77; 32]],
+            method: PaymentMethod::OnChain,
         },
-        "11*32 01 04 00 0001000000000000 01 0900000000000000 0100000000000000 77*32",
+        "11*32 01 04 00 0001000000000000 01 0900000000000000 0100000000000000 77*32 01000000",
     );
     is(
         QuoteRouteResponse::Quoted(RouteQuote {
@@ -405,7 +406,26 @@ fn quotes() {
             payees: vec![payee_quote()],
         }),
         "00000000 88*16 0100000000000000 11*32 d007000000000000 0100000000000000
-         66*32 d007000000000000 01 0200000000000000 6c6e 0100000000000000 0200000000000000",
+         66*32 d007000000000000 01 0200000000000000 6c6e 0100000000000000 0200000000000000 00",
+    );
+    is(
+        QuoteRouteResponse::Quoted(RouteQuote {
+            quote_id: [0x88; 16],
+            route: vec![],
+            total_fee_msat: 1,
+            payees: vec![PayeeQuote {
+                invoice: None,
+                output: Some(QuotedOutput {
+                    payment_request_id: "ab".into(),
+                    script: vec![0x51, 0x52],
+                    confirmations: 3,
+                }),
+                ..payee_quote()
+            }],
+        }),
+        "00000000 88*16 0000000000000000 0100000000000000 0100000000000000
+         66*32 d007000000000000 00 0100000000000000 0200000000000000
+         01 0200000000000000 6162 0200000000000000 5152 03000000",
     );
     is(
         QuoteRouteResponse::Refused { reason: "far".into() },
@@ -421,6 +441,7 @@ fn payee_quote() -> PayeeQuote {
         invoice: Some("ln".into()),
         pay_by_unix_ms: 1,
         redeem_by_unix_ms: 2,
+        output: None,
     }
 }
 
@@ -454,7 +475,7 @@ fn sessions() {
             missing_payees: vec![payee_quote()],
         },
         "01000000 0300000000000000 706179 0100000000000000
-         66*32 d007000000000000 01 0200000000000000 6c6e 0100000000000000 0200000000000000",
+         66*32 d007000000000000 01 0200000000000000 6c6e 0100000000000000 0200000000000000 00",
     );
     is(
         CloseSessionRequest {

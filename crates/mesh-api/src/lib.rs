@@ -41,8 +41,8 @@ pub use payment_proof::{PayeeProof, PaymentProof};
 pub use sessions::{
     CloseSessionRequest, CloseSessionResponse, Concentration, Delivery, GetNetworkStateRequest,
     GetNetworkStateResponse, GetQuoteRequest, GetSessionRequest, GetSessionResponse, NodeState,
-    OpenSessionRequest, OpenSessionResponse, PayeeQuote, PollDeliveriesRequest, PollDeliveriesResponse,
-    QuoteRouteRequest, QuoteRouteResponse, RouteQuote, SessionInfo,
+    OpenSessionRequest, OpenSessionResponse, PayeeQuote, PaymentMethod, PollDeliveriesRequest,
+    PollDeliveriesResponse, QuoteRouteRequest, QuoteRouteResponse, QuotedOutput, RouteQuote, SessionInfo,
 };
 pub use types::{
     DiscoverRouteRequest, DiscoverRouteResponse, GetNodeIdRequest, GetNodeIdResponse, GetRoutingStatsRequest,

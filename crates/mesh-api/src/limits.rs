@@ -24,6 +24,9 @@ pub const MAX_METHOD_NAME_BYTES: usize = 64;
 /// Longest BOLT11 invoice, in bytes: what the Lightning library itself accepts.
 pub const MAX_INVOICE_BYTES: usize = 7_089;
 
+/// Longest script that is quoted, in bytes: the largest witness program.
+pub const MAX_SCRIPT_BYTES: usize = 42;
+
 /// Longest name of an on-chain payment request, in bytes: a hash in hexadecimal digits fits twice.
 pub const MAX_PAYMENT_REQUEST_ID_BYTES: usize = 128;
 

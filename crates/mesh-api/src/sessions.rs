@@ -11,8 +11,8 @@ use crate::bounded::{AtMost, Item};
 use crate::codec::{size, wire};
 use crate::limits::{
     MAX_AVOIDED_NODES, MAX_DELIVERIES_PER_POLL, MAX_INVOICE_BYTES, MAX_LISTED_NEIGHBOURS, MAX_NODES_PER_PAGE,
-    MAX_PAYEES, MAX_PAYLOAD_BYTES, MAX_POLL_RESPONSE_BYTES, MAX_PROTOCOL_ID_BYTES, MAX_REASON_BYTES,
-    MAX_ROUTE_NODES,
+    MAX_PAYEES, MAX_PAYLOAD_BYTES, MAX_PAYMENT_REQUEST_ID_BYTES, MAX_POLL_RESPONSE_BYTES,
+    MAX_PROTOCOL_ID_BYTES, MAX_REASON_BYTES, MAX_ROUTE_NODES, MAX_SCRIPT_BYTES,
 };
 use crate::payment_proof::{PROOF_BYTES, PaymentProof};
 use crate::types::{MeshMode, NodeId, PacketId, QuoteId, ROUTE_BYTES, SessionId};
@@ -33,6 +33,20 @@ pub struct QuoteRouteRequest {
     /// Nodes that must not be on the route, at most 64.
     #[serde(with = "AtMost::<MAX_AVOIDED_NODES>")]
     pub avoid: Vec<NodeId>,
+    /// How the payees are to be paid.
+    pub method: PaymentMethod,
+}
+
+/// How payees are paid. The order is part of the layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum PaymentMethod {
+    /// 0: a BOLT11 invoice each; by the mesh itself, if its operator allows, or by the module.
+    #[default]
+    Lightning,
+    /// 1: an output each to a fresh script; by the module, which shows the transaction when it is deep enough.
+    OnChain,
+    /// 2: one output for all, bound by a covenant (BIP-119); by the module.
+    Ctv,
 }
 
 /// A quote, or why there is none.
@@ -70,13 +84,29 @@ pub struct PayeeQuote {
     pub payee: NodeId,
     /// The share, in msat.
     pub amount_msat: u64,
-    /// The BOLT11 invoice to pay, at most 7,089 bytes; `None` if credit at this payee covers the share.
+    /// The BOLT11 invoice to pay, at most 7,089 bytes; `None` if credit at this payee covers the share, or it is paid on
+    /// the chain.
     #[serde(with = "AtMost::<MAX_INVOICE_BYTES>")]
     pub invoice: Option<String>,
     /// Until when it can be paid, in unix milliseconds.
     pub pay_by_unix_ms: u64,
     /// Until when the payment can be redeemed, in unix milliseconds; later the money is the payee's and the credit lost.
     pub redeem_by_unix_ms: u64,
+    /// Where to pay the share on the chain; `None` if credit covers it, or it is paid over Lightning.
+    pub output: Option<QuotedOutput>,
+}
+
+/// A script that a payee gave to nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotedOutput {
+    /// What the proof names as its `payment_request_id`, at most 128 bytes.
+    #[serde(with = "AtMost::<MAX_PAYMENT_REQUEST_ID_BYTES>")]
+    pub payment_request_id: String,
+    /// The scriptPubKey to pay exactly the share to, at most 42 bytes.
+    #[serde(with = "AtMost::<MAX_SCRIPT_BYTES>")]
+    pub script: Vec<u8>,
+    /// Blocks that the payee waits for, the payment's own counted, at the least.
+    pub confirmations: u32,
 }
 
 impl Item for PayeeQuote {}
@@ -273,7 +303,12 @@ pub struct Concentration {
 }
 
 const REASON_BYTES: usize = size::block(MAX_REASON_BYTES);
-const PAYEE_QUOTE_BYTES: usize = size::ID32 + 3 * size::U64 + size::option(size::block(MAX_INVOICE_BYTES));
+const QUOTED_OUTPUT_BYTES: usize =
+    size::block(MAX_PAYMENT_REQUEST_ID_BYTES) + size::block(MAX_SCRIPT_BYTES) + size::U32;
+const PAYEE_QUOTE_BYTES: usize = size::ID32
+    + 3 * size::U64
+    + size::option(size::block(MAX_INVOICE_BYTES))
+    + size::option(QUOTED_OUTPUT_BYTES);
 const PAYEES_BYTES: usize = size::list(MAX_PAYEES, PAYEE_QUOTE_BYTES);
 const ROUTE_QUOTE_BYTES: usize = size::ID16 + ROUTE_BYTES + size::U64 + PAYEES_BYTES;
 const SESSION_INFO_BYTES: usize = size::ID16 + ROUTE_BYTES + 5 * size::U64;
@@ -290,6 +325,7 @@ wire!(
         + size::U64
         + size::option(size::U64)
         + size::list(MAX_AVOIDED_NODES, size::ID32)
+        + size::VARIANT
 );
 wire!(
     QuoteRouteResponse,

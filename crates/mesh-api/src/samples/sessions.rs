@@ -10,16 +10,20 @@ sample!(
         any::<Option<u64>>(),
         any::<u64>(),
         any::<Option<u64>>(),
-        ids(MAX_AVOIDED_NODES)
+        ids(MAX_AVOIDED_NODES),
+        method()
     )
         .prop_map(
-            |(destination, max_hops, timeout_seconds, units, max_fee_msat, avoid)| QuoteRouteRequest {
-                destination,
-                max_hops,
-                timeout_seconds,
-                units,
-                max_fee_msat,
-                avoid
+            |(destination, max_hops, timeout_seconds, units, max_fee_msat, avoid, method)| {
+                QuoteRouteRequest {
+                    destination,
+                    max_hops,
+                    timeout_seconds,
+                    units,
+                    max_fee_msat,
+                    avoid,
+                    method,
+                }
             }
         ),
     QuoteRouteRequest {
@@ -29,17 +33,37 @@ sample!(
         units: 4,
         max_fee_msat: Some(5),
         avoid: vec![[6; 32]; MAX_AVOIDED_NODES],
+        method: PaymentMethod::Ctv,
     }
 );
 
+fn method() -> impl Strategy<Value = PaymentMethod> {
+    prop_oneof![
+        Just(PaymentMethod::Lightning),
+        Just(PaymentMethod::OnChain),
+        Just(PaymentMethod::Ctv)
+    ]
+}
+
+fn output() -> impl Strategy<Value = QuotedOutput> {
+    (text(), vec(any::<u8>(), 0..=MAX_SCRIPT_BYTES), any::<u32>()).prop_map(
+        |(payment_request_id, script, confirmations)| QuotedOutput {
+            payment_request_id,
+            script,
+            confirmations,
+        },
+    )
+}
+
 fn payee_quotes() -> impl Strategy<Value = Vec<PayeeQuote>> {
-    let payee = (id(), any::<[u64; 3]>(), option::of(text())).prop_map(
-        |(payee, [amount_msat, pay_by_unix_ms, redeem_by_unix_ms], invoice)| PayeeQuote {
+    let payee = (id(), any::<[u64; 3]>(), option::of(text()), option::of(output())).prop_map(
+        |(payee, [amount_msat, pay_by_unix_ms, redeem_by_unix_ms], invoice, output)| PayeeQuote {
             payee,
             amount_msat,
             invoice,
             pay_by_unix_ms,
             redeem_by_unix_ms,
+            output,
         },
     );
     vec(payee, 0..=MAX_PAYEES)
@@ -52,6 +76,11 @@ fn largest_payees() -> Vec<PayeeQuote> {
         invoice: Some(full(MAX_INVOICE_BYTES)),
         pay_by_unix_ms: 3,
         redeem_by_unix_ms: 4,
+        output: Some(QuotedOutput {
+            payment_request_id: full(MAX_PAYMENT_REQUEST_ID_BYTES),
+            script: vec![5; MAX_SCRIPT_BYTES],
+            confirmations: 6,
+        }),
     };
     vec![payee; MAX_PAYEES]
 }
