@@ -285,7 +285,7 @@ impl Covenant {
 
 /// What the chain source is to be asked about a covenant that is shown for a quote. Whatever its bytes alone can say
 /// against it is said first.
-pub(crate) fn question(proof: &PaymentProof, quote: &OutputQuote) -> Result<ChainQuestion, DropReason> {
+pub fn question(proof: &PaymentProof, quote: &OutputQuote) -> Result<ChainQuestion, DropReason> {
     let (covenant, funding) = Covenant::read(proof)?;
     covenant.pays(quote)?;
     Ok(ChainQuestion::Covenant {

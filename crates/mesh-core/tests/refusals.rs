@@ -22,6 +22,12 @@ const REFUSED: &[&str] = &[
     "unknown session",
     "differing open",
     "wrong hop",
+    "template mismatch",
+    "output mismatch",
+    "funding spent",
+    "unconfirmed",
+    "reorganised",
+    "CTV not enforced",
     "share too small",
     "limit reached",
 ];

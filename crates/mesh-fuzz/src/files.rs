@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use blvm_mesh::config::{Config, ConfigError};
 use mesh_core::account::AccountRecord;
+use mesh_core::chain::OutputQuote;
+use mesh_core::chain_book::{Bill, HonouredOutput};
 use mesh_core::event::{Command, CommandId, Input, Record};
 use mesh_core::identity::NodeId;
 use mesh_core::ledger::Entry;
 use mesh_core::payer::PurchasedProof;
 use mesh_core::quotes::{InvoiceRecord, QuoteKeyRecord};
 use mesh_core::time::UnixMillis;
+use mesh_core::treasury::TreasuryPayment;
 use mesh_sim::network::{Generator, Scenario, Topology};
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +56,11 @@ pub(crate) enum Row {
     Entry(Box<Entry>),
     OwnSeqno(u64),
     TreasuryOwed(u64),
+    Earned(u64),
+    TreasuryBegun(Box<TreasuryPayment>),
+    OutputQuote(OutputQuote),
+    Honoured(Box<HonouredOutput>),
+    Bill(Bill),
 }
 
 impl Row {
@@ -75,6 +83,11 @@ impl Row {
             Self::Entry(entry) => Record::Booked(entry),
             Self::OwnSeqno(seqno) => Record::OwnSeqno(seqno),
             Self::TreasuryOwed(msat) => Record::TreasuryOwed(msat),
+            Self::Earned(msat) => Record::Earned(msat),
+            Self::TreasuryBegun(payment) => Record::TreasuryBegun(payment),
+            Self::OutputQuote(quote) => Record::OutputQuote(quote),
+            Self::Honoured(output) => Record::Honoured(output),
+            Self::Bill(bill) => Record::Bill(bill),
         }
     }
 }
@@ -97,7 +110,7 @@ pub fn records(data: &[u8]) {
         command: Command::Status,
     });
     node.wait(Duration::from_secs(25 * 3600));
-    node.core.flush();
+    node.core.flush(node.now);
     node.drain();
 }
 

@@ -42,6 +42,8 @@ pub const TARGETS: &[Target] = &[
     target("content", wire::content),
     target("control", wire::control),
     target("core", machine::core),
+    #[cfg(feature = "ctv")]
+    target("covenant", money::covenant),
     target("frames", links::frames),
     target("invoice", money::invoice),
     target("open", wire::open),

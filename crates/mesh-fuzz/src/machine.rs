@@ -155,6 +155,7 @@ impl Node {
             Output::Transmit { link, channel, frame } => self.hear_frame(link, channel, &frame),
             Output::Forward { link, frame } => self.hear_frame(link, Channel::Data, &frame),
             Output::AskWallet { ticket, question } => self.asked = Some((ticket, question)),
+            Output::AskChain { .. } => {}
             Output::Answer { id, .. } => {
                 assert!(self.answered.insert(id), "a command is answered once");
             }

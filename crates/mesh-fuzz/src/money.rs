@@ -1,5 +1,8 @@
 //! Invoices and proofs of payment: strangers' text that decides about money.
 
+#[cfg(feature = "ctv")]
+mod covenants;
+
 use std::time::Duration;
 
 use blvm_mesh::wallet::LightningNetwork;
@@ -8,6 +11,9 @@ use mesh_core::payment_proof::PaymentProof;
 use mesh_core::verifier::{BitcoinNetwork, read_invoice};
 
 use crate::wire::{comes_back, read};
+
+#[cfg(feature = "ctv")]
+pub use covenants::{covenant, covenant_quote};
 
 /// BOLT 11 invoices. The two readers, of the payee and of the payer's wallet, must not disagree about what an invoice
 /// says: else a payer pays one sum and is credited another.

@@ -6,6 +6,7 @@ use bitcoin::hashes::{Hash, sha256};
 use bitcoin::secp256k1::{Secp256k1, SecretKey};
 use lightning_invoice::{Currency, InvoiceBuilder, PaymentSecret};
 use mesh_core::announcement::{Announcement, Body, Head, ListedNeighbour, OperatorCertificate};
+use mesh_core::chain::PaymentMethod;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::identity::{NodeId, Signature, SignatureContext};
 use mesh_core::keys::{PayloadSeal, TagKey};
@@ -201,6 +202,7 @@ fn quote_request() -> QuoteRequest {
         units: 1000,
         accounts: vec![cast::account_key(0).public(), cast::account_key(1).public()],
         buying: vec![true, true],
+        method: PaymentMethod::Lightning,
     }
 }
 
@@ -212,6 +214,7 @@ fn quote() -> Quote {
         price_msat: 10,
         amount_msat: 15_000,
         invoice: Some(invoice(Currency::Regtest, Some(15_000), true)),
+        output: None,
         nonce: [4; 16],
         pay_by: NOW + HOUR,
         redeem_by: NOW + 25 * HOUR,
@@ -422,6 +425,8 @@ fn money(seeds: &mut Seeds) {
     for (name, proof) in proofs() {
         seeds.add("proof", name, postcard::to_stdvec(&proof).unwrap());
     }
+    #[cfg(feature = "ctv")]
+    covenants(seeds);
     let invoices = [
         ("mainnet", Currency::Bitcoin, Some(1_000), true),
         ("testnet", Currency::BitcoinTestnet, Some(2_500_000_000), false),
@@ -432,6 +437,33 @@ fn money(seeds: &mut Seeds) {
     ];
     for (name, currency, amount, committed) in invoices {
         seeds.add("invoice", name, invoice(currency, amount, committed));
+    }
+}
+
+#[cfg(feature = "ctv")]
+fn covenants(seeds: &mut Seeds) {
+    use mesh_core::chain::{OutPoint, TxOutput};
+    use mesh_core::ctv::{Covenant, CovenantForm};
+
+    let quote = crate::money::covenant_quote();
+    let output = |sats: &u64| TxOutput {
+        sats: *sats,
+        script: quote.script.clone(),
+    };
+    let outputs: Vec<_> = quote.split.iter().map(output).collect();
+    let funding = OutPoint {
+        txid: [9; 32],
+        vout: 1,
+    };
+    for (name, form) in [
+        ("bare", CovenantForm::Bare),
+        ("wsh", CovenantForm::Wsh),
+        ("taproot", CovenantForm::Taproot),
+    ] {
+        let proof = Covenant::paying(form, &outputs).proof(quote.bill, &funding, 1);
+        if let Ok(PaymentProof::InstantSettlement { covenant_proof, .. }) = proof {
+            seeds.add("covenant", name, covenant_proof);
+        }
     }
 }
 
