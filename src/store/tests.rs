@@ -33,6 +33,7 @@ fn spending(byte: u8, msat: u64) -> Record {
         destination: NodeId([8; 32]),
         msat,
         drawn_msat: 9,
+        decided: true,
     }))
 }
 

@@ -83,6 +83,8 @@ pub struct SpendingRecord {
     pub msat: u64,
     /// How much credit that was there the caller may draw, in msat.
     pub drawn_msat: u64,
+    /// Whether it is known what it did cost.
+    pub decided: bool,
 }
 
 impl SpendingRecord {
@@ -118,6 +120,7 @@ impl Reservation {
             destination: self.destination,
             msat,
             drawn_msat,
+            decided: false,
         }
     }
 }
@@ -225,7 +228,10 @@ impl Spending {
         drawn_msat: u64,
     ) -> SpendingRecord {
         let at = moment(now);
-        let record = reservation.record(now.unix, spent_msat, drawn_msat);
+        let record = SpendingRecord {
+            decided: true,
+            ..reservation.record(now.unix, spent_msat, drawn_msat)
+        };
         let Reservation { msat, .. } = reservation;
         for (budget, drawn) in self.budgets_of(&record.caller, &record.destination) {
             let held = msat.saturating_add(drawn.of(reservation.drawn_msat));
@@ -238,8 +244,15 @@ impl Spending {
         record
     }
 
-    /// Takes up what an earlier life wrote down.
-    pub fn restore(&mut self, now: Now, record: &SpendingRecord) {
+    /// Takes up what an earlier life wrote down. A purchase that it left undecided may have been paid at any moment since, so
+    /// it counts from now on; the record that comes back says so and replaces the old one.
+    pub fn restore(&mut self, now: Now, record: SpendingRecord) -> Option<SpendingRecord> {
+        let undecided = !record.decided;
+        let record = SpendingRecord {
+            at: if undecided { now.unix } else { record.at },
+            decided: true,
+            ..record
+        };
         // Both times are cut to milliseconds, which may make it look one older than it is.
         let age = (now.unix - record.at).saturating_sub(Duration::from_millis(1));
         let at = moment(now).saturating_sub(micros(age));
@@ -248,6 +261,7 @@ impl Spending {
             budget.window.add(at, used);
         }
         self.records.insert((at, record.id));
+        undecided.then_some(record)
     }
 
     /// Forgets what no longer counts, and names the records that need no longer be kept.

@@ -76,8 +76,10 @@ impl Core {
                 }
             }
         }
-        for spent in spending.values() {
-            self.spending.restore(now, spent);
+        for spent in spending.into_values() {
+            if let Some(counted_now) = self.spending.restore(now, *spent) {
+                self.persist_soon(Record::Spending(Box::new(counted_now)));
+            }
         }
         if !self.payer.under_way.is_empty() {
             self.set_timer(now.instant, Timer::LookUpPayments);
