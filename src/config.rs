@@ -5,6 +5,7 @@
 //! What is allowed but probably not meant is told at the start ([`Config::warnings`]). `config.example.toml` names
 //! every key with its default and its meaning.
 
+mod chain;
 mod reader;
 mod remote;
 mod sections;
@@ -24,6 +25,7 @@ use mesh_net::EndpointConfig;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
+pub use chain::{BitcoindConfig, ChainConfig};
 pub use reader::Problem;
 use reader::{Problems, Section};
 pub use remote::{KeySource, RemoteWallet};
@@ -43,6 +45,8 @@ pub struct Config {
     pub mesh: MeshConfig,
     /// `[wallet]`: what it is paid with.
     pub wallet: WalletConfig,
+    /// `[chain]`: how it is paid on the chain.
+    pub chain: ChainConfig,
     /// `[payments]`: what it may spend.
     pub payments: PaymentsConfig,
     /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
@@ -346,6 +350,12 @@ impl Config {
             warnings.push(
                 "auto_pay is on but [wallet] backend is \"none\": this node cannot pay, and sending over nodes that \
                  charge is refused"
+                    .to_owned(),
+            );
+        }
+        if self.chain.policy.ctv_enforced_from.is_some() && !cfg!(feature = "ctv") {
+            warnings.push(
+                "ctv_enforced_from_height has no effect: this program was built without the feature ctv and takes no covenants"
                     .to_owned(),
             );
         }

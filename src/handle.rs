@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use mesh_core::chain::PaymentMethod;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Buying, Command, Delivery, Event, Funding, QuotedSlice, Refusal, RouteInfo};
 use mesh_core::identity::NodeId;
@@ -249,9 +250,25 @@ impl NodeHandle {
         }
     }
 
-    /// Quotes of everybody on a route.
+    /// Quotes of everybody on a route, to be paid over Lightning.
     pub async fn quote(
         &self,
+        path: Vec<NodeId>,
+        class: TrafficClass,
+        units: u64,
+        buying: Buying,
+        timeout: Duration,
+    ) -> Result<QuotedSlice, CommandError> {
+        self.quote_by(PaymentMethod::Lightning, path, class, units, buying, timeout)
+            .await
+    }
+
+    /// Quotes of everybody on a route, to be paid by `method`. On the chain the caller pays, and opens with
+    /// [`Funding::Proofs`] when his payments are as deep as the quotes say: with these quotes while they hold, or with
+    /// later ones that buy nowhere.
+    pub async fn quote_by(
+        &self,
+        method: PaymentMethod,
         path: Vec<NodeId>,
         class: TrafficClass,
         units: u64,
@@ -264,6 +281,7 @@ impl NodeHandle {
                 class,
                 units,
                 buying,
+                method,
                 timeout,
             })
             .await?

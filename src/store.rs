@@ -8,6 +8,8 @@
 mod ledger;
 mod reader;
 
+mod chain;
+
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -344,6 +346,7 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
     transaction.open_table(CREDIT)?;
     transaction.open_table(TREASURY)?;
     transaction.open_table(NUMBERS)?;
+    chain::prepare(&transaction)?;
     let suspects = ledger::prepare(&transaction)?;
     transaction.commit()?;
     Ok(suspects)
@@ -443,6 +446,11 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::Credit { payee, msat } => {
             transaction.open_table(CREDIT)?.insert(payee.0, msat)?;
         }
+        Record::OutputQuote(_)
+        | Record::OutputQuoteClosed(_)
+        | Record::Honoured(_)
+        | Record::Bill(_)
+        | Record::BillForgotten(_) => chain::apply(transaction, record)?,
     }
     Ok(())
 }
@@ -500,6 +508,7 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
             expires: UnixMillis(expires),
         });
     }
+    chain::load(&transaction, &mut records)?;
     let numbers = transaction.open_table(NUMBERS)?;
     if let Some(seqno) = numbers.get(OWN_SEQNO)? {
         records.push(Record::OwnSeqno(seqno.value()));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use mesh_core::chain::PaymentMethod;
 use mesh_core::event::{Answer, Buying, Command, Delivery, NetworkPage, QuotedSlice, RouteInfo, Status};
 use mesh_core::identity::NodeId;
 use mesh_core::limits::{MAX_HOPS, MAX_NETWORK_PAGE, MAX_PROTOCOL_ID_BYTES};
@@ -207,6 +208,7 @@ impl AdminService {
             class: params.class,
             units: params.units,
             buying: Buying::WhereNeeded,
+            method: PaymentMethod::Lightning,
             timeout,
         };
         let guard = timeout.saturating_add(LOOKUP_GUARD);

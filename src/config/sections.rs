@@ -11,6 +11,7 @@ use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
+use super::chain::read_chain;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
 use super::remote::{CLN, LNBITS, LND, Names, read_remote};
 use super::treasury::read_treasury;
@@ -31,12 +32,14 @@ const MAX_QUEUE_BYTES: u64 = 4 << 30;
 pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) -> Config {
     let mesh = root.section("mesh", "mesh", problems);
     let wallet = root.section("wallet", "wallet", problems);
+    let chain = root.section("chain", "chain", problems);
     let payments = root.section("payments", "payments", problems);
     let treasury = root.section("treasury", "treasury", problems);
     root.finish(problems);
     Config {
         mesh: read_mesh(mesh, problems),
         wallet: read_wallet(wallet, problems),
+        chain: read_chain(chain, problems),
         payments: read_payments(payments, problems),
         treasury: read_treasury(treasury, problems),
     }

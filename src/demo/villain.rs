@@ -297,6 +297,8 @@ impl Pump {
                 }
                 // A villain keeps no books.
                 Output::Persist(_) | Output::PersistSoon(_) => {}
+                // Nor is it paid on the chain.
+                Output::AskChain { .. } => {}
                 Output::Deliver(_) | Output::Event(_) | Output::Dropped { .. } => {}
             }
         }

@@ -50,6 +50,7 @@ pub fn node_config(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>, directory:
         },
         peers: Vec::new(),
         wallet,
+        chain: None,
         treasury: None,
     }
 }

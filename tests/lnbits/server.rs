@@ -132,7 +132,6 @@ impl LnBitsServer {
                 certificate_file: None,
                 allow_plain_http: false,
             }),
-            ..WalletConfig::default()
         }
     }
 

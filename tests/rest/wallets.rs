@@ -72,7 +72,6 @@ pub(crate) fn config(backend: WalletBackend, url: &str, key: &str) -> WalletConf
             certificate_file: None,
             allow_plain_http: false,
         }),
-        ..WalletConfig::default()
     }
 }
 

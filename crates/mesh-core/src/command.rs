@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::announcement::ListedNeighbour;
+use crate::chain::{BillId, PaymentMethod, QuotedOutput};
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
@@ -41,6 +42,9 @@ pub enum Command {
         units: u64,
         /// Where to buy credit.
         buying: Buying,
+        /// How it is to be paid. On the chain it is the caller who pays, and shows the proofs when they are as deep as the
+        /// payees ask for; this node's wallet pays over Lightning only.
+        method: PaymentMethod,
         /// How long to wait for all quotes.
         timeout: Duration,
     },
@@ -236,6 +240,8 @@ pub struct QuotedSlice {
     pub class: TrafficClass,
     /// Units the slice pays for.
     pub units: u64,
+    /// How it is to be paid.
+    pub method: PaymentMethod,
     /// The fee, in msat: the sum of all shares when everybody is to be paid.
     pub total_msat: u64,
     /// The payees, first router first, destination last.
@@ -247,14 +253,17 @@ pub struct QuotedSlice {
 pub struct QuotedPayee {
     /// Who is to be paid.
     pub payee: NodeId,
-    /// What the invoice is for, in msat; 0 when nothing is bought.
+    /// What is to be paid, in msat; 0 when nothing is bought.
     pub amount_msat: u64,
     /// The part of it that the payee passes on to the treasury, in msat.
     pub treasury_msat: u64,
     /// What the session draws per unit, in msat.
     pub price_msat: u64,
-    /// The invoice to pay.
+    /// The invoice to pay; none when nothing is bought, or it is paid on the chain.
     pub invoice: Option<String>,
+    /// The output to pay, and the name of the bill to show with it; none when nothing is bought, or it is paid over
+    /// Lightning.
+    pub output: Option<(BillId, QuotedOutput)>,
     /// Until when it may be paid.
     pub pay_by: UnixMillis,
     /// Until when it is redeemed.

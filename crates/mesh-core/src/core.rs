@@ -23,6 +23,8 @@
 mod answers;
 mod books;
 mod breaks;
+mod chain;
+mod chain_watch;
 mod chart;
 mod closing;
 mod discover;
@@ -142,6 +144,7 @@ enum Timer {
     OwnSessionGone(SessionId),
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
+    WatchChain,
     LookUpPayments,
     LookUpTreasury,
     Announce,
@@ -181,6 +184,7 @@ pub struct Core {
     quote_relays: Relays<RequestId, quoting::QuoteRelay>,
     earned_msat: u64,
     treasury_owed_msat: u64,
+    chain: chain::ChainDesk,
     treasury: treasury::Treasury,
 
     routes: RoutingTable,
@@ -242,6 +246,7 @@ impl Core {
             quote_relays: Relays::default(),
             earned_msat: 0,
             treasury_owed_msat: 0,
+            chain: chain::ChainDesk::default(),
             treasury: treasury::Treasury::default(),
             routes: RoutingTable::new(me, entropy.u64(), config.route_lifetime),
             announcer: route::Announcer::new(config.announcing),
@@ -277,6 +282,7 @@ impl Core {
             Input::Message { link, message } => self.on_message(now, link, *message),
             Input::Command { id, command } => self.on_command(now, id, command),
             Input::Wallet { ticket, answer } => self.on_wallet(now, ticket, answer),
+            Input::Chain { ticket, answer } => self.on_chain(now, ticket, answer),
             Input::Timeout => self.on_timeout(now),
             Input::Durable { records } => self.accounts.confirm(records),
             Input::Rejected { link, reason } => self.drop_from(link, reason),
@@ -391,8 +397,9 @@ impl Core {
                 class,
                 units,
                 buying,
+                method,
                 timeout,
-            } => self.start_quotes(now, id, &path, class, units, buying, timeout),
+            } => self.start_quotes(now, id, &path, class, units, buying, method, timeout),
             Command::Open {
                 quotes,
                 funding,
@@ -462,6 +469,7 @@ impl Core {
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(now, quotes),
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
                 Timer::Announce => self.announce_if_due(now),
+                Timer::WatchChain => self.watch_chain(now),
                 Timer::LookUpPayments => self.look_up_payments(),
                 Timer::TopUp(session) => self.top_up_if_due(now, &session),
                 Timer::LookUpTreasury => self.look_up_treasury(),

@@ -6,9 +6,13 @@ pub mod announcement;
 pub mod back;
 pub mod bucket;
 pub mod certificate;
+pub mod chain;
+pub mod chain_book;
 pub mod check;
 pub mod command;
 pub mod core;
+#[cfg(feature = "ctv")]
+pub mod ctv;
 pub mod discovery;
 pub mod drop_reason;
 pub mod entropy;

@@ -402,3 +402,37 @@ pub const MAX_GRAPH_NODES: usize = 262_144;
 /// Neighbours listed in all announcements together, sixteen a node when the graph is full. An edge that counts is two
 /// of them. One that is not returned takes 34 bytes, so invented ones fill 143 MB at the most.
 pub const MAX_GRAPH_LISTINGS: usize = 4_194_304;
+
+/// The least share that is worth an output on the chain, in msat: above what any node calls dust, and more than
+/// spending it costs at a common feerate.
+pub const MIN_CHAIN_SHARE_MSAT: u64 = 1_000_000;
+
+/// How long a quoted script may be paid: a payer signs, and hands the transaction to the network, within an hour.
+pub const CHAIN_PAY_BY: Duration = Duration::from_secs(3600);
+
+/// How long after pay-by a payment on the chain can be redeemed: a transaction with a low fee waits for days.
+pub const CHAIN_REDEEM_AFTER_PAY_BY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Quoted scripts that a payee holds at once, all payers together.
+pub const MAX_OUTPUT_QUOTES: usize = 32_768;
+
+/// Quoted scripts that a payee holds for requests that came over one neighbour: scripts are quoted for nothing and
+/// remembered for a week, so a flooding neighbour fills its own share only.
+pub const MAX_OUTPUT_QUOTES_PER_NEIGHBOUR: usize = 2048;
+
+/// Blocks upon a payment after which it is taken for final, and no longer looked after: as many as consensus lets lie
+/// upon new coins before they can be spent.
+pub const FINAL_DEPTH: u32 = 100;
+
+/// Honoured outputs looked after at once, until they are final: 40 a block.
+pub const MAX_WATCHED_OUTPUTS: usize = 4096;
+
+/// Blocks that the chain source is asked about at once: all in which outputs are not yet final, with room for those that
+/// left the best chain.
+pub const MAX_BLOCKS_ASKED: usize = 256;
+
+/// Honoured outputs whose transactions are looked up at once.
+pub const MAX_OUTPUTS_ASKED: usize = 64;
+
+/// Quotes of others to be paid on the chain that a payer remembers, so that it knows what its payment is worth.
+pub const MAX_BILLS: usize = 4096;

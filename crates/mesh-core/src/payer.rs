@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::{BillId, bill_id};
+use crate::chain_book::{Bill, Bills};
 use crate::drop_reason::DropReason;
 use crate::event::CommandId;
 use crate::identity::{NodeId, Signature};
@@ -176,8 +178,23 @@ pub struct AcceptedQuote {
     pub quote: Quote,
     /// What it was checked against.
     pub terms: PayeeTerms,
-    /// The payment hash of its invoice.
+    /// The payment hash of its invoice, or the name of its bill to be paid on the chain.
     pub payment_hash: Option<[u8; 32]>,
+}
+
+impl AcceptedQuote {
+    /// The bill to be paid on the chain, if it is one.
+    pub fn bill(&self) -> Option<Bill> {
+        self.quote.output.as_ref()?;
+        Some(Bill {
+            id: self.payment_hash?,
+            payee: self.quote.payee,
+            credit_msat: self.terms.credit_msat,
+            treasury_msat: self.terms.treasury_msat,
+            redeem_by: self.quote.redeem_by,
+            redeemed: false,
+        })
+    }
 }
 
 /// Quotes that this node asked for along one route.
@@ -226,20 +243,24 @@ impl QuoteSet {
             && quote.amount_msat == terms.amount_msat()
             && quote.pay_by > now
             && quote.redeem_by >= quote.pay_by + REDEEM_AFTER_PAY_BY
-            && quote.invoice.is_some() == (quote.amount_msat > 0);
+            && quote.fits(self.request.method);
         if !as_asked {
             return Err(DropReason::QuoteMismatch);
         }
+        let commitment = Commitment {
+            payee: &quote.payee,
+            account: &account.public(),
+            amount_msat: quote.amount_msat,
+            terms: &self.digest,
+            pay_by: quote.pay_by,
+            redeem_by: quote.redeem_by,
+            nonce: &quote.nonce,
+        };
+        let bill: Option<BillId> = quote
+            .output
+            .as_ref()
+            .map(|output| bill_id(&commitment.description_hash(), &output.script));
         if let Some(facts) = &invoice {
-            let commitment = Commitment {
-                payee: &quote.payee,
-                account: &account.public(),
-                amount_msat: quote.amount_msat,
-                terms: &self.digest,
-                pay_by: quote.pay_by,
-                redeem_by: quote.redeem_by,
-                nonce: &quote.nonce,
-            };
             if facts.network != network {
                 return Err(DropReason::WrongNetwork);
             }
@@ -254,7 +275,7 @@ impl QuoteSet {
             *slot = Some(AcceptedQuote {
                 quote,
                 terms,
-                payment_hash: invoice.map(|facts| facts.payment_hash),
+                payment_hash: invoice.map(|facts| facts.payment_hash).or(bill),
             });
         }
         Ok(())
@@ -389,6 +410,8 @@ pub struct Payer {
     pub names: BTreeMap<SessionId, SessionId>,
     /// Money at others.
     pub purses: Purses,
+    /// Bills to be paid on the chain.
+    pub bills: Bills,
     /// Payments of unknown outcome, by payment hash: at most those that were being paid when an earlier life ended or
     /// that the wallet could not tell the end of.
     pub under_way: BTreeMap<[u8; 32], PurchasedProof>,

@@ -150,6 +150,7 @@ fn slice(path: Vec<NodeId>, class: TrafficClass, units: u64) -> QuotedSlice {
         treasury_msat: 100,
         price_msat: 10,
         invoice: Some("lnbcrt1".into()),
+        output: None,
         pay_by: UnixMillis(1),
         redeem_by: UnixMillis(2),
     };
@@ -158,6 +159,7 @@ fn slice(path: Vec<NodeId>, class: TrafficClass, units: u64) -> QuotedSlice {
         path,
         class,
         units,
+        method: Default::default(),
         total_msat: 900,
         payees: vec![payee],
     }

@@ -183,6 +183,7 @@ fn request(
         units: UNITS,
         accounts: accounts.iter().map(DhSecret::public).collect(),
         buying: vec![true; 2],
+        method: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::chain::bill_of;
 use crate::drop_reason::DropReason;
 use crate::event::{Answer, Channel, Event, OpenedSession, Output, Refusal};
 use crate::identity::NodeId;
@@ -146,6 +147,7 @@ impl Core {
                 continue;
             };
             self.redeemed_at(now.unix, payee, payment_hash);
+            self.bill_redeemed_at(now.unix, payee, payment_hash);
         }
     }
 
@@ -169,6 +171,9 @@ fn is_final(reason: DropReason) -> bool {
             | DropReason::Underpaid
             | DropReason::WrongAccountKey
             | DropReason::ProofKindRefused
+            | DropReason::OutputMismatch
+            | DropReason::FundingSpent
+            | DropReason::TemplateMismatch
     )
 }
 
@@ -178,7 +183,7 @@ pub(super) fn hash_of_shown(proof: &PaymentProof) -> Option<[u8; 32]> {
         PaymentProof::Lightning { preimage, .. } => {
             Some(<sha2::Sha256 as sha2::Digest>::digest(preimage).into())
         }
-        _ => None,
+        proof => bill_of(proof),
     }
 }
 

@@ -71,6 +71,7 @@ impl Core {
             failure: None,
         };
         self.take_proofs(now, quotes, &mut opening, &shown);
+        self.check_bills_paid(quotes, &opening)?;
         let bills = self.bills(now, quotes, &mut opening);
         let Some(limits) = limits.filter(|_| !bills.is_empty()) else {
             self.open_session(now, opening)?;
@@ -148,10 +149,17 @@ impl Core {
             let Some((_, proof)) = shown.iter().find(|(paid, _)| *paid == payee) else {
                 continue;
             };
+            // Blocks take their time, so callers show together what was paid together, again and again. What one payee
+            // has redeemed is not shown there once more: it would refuse the session.
+            let bill = hash_of_shown(proof).and_then(|id| self.payer.bills.get(&id));
+            if bill.is_some_and(|bill| bill.redeemed && bill.payee == payee) {
+                continue;
+            }
             *slot = Some(proof.clone());
             // Only a payment of this very quote has a known worth; others are credited there, but not counted here.
             if let (Some(payment_hash), Some(shown_hash)) = (accepted.payment_hash, hash_of_shown(proof))
                 && payment_hash == shown_hash
+                && accepted.quote.invoice.is_some()
                 && !self.payer.purses.holds(&payee, &payment_hash)
             {
                 let purchased = PurchasedProof {

@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
+use crate::chain::PaymentMethod;
 use crate::drop_reason::DropReason;
 use crate::event::{Answer, Buying, Command, CommandId, Event, Funding, QuotedSlice, Refusal};
-use crate::fees::offered_total;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::limits::{
@@ -99,6 +99,7 @@ impl Core {
             class,
             units,
             buying: Buying::WhereNeeded,
+            method: PaymentMethod::Lightning,
             timeout: QUOTE_TIMEOUT,
         };
         self.command_oneself(now, *id, command);
@@ -117,10 +118,8 @@ impl Core {
         let Some(route) = self.routes.cache.get(path, now.unix) else {
             return most;
         };
-        let cost = |units| {
-            let total = QuoteRequest::total_for(class, &route.certificate, units).ok()?;
-            offered_total(total).ok()
-        };
+        let cost =
+            |units| QuoteRequest::total_for(class, PaymentMethod::Lightning, &route.certificate, units).ok();
         let mut units = most.max(1);
         while units > 1 && cost(units).is_none_or(|total| total > max_total_msat) {
             units /= 2;

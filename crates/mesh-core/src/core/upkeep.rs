@@ -50,6 +50,15 @@ impl Core {
                     self.payer.purses.forget_proof(&payment_hash);
                 }
                 Record::Booked(_) => {}
+                Record::OutputQuote(quote) => self.chain.quotes.insert(quote)?,
+                Record::OutputQuoteClosed(bill) => {
+                    self.chain.quotes.close(&bill);
+                }
+                Record::Honoured(output) => self.restore_honoured(*output, now)?,
+                Record::Bill(bill) => self.payer.bills.insert(bill),
+                Record::BillForgotten(bill) => {
+                    self.payer.bills.forget(&bill);
+                }
                 Record::TreasuryBegun(payment) => self.restore_treasury(now, Some(*payment)),
                 Record::TreasuryDone => self.restore_treasury(now, None),
                 Record::Credit { payee, msat } => {
@@ -93,6 +102,7 @@ impl Core {
                 redeemed_until: None,
             });
         }
+        self.forget_bills_and_output_quotes(now);
         // A wallet that answers nothing is not asked more and more, and keeps room for questions about new quotes.
         if self.asked.len() < MAX_PENDING_INVOICES / 2 {
             for payment_hash in self.quotes.take_unpaid(now.unix) {
