@@ -6,6 +6,7 @@
 //! every key with its default and its meaning.
 
 mod chain;
+mod payments;
 mod reader;
 mod remote;
 mod sections;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use mesh_core::identity::{NodeId, Signature};
 use mesh_core::limits::ROUTE_LIFETIME;
 use mesh_core::routing_policy::MeshMode;
+use mesh_core::spending::SpendingCaps;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
 use toml::de::DeTable;
@@ -186,6 +188,17 @@ pub enum WalletBackend {
     Cln,
 }
 
+impl WalletConfig {
+    /// A wallet that is spoken to over REST.
+    #[must_use]
+    pub fn over_rest(backend: WalletBackend, remote: RemoteWallet) -> Self {
+        Self {
+            backend,
+            remote: Some(remote),
+        }
+    }
+}
+
 impl WalletBackend {
     /// Its name in the configuration.
     #[must_use]
@@ -204,18 +217,37 @@ impl WalletBackend {
 pub struct PaymentsConfig {
     /// Whether it pays at all for requests without a limit.
     pub auto_pay: bool,
-    /// The most one purchase of credit may cost, all shares together, in msat.
-    pub max_total_msat: u64,
-    /// The most Lightning fees may cost per payment, in msat.
-    pub max_fee_msat: u64,
+    /// What it pays at the most if it does; no cap is above one that bounds it.
+    pub caps: SpendingCaps,
 }
 
 impl Default for PaymentsConfig {
+    /// Small enough that a module gone wild costs the operator some cents a day: at a price of 10 msat a unit, the day's
+    /// cap carries some 100 MiB over two hops.
     fn default() -> Self {
         Self {
             auto_pay: false,
-            max_total_msat: 100_000,
-            max_fee_msat: 5_000,
+            caps: SpendingCaps {
+                per_packet_msat: 20_000,
+                max_total_msat: 100_000,
+                per_hour_msat: 500_000,
+                per_day_msat: 2_000_000,
+                per_destination_day_msat: 1_000_000,
+                per_caller_day_msat: 1_000_000,
+                unidentified_day_msat: 100_000,
+                max_fee_msat: 5_000,
+            },
+        }
+    }
+}
+
+impl PaymentsConfig {
+    /// What the node may pay by itself: the caps, or nothing.
+    pub fn spending(&self) -> SpendingCaps {
+        if self.auto_pay {
+            self.caps
+        } else {
+            SpendingCaps::default()
         }
     }
 }

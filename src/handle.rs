@@ -18,15 +18,19 @@ use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::limits::{MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES};
 use mesh_core::message::RequestId;
+use mesh_core::packet::units_of_packet;
 use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::routing_policy::TrafficClass;
+use mesh_core::spending::Caller;
 use mesh_net::{CounterSnapshot, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::store::StoreHealth;
 
 use patience::Patience;
+use reuse::SessionKey;
 
+pub(crate) use one_call::FIRST_SLICE_UNITS;
 pub(crate) use reuse::{OpenedRoute, Reusable};
 
 /// Deliveries that wait for one reader. A payload is at most 256 KiB, so a reader that stands still costs 64 MiB.
@@ -143,10 +147,23 @@ pub struct SendRequest {
     pub timeout: Duration,
     /// What is carried.
     pub class: TrafficClass,
-    /// The most that all shares of a slice may cost, in msat; 0 pays nothing.
+    /// The most that all shares of a slice may cost, in msat; 0 pays nothing. By auto-pay Lightning fees count too.
     pub max_total_msat: u64,
     /// The most that Lightning fees may cost per payment, in msat.
     pub max_fee_msat: u64,
+    /// For whom the node pays by itself: the operator's caps bound it besides. None: the limits above alone do.
+    pub auto_pay: Option<Caller>,
+}
+
+impl SendRequest {
+    /// Whose session may serve it: credit that was bought for one caller is not spent for another.
+    fn key(&self) -> SessionKey {
+        (self.auto_pay.clone(), self.destination, self.class as u8)
+    }
+
+    fn units(&self) -> u64 {
+        units_of_packet(&self.protocol_id, &self.payload)
+    }
 }
 
 /// A packet on its way.

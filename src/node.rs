@@ -11,6 +11,7 @@ use mesh_core::drop_reason::DropReason;
 use mesh_core::identity::{Ed25519Verifier, Identity, NodeId};
 use mesh_core::routing::snapshot::SnapshotWriter;
 use mesh_core::routing_policy::MeshMode;
+use mesh_core::spending::SpendingCaps;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -54,6 +55,8 @@ pub struct NodeConfig {
     pub route_lifetime: Duration,
     /// Free bytes that each neighbour may send per second.
     pub free_bytes_per_second: u64,
+    /// What it may pay by itself for modules; the default is nothing.
+    pub spending: SpendingCaps,
     /// Its links.
     pub links: EndpointConfig,
     /// Neighbours to keep a link to.
@@ -156,6 +159,7 @@ impl RunningNode {
             announcing: config.announcing,
             route_lifetime: config.route_lifetime,
             free_bytes_per_second: config.free_bytes_per_second,
+            spending: config.spending,
             account_secret: config.account_secret,
             seed,
         };

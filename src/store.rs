@@ -39,6 +39,8 @@ const TREASURY: TableDefinition<'_, (), &[u8]> = TableDefinition::new("treasury"
 const CREDIT: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("credit");
 /// Origin to (seqno, expires).
 const ANNOUNCED: TableDefinition<'_, [u8; 32], (u64, u64)> = TableDefinition::new("announced");
+/// Auto-payments of the last day, by the quotes they paid.
+const SPENDING: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("spending");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 const TREASURY_OWED: &str = "treasury_owed_msat";
@@ -344,6 +346,7 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
     transaction.open_table(ACCOUNTS)?;
     transaction.open_table(PROOFS)?;
     transaction.open_table(CREDIT)?;
+    transaction.open_table(SPENDING)?;
     transaction.open_table(TREASURY)?;
     transaction.open_table(NUMBERS)?;
     chain::prepare(&transaction)?;
@@ -451,6 +454,14 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         | Record::Honoured(_)
         | Record::Bill(_)
         | Record::BillForgotten(_) => chain::apply(transaction, record)?,
+        Record::Spending(spending) => {
+            transaction
+                .open_table(SPENDING)?
+                .insert(spending.id, encode(spending)?.as_slice())?;
+        }
+        Record::SpendingForgotten(id) => {
+            transaction.open_table(SPENDING)?.remove(id)?;
+        }
     }
     Ok(())
 }
@@ -498,6 +509,9 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
             payee: NodeId(payee.value()),
             msat: msat.value(),
         });
+    }
+    for entry in transaction.open_table(SPENDING)?.iter()? {
+        records.push(Record::Spending(decode(entry?.1.value())?));
     }
     for entry in transaction.open_table(ANNOUNCED)?.iter()? {
         let (origin, seen) = entry?;

@@ -162,6 +162,7 @@ async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (Runni
         route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         // No quota that this benchmark could meet.
         free_bytes_per_second: 1 << 40,
+        spending: Default::default(),
         links: EndpointConfig {
             listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             ..EndpointConfig::default()

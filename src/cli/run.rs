@@ -164,6 +164,7 @@ async fn start(
         announcing,
         route_lifetime: config.mesh.route_lifetime,
         free_bytes_per_second: config.mesh.limits.free_bytes_per_second,
+        spending: config.payments.spending(),
         links: config.endpoint(),
         peers,
         wallet,

@@ -12,10 +12,11 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::chain::read_chain;
+use super::payments::read_payments;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
 use super::remote::{CLN, LNBITS, LND, Names, read_remote};
 use super::treasury::read_treasury;
-use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
+use super::{Config, DEFAULT_PORT, Limits, MeshConfig, Peer, WalletBackend, WalletConfig};
 
 /// Most millisatoshi that can be asked for: all the bitcoin there will ever be.
 pub(super) const MAX_MSAT: u64 = 21_000_000 * 100_000_000 * 1_000;
@@ -282,28 +283,6 @@ fn read_wallet(mut section: Section<'_>, problems: &mut Problems<'_>) -> WalletC
     WalletConfig {
         backend,
         remote: lnbits.or(lnd).or(cln),
-    }
-}
-
-fn read_payments(mut section: Section<'_>, problems: &mut Problems<'_>) -> PaymentsConfig {
-    let default = PaymentsConfig::default();
-    let auto_pay = section.value("auto_pay", problems, boolean);
-    let max_total = section.value("max_total_msat", problems, number(0..=MAX_MSAT, "msat"));
-    let max_fee = section.value("max_fee_msat", problems, number(0..=MAX_MSAT, "msat"));
-    section.finish(problems);
-    if let (Some(auto_pay), Some(total)) = (auto_pay, max_total)
-        && auto_pay.value
-        && total.value == 0
-    {
-        problems.add(
-            auto_pay.offset,
-            "auto_pay = true with max_total_msat = 0 can never pay; raise the limit or turn auto_pay off",
-        );
-    }
-    PaymentsConfig {
-        auto_pay: or(auto_pay, default.auto_pay),
-        max_total_msat: or(max_total, default.max_total_msat),
-        max_fee_msat: or(max_fee, default.max_fee_msat),
     }
 }
 

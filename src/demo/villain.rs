@@ -88,6 +88,7 @@ impl Villain {
             route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
             announcing: Default::default(),
             free_bytes_per_second: 1 << 20,
+            spending: Default::default(),
             account_secret,
             seed,
         };

@@ -21,6 +21,7 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod auto_pay;
 mod books;
 mod breaks;
 mod chain;
@@ -60,7 +61,7 @@ use crate::keys::{DhSecret, SessionId};
 use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
-use crate::packet::{FrameKind, Preamble};
+use crate::packet::{FrameKind, Preamble, units_of_packet};
 use crate::payer::{Payer, account_key};
 use crate::quotes::QuoteBook;
 use crate::relays::Relays;
@@ -70,6 +71,7 @@ use crate::routing::blame::Blame;
 use crate::routing::snapshot::{RouteSnapshot, SnapshotWriter};
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
+use crate::spending::{Spending, SpendingCaps};
 use crate::time::{Instant, Now};
 use crate::verifier::{BitcoinNetwork, PaymentVerifier};
 
@@ -91,6 +93,8 @@ pub struct CoreConfig {
     pub route_lifetime: Duration,
     /// Free bytes that each neighbour may send per second; 0 refuses all free packets.
     pub free_bytes_per_second: u64,
+    /// What it may pay by itself for callers on this machine.
+    pub spending: SpendingCaps,
     /// The secret that this node's account keys at payees derive from. It outlives restarts: credit is bound to it.
     pub account_secret: [u8; 32],
     /// Fresh secret randomness, different at every start.
@@ -193,6 +197,7 @@ pub struct Core {
     blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
+    spending: Spending,
 
     /// Commands that the core gave itself to buy the next slice of a session, and what came of them.
     topping_up: BTreeMap<CommandId, SessionId>,
@@ -254,6 +259,7 @@ impl Core {
             blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
+            spending: Spending::new(config.spending),
             topping_up: BTreeMap::new(),
             topped_up: VecDeque::new(),
             own_commands: 0,
@@ -413,7 +419,9 @@ impl Core {
             } => self
                 .send(now, &session, &protocol_id, &payload, ttl)
                 .map(|(packet_id, sequence)| Some(Answer::Sent { packet_id, sequence }))
-                .map_err(Refusal::own),
+                .map_err(|reason| {
+                    self.packet_refused(&session, units_of_packet(&protocol_id, &payload), reason)
+                }),
             Command::SendMany {
                 session,
                 protocol_id,

@@ -14,11 +14,12 @@ use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::ledger::Entry;
 use crate::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
-use crate::message::QuoteId;
+use crate::message::{QuoteId, RequestId};
 use crate::open::{HopRefusal, Receipt};
 use crate::packet::PacketId;
 use crate::payer::PurchasedProof;
 use crate::quotes::{InvoiceRecord, QuoteKeyRecord};
+use crate::spending::SpendingRecord;
 use crate::time::UnixMillis;
 use crate::treasury::{TreasuryBill, TreasuryPayment};
 use crate::verifier::{InvoiceFacts, Settlement};
@@ -505,4 +506,8 @@ pub enum Record {
     Bill(Bill),
     /// That bill was paid and redeemed, or can no longer be.
     BillForgotten(BillId),
+    /// An auto-payment, before it is made with the most that it may cost, and again with what it did cost.
+    Spending(Box<SpendingRecord>),
+    /// An auto-payment that was not made, or that is older than any cap looks back.
+    SpendingForgotten(RequestId),
 }

@@ -37,6 +37,7 @@ pub mod routing;
 pub mod routing_policy;
 pub mod session;
 pub mod source_session;
+pub mod spending;
 pub mod time;
 pub mod treasury;
 pub mod verifier;

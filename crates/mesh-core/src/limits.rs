@@ -250,6 +250,20 @@ pub const MAX_BLAMED_NODES: usize = 4096;
 /// Payees a payer keeps unredeemed proofs or credit at.
 pub const MAX_PURSES: usize = 65_536;
 
+/// Longest name of a module that callers are told apart by, in bytes.
+pub const MAX_MODULE_NAME_BYTES: usize = 64;
+
+/// Destinations whose share of the auto-pay budget is kept account of. A purchase costs at least [`MIN_SHARE_MSAT`], so
+/// whoever wants to fill this with destinations of his own needs a budget of four thousand times that.
+pub const MAX_SPENDING_DESTINATIONS: usize = 4096;
+
+/// Callers whose share of the auto-pay budget is kept account of: the modules of one node.
+pub const MAX_SPENDING_CALLERS: usize = 256;
+
+/// Auto-payments of the last day that are written down one by one, so that a restart refills no budget: three in four
+/// seconds, all day.
+pub const MAX_SPENDING_RECORDS: usize = 65_536;
+
 /// Sessions of one's own at once.
 pub const MAX_OWN_SESSIONS: usize = 4096;
 

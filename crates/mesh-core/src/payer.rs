@@ -16,6 +16,7 @@ use crate::open::{Receipt, SourceSession};
 use crate::payment_proof::PaymentProof;
 use crate::receipt_watch::ReceiptWatch;
 use crate::routing_policy::TrafficClass;
+use crate::spending::{Caller, Reservation};
 use crate::time::{Instant, UnixMillis};
 use crate::verifier::{Commitment, InvoiceFacts};
 
@@ -302,6 +303,17 @@ pub struct SpendingLimits {
     pub max_fee_msat: u64,
 }
 
+/// What auto-pay counts a session for: it carries no more, and no dearer packet than the operator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ration {
+    /// Units.
+    pub units: u64,
+    /// What one of them costs, in msat.
+    pub msat_per_unit: u64,
+    /// What they are worth of credit that was there before, in msat.
+    pub drawn_msat: u64,
+}
+
 /// A purchase under way: quotes are complete, payments and the open come next.
 pub struct Opening {
     /// Who waits for it.
@@ -324,6 +336,14 @@ pub struct Opening {
     pub paid: Vec<(NodeId, u64, u64)>,
     /// The first probe or payment that failed.
     pub failure: Option<(NodeId, DropReason)>,
+    /// What auto-pay set aside for it.
+    pub set_aside: Option<Reservation>,
+    /// What payments of unknown outcome may have cost, with the most that their Lightning fees may be, in msat.
+    pub uncertain_msat: u64,
+    /// What auto-pay counts it for; none when it does not.
+    pub ration: Option<Ration>,
+    /// For whom auto-pay keeps the session funded; none when it does not.
+    pub caller: Option<Caller>,
 }
 
 /// A session whose next slice is bought before the present one runs out.
@@ -381,6 +401,10 @@ pub struct OwnSession {
     pub opening: Option<(CommandId, bytes::Bytes)>,
     /// What was paid for it.
     pub paid: Vec<(NodeId, u64, u64)>,
+    /// What auto-pay counted it for; none when it did not.
+    pub ration: Option<Ration>,
+    /// For whom auto-pay buys its next slice; none when the limits in [`KeptFunded`] are somebody's own decision.
+    pub caller: Option<Caller>,
     /// Whether and how it is kept funded.
     pub kept: Option<KeptFunded>,
     /// Packets sent.

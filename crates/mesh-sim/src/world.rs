@@ -138,6 +138,7 @@ impl Simulation {
                 ..Announcing::default()
             },
             free_bytes_per_second: state.spec.free_bytes_per_second,
+            spending: state.spec.spending,
             account_secret,
             seed,
         };

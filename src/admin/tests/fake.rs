@@ -36,10 +36,9 @@ impl Backend for FakeNode {
     async fn command(&self, command: Command) -> Result<Answer, CommandError> {
         if let Some(reason) = self.refuse {
             let refusal = Refusal {
-                paid: Vec::new(),
-                reason,
                 by: Some(THERE),
                 missing: vec![HERE],
+                ..*Refusal::own(reason)
             };
             return Err(CommandError::Refused(Box::new(refusal)));
         }

@@ -215,7 +215,7 @@ impl Core {
     }
 }
 
-fn quoted_slice(set: &QuoteSet) -> QuotedSlice {
+pub(super) fn quoted_slice(set: &QuoteSet) -> QuotedSlice {
     let payees = set.quotes.iter().flatten().map(|accepted| QuotedPayee {
         payee: accepted.quote.payee,
         amount_msat: accepted.quote.amount_msat,

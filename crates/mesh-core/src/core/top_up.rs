@@ -21,6 +21,7 @@ use crate::limits::{
 use crate::message::QuoteRequest;
 use crate::payer::{KeptFunded, OwnSession, TopUp};
 use crate::routing_policy::TrafficClass;
+use crate::spending::Caller;
 use crate::time::Now;
 
 use super::{Core, Timer};
@@ -61,9 +62,16 @@ impl Core {
 
     /// Whether credit for less than half a slice is left at some hop.
     fn is_low(&self, session: &OwnSession, kept: &KeptFunded) -> bool {
+        let half_units = (kept.units / 2).max(1);
+        let counted = session
+            .ration
+            .map(|ration| ration.units.saturating_sub(session.units));
+        if counted.is_some_and(|units| units < half_units) {
+            return true;
+        }
         let payees = session.path.iter().skip(1);
         payees.zip(&session.prices_msat).any(|(payee, price)| {
-            let half = price.saturating_mul((kept.units / 2).max(1));
+            let half = price.saturating_mul(half_units);
             self.payer.purses.credit_msat(payee) < half
         })
     }
@@ -172,12 +180,7 @@ impl Core {
         kept.next_units = slice.units;
         let command = Command::Open {
             quotes: slice.id,
-            funding: Funding::Wallet {
-                proofs: Vec::new(),
-                max_total_msat: kept.limits.max_total_msat,
-                max_fee_msat: kept.limits.max_fee_msat,
-                keep_funded: false,
-            },
+            funding: funding(kept, session.caller.clone()),
             sign_as_source: kept.sign_as_source,
         };
         self.command_oneself(now, id, command);
@@ -249,6 +252,27 @@ impl Core {
             session: name,
             reason: refusal.reason,
         });
+    }
+}
+
+/// The next slice is paid as the first one was.
+fn funding(kept: &KeptFunded, caller: Option<Caller>) -> Funding {
+    let (max_total_msat, max_fee_msat) = (kept.limits.max_total_msat, kept.limits.max_fee_msat);
+    match caller {
+        None => Funding::Wallet {
+            proofs: Vec::new(),
+            max_total_msat,
+            max_fee_msat,
+            keep_funded: false,
+        },
+        Some(caller) => Funding::AutoPay {
+            proofs: Vec::new(),
+            caller,
+            packet_units: 1,
+            most_msat: u64::MAX,
+            max_fee_msat,
+            keep_funded: false,
+        },
     }
 }
 

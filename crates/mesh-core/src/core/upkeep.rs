@@ -1,6 +1,8 @@
 //! A node's life from start to stop: what it takes up from an earlier one, sweeps now and then, says of itself, and writes
 //! down at the end.
 
+use std::collections::BTreeMap;
+
 use crate::drop_reason::DropReason;
 use crate::event::{Record, Status, WalletQuestion};
 use crate::limits::{HOUSEKEEPING_INTERVAL, LEASES_PER_STEP, MAX_PENDING_INVOICES};
@@ -11,6 +13,7 @@ use super::{Asked, Core, FORGET_ON_AFTER, Timer};
 impl Core {
     /// Takes up what an earlier life wrote down, in the order it was written.
     pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Now) -> Result<(), DropReason> {
+        let mut spending = BTreeMap::new();
         for record in records {
             match record {
                 Record::QuoteKey(key) => self.quotes.insert_key(key)?,
@@ -59,6 +62,12 @@ impl Core {
                 Record::BillForgotten(bill) => {
                     self.payer.bills.forget(&bill);
                 }
+                Record::Spending(spent) => {
+                    spending.insert(spent.id, spent);
+                }
+                Record::SpendingForgotten(id) => {
+                    spending.remove(&id);
+                }
                 Record::TreasuryBegun(payment) => self.restore_treasury(now, Some(*payment)),
                 Record::TreasuryDone => self.restore_treasury(now, None),
                 Record::Credit { payee, msat } => {
@@ -66,6 +75,9 @@ impl Core {
                     (purse.credit_msat, purse.durable_msat) = (msat, msat);
                 }
             }
+        }
+        for spent in spending.values() {
+            self.spending.restore(now, spent);
         }
         if !self.payer.under_way.is_empty() {
             self.set_timer(now.instant, Timer::LookUpPayments);
@@ -89,6 +101,7 @@ impl Core {
         self.routes.cache.expire(now.unix);
         self.write_oldest_leases(now.unix, LEASES_PER_STEP);
         self.expire_proofs(now.unix);
+        self.forget_spending(now);
         self.forget_seen(now);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
