@@ -106,6 +106,7 @@ fn lifetime(folder: &Path) -> (PathBuf, PathBuf) {
 
 fn core(now: Now) -> Core {
     let config = CoreConfig {
+        spending: Default::default(),
         mode: MeshMode::PaymentGated,
         price_msat_per_unit: 1,
         network: BitcoinNetwork::Regtest,

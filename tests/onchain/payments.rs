@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use blvm_mesh::api::{AutoPay, MeshModuleApi};
+use blvm_mesh::api::MeshModuleApi;
 use blvm_mesh::chain::payment_uri;
 use bytes::Bytes;
 use mesh_api::{
@@ -193,7 +193,7 @@ async fn module_pays_on_the_chain_and_sends_with_a_later_quote() {
     let Some(stage) = Stage::start(policy()).await else {
         return;
     };
-    let api = MeshModuleApi::new(stage.payer.node.handle().clone(), AutoPay::default());
+    let api = MeshModuleApi::new(stage.payer.node.handle().clone());
     let client = MeshClient::new(Arc::new(api));
     let ask = |method| QuoteRouteRequest {
         destination: stage.destination.id().0,

@@ -21,6 +21,7 @@ pub fn api(data: &[u8]) {
         Method::GetRoutingStats => exchange::<mesh_api::GetRoutingStatsRequest>(data, answer),
         Method::GetNodeId => exchange::<mesh_api::GetNodeIdRequest>(data, answer),
         Method::QuoteRoute => exchange::<mesh_api::QuoteRouteRequest>(data, answer),
+        Method::GetQuote => exchange::<mesh_api::GetQuoteRequest>(data, answer),
         Method::OpenSession => exchange::<mesh_api::OpenSessionRequest>(data, answer),
         Method::CloseSession => exchange::<mesh_api::CloseSessionRequest>(data, answer),
         Method::GetSession => exchange::<mesh_api::GetSessionRequest>(data, answer),

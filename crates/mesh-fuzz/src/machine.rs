@@ -92,6 +92,7 @@ pub(crate) fn fresh() -> Node {
         free_bytes_per_second: 65_536,
         account_secret: [9; 32],
         seed: [8; 32],
+        spending: Default::default(),
     };
     let now = Now {
         instant: Instant(0),

@@ -169,6 +169,7 @@ fn requests(seeds: &mut Seeds) {
         units: 1000,
         max_fee_msat: Some(100_000),
         avoid: vec![[3; 32], [4; 32]],
+        method: mesh_api::PaymentMethod::OnChain,
     };
     message(seeds, Method::QuoteRoute, false, "quote route", &quote);
     let session_id = [5; 16];
@@ -255,6 +256,7 @@ fn answers(seeds: &mut Seeds) {
         invoice: Some(wire::invoice(Currency::Regtest, Some(15_000), true)),
         pay_by_unix_ms: NOW.0,
         redeem_by_unix_ms: NOW.0 + 1,
+        output: None,
     };
     let quoted = QuoteRouteResponse::Quoted(RouteQuote {
         quote_id: [2; 16],
