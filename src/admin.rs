@@ -20,6 +20,7 @@
 //! | `discover` | [`DiscoverParams`] | [`RoutesReply`], at least one route |
 //! | `quote` | [`QuoteParams`] | [`QuoteReply`] |
 //! | `send` | [`SendParams`] | [`SendReply`] |
+//! | `wallet` | [`WalletParams`] | what its `action` says |
 //! | `listen` | [`ListenParams`] | [`ListenReply`], then one [`DeliveryReply`] to a line until the client hangs up |
 //!
 //! `error.code` is a [`DropReason`](mesh_core::drop_reason::DropReason) name when the mesh refused, else one of
@@ -38,6 +39,7 @@ mod line;
 mod server;
 #[cfg(test)]
 mod tests;
+mod wallet;
 mod wire;
 
 use std::time::Duration;
@@ -47,6 +49,10 @@ use mesh_core::limits::MAX_PAYLOAD_BYTES;
 pub use backend::{AdminService, Backend, NodeInfo};
 pub use client::{AdminClient, ClientError};
 pub use server::{AdminServer, BindError};
+pub use wallet::{
+    ChannelReply, OnChainReply, PaymentsReply, WalletAddressReply, WalletBalanceReply, WalletChannelsReply,
+    WalletInfoReply, WalletOpenedReply, WalletParams,
+};
 pub use wire::{
     AdminError, DeliveryReply, DiscoverParams, DoneReply, LinksReply, ListenParams, ListenReply,
     NetworkNodeReply, NetworkParams, NetworkReply, PayeeReply, PeerReply, PeersReply, QuoteParams,

@@ -7,6 +7,7 @@
 mod run;
 mod show;
 mod sim;
+mod wallet;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -140,6 +141,9 @@ enum Command {
         #[arg(long)]
         protocol: Option<String>,
     },
+    /// Look at the node's wallet, and at the Lightning node in it
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
     /// Play five nodes, real payments and ten crimes on this machine
     Demo,
     /// Play whole networks in virtual time, as scenario files say, and judge their routes
@@ -182,6 +186,9 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[cfg(feature = "ldk")]
+    #[error(transparent)]
+    Ldk(#[from] crate::wallet::ldk::LdkError),
     #[error(transparent)]
     Admin(#[from] BindError),
     #[error(transparent)]
@@ -332,6 +339,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
             ask(&global, Request::Send(params), |reply| show::sent(reply, ids)).await
         }
         Command::Sim { files, seed } => sim::run(&files, seed, global.json),
+        Command::Wallet(command) => wallet::run(&global, command).await,
         Command::Listen { protocol } => listen(&global, protocol, ids).await,
     }
 }

@@ -5,6 +5,7 @@
 //! What is allowed but probably not meant is told at the start ([`Config::warnings`]). `config.example.toml` names
 //! every key with its default and its meaning.
 
+mod ldk;
 mod reader;
 mod sections;
 
@@ -21,6 +22,7 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
 use toml::de::DeTable;
 
+pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::Problem;
 use reader::{Problems, Section};
 
@@ -156,6 +158,8 @@ impl Default for Limits {
 pub struct WalletConfig {
     /// The Lightning backend.
     pub backend: WalletBackend,
+    /// `[wallet.ldk]`; always there when that is the backend.
+    pub ldk: Option<LdkConfig>,
 }
 
 /// The Lightning backends a node can be configured with.
@@ -164,6 +168,8 @@ pub enum WalletBackend {
     /// No wallet: the node is not paid and does not pay.
     #[default]
     None,
+    /// A Lightning node inside this program, if it was built with the feature `ldk`.
+    Ldk,
 }
 
 /// `[payments]`: what the node may spend when it is asked to send and the request names no limits of its own.
@@ -290,21 +296,23 @@ impl Config {
 
     /// What is allowed but probably not meant, each a sentence for the log at the start.
     pub fn warnings(&self) -> Vec<String> {
-        let WalletBackend::None = self.wallet.backend;
+        let no_wallet = self.wallet.backend == WalletBackend::None;
         let mut warnings = Vec::new();
-        if self.mesh.mode == MeshMode::PaymentGated {
+        let gated = self.mesh.mode == MeshMode::PaymentGated;
+        if gated && no_wallet {
             warnings.push(
                 "mode is payment_gated but [wallet] backend is \"none\": this node cannot be paid and therefore carries \
                  paid traffic for nobody; it still carries the free classes, and sends and receives for itself"
                     .to_owned(),
             );
-        } else if self.mesh.price_msat_per_unit != MeshConfig::default().price_msat_per_unit {
+        }
+        if !gated && self.mesh.price_msat_per_unit != MeshConfig::default().price_msat_per_unit {
             warnings.push(format!(
                 "price_msat_per_unit = {} has no effect: mode {} charges nothing",
                 self.mesh.price_msat_per_unit, self.mesh.mode
             ));
         }
-        if self.payments.auto_pay {
+        if self.payments.auto_pay && no_wallet {
             warnings.push(
                 "auto_pay is on but [wallet] backend is \"none\": this node cannot pay, and sending over nodes that \
                  charge is refused"

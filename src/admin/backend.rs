@@ -18,9 +18,11 @@ use super::wire::{
     AdminError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams, Request, SendParams,
     SendReply, SetPriceParams, Text, codes,
 };
-use super::{LOOKUP_GUARD, MAX_TIMEOUT, MAX_TTL, MAX_UNITS, SEND_GUARD, convert};
+use super::{LOOKUP_GUARD, MAX_TIMEOUT, MAX_TTL, MAX_UNITS, SEND_GUARD, convert, wallet};
 use crate::config::PaymentsConfig;
 use crate::handle::{CommandError, NodeHandle, SendRequest, SentPacket};
+use crate::wallet::Wallet;
+use crate::wallet::none::NoWallet;
 
 /// A node as the admin socket sees it: [`NodeHandle`], or a stand-in in tests.
 #[async_trait]
@@ -78,6 +80,7 @@ pub struct AdminService {
     backend: Arc<dyn Backend>,
     info: NodeInfo,
     payments: PaymentsConfig,
+    wallet: Arc<dyn Wallet>,
 }
 
 impl AdminService {
@@ -87,7 +90,14 @@ impl AdminService {
             backend,
             info,
             payments,
+            wallet: Arc::new(NoWallet),
         }
+    }
+
+    /// The same with the node's wallet, for whom it is asked about.
+    #[must_use]
+    pub fn with_wallet(self, wallet: Arc<dyn Wallet>) -> Self {
+        Self { wallet, ..self }
     }
 
     /// Answers everything but `listen`, within a bounded time.
@@ -110,6 +120,7 @@ impl AdminService {
             Request::Discover(params) => to_json(convert::routes(self.discover(params).await?)),
             Request::Quote(params) => to_json(convert::quote(self.quote(params).await?)),
             Request::Send(params) => to_json(self.send(params).await?),
+            Request::Wallet(params) => wallet::answer(self.wallet.as_ref(), params).await,
             Request::Listen(_) => Err(convert::unexpected()),
         }
     }
@@ -293,6 +304,6 @@ fn check_protocol(protocol: &str) -> Result<(), AdminError> {
     )))
 }
 
-fn to_json(reply: impl Serialize) -> Result<Value, AdminError> {
+pub(super) fn to_json(reply: impl Serialize) -> Result<Value, AdminError> {
     serde_json::to_value(reply).map_err(|_| convert::unexpected())
 }

@@ -14,6 +14,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::wallet::WalletParams;
+
 /// Error codes of this interface's own, beside the names of [`DropReason`](mesh_core::drop_reason::DropReason).
 pub mod codes {
     /// The line is not a request, or a parameter is missing, unknown or out of range.
@@ -26,6 +28,8 @@ pub mod codes {
     pub const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
     /// The connection was silent too long and is closed.
     pub const IDLE: &str = "idle";
+    /// The wallet refused, or does not do this.
+    pub const WALLET: &str = "wallet";
     /// The node is stopping.
     pub const STOPPED: &str = "stopped";
     /// More commands wait than the node takes.
@@ -75,11 +79,13 @@ pub enum Request {
     Send(SendParams),
     /// Read what arrives.
     Listen(ListenParams),
+    /// Look at the wallet, or change its channels.
+    Wallet(WalletParams),
 }
 
 impl Request {
     /// The names of all methods.
-    pub const METHODS: [&'static str; 9] = [
+    pub const METHODS: [&'static str; 10] = [
         "status",
         "peers",
         "routes",
@@ -89,6 +95,7 @@ impl Request {
         "quote",
         "send",
         "listen",
+        "wallet",
     ];
 
     /// Reads a request from its line.
@@ -121,6 +128,7 @@ impl Request {
             "quote" => read_params(params).map(Self::Quote),
             "send" => read_params(params).map(Self::Send),
             "listen" => read_params(params).map(Self::Listen),
+            "wallet" => read_params(params).map(Self::Wallet),
             unknown => Err(AdminError::new(
                 codes::UNKNOWN_METHOD,
                 format!("there is no method `{}`", shortened(unknown)),

@@ -20,8 +20,12 @@ use super::{CliError, Global, Place, locate, print_answer};
 use crate::admin::{AdminServer, AdminService, NodeInfo, Text};
 use crate::config::{Config, MeshConfig, Peer, WalletBackend};
 use crate::data_dir::DataDir;
-use crate::node::{NodeConfig, RunningNode};
+use crate::node::{NodeConfig, RunningNode, StartError};
+#[cfg(feature = "ldk")]
+use crate::wallet::LightningNetwork;
 use crate::wallet::Wallet;
+#[cfg(feature = "ldk")]
+use crate::wallet::ldk::LdkWallet;
 use crate::wallet::none::NoWallet;
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
@@ -65,11 +69,17 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     let mut stop = StopSignals::new()?;
     let data_dir = DataDir::open(&place.data_dir)?;
     let (fixed, named) = split_peers(&place.config.mesh.peers);
-    let started = tokio::select! {
-        started = start(&place.config, &data_dir, fixed) => started?,
+    let starting = async {
+        let wallet = connect_wallet(&place.config, &data_dir).await?;
+        let node = start(&place.config, &data_dir, fixed, wallet.clone()).await?;
+        Ok::<_, CliError>((node, wallet))
+    };
+    let (started, wallet) = tokio::select! {
+        started = starting => started?,
         () = stop.wait() => return Ok(()),
     };
-    let admin = open_admin(&place.config, &data_dir, &started)?;
+    let backend = wallet.info().await.map_err(StartError::Wallet)?.backend;
+    let admin = open_admin(&place.config, &data_dir, &started, wallet.clone(), backend)?;
     print_answer(global.json, &ready(&data_dir, &started), show_ready)?;
 
     let ended = serve(&started, named, &mut stop).await;
@@ -77,6 +87,10 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     let stopping = async {
         admin.stop().await;
         started.stop().await;
+        // After the node: its last payments are still under way.
+        if let Some(lightning) = wallet.lightning_node() {
+            lightning.stop().await;
+        }
     };
     let stopped = tokio::time::timeout(STOP_TIMEOUT, stopping).await;
     stopped.map_err(|_| {
@@ -122,6 +136,7 @@ async fn start(
     config: &Config,
     data_dir: &DataDir,
     peers: Vec<(SocketAddr, NodeId)>,
+    wallet: Arc<dyn Wallet>,
 ) -> Result<RunningNode, CliError> {
     let identity = Identity::from_seed(*data_dir.identity_seed()?)
         .map_err(|error| CliError::Failed(error.to_string()))?;
@@ -132,8 +147,6 @@ async fn start(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
-    let WalletBackend::None = config.wallet.backend;
-    let wallet: Arc<dyn Wallet> = Arc::new(NoWallet);
     let node = NodeConfig {
         identity,
         account_secret: *data_dir.account_secret()?,
@@ -152,6 +165,25 @@ async fn start(
     Ok(RunningNode::start(node).await?)
 }
 
+/// The wallet that the configuration names. A Lightning node of our own starts here, and its chain source must answer.
+async fn connect_wallet(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Wallet>, CliError> {
+    match (config.wallet.backend, &config.wallet.ldk) {
+        #[cfg(feature = "ldk")]
+        (WalletBackend::Ldk, Some(ldk)) => {
+            let network = lightning_network(config.mesh.network);
+            Ok(LdkWallet::start(ldk, network, data_dir).await?)
+        }
+        #[cfg(not(feature = "ldk"))]
+        (WalletBackend::Ldk, Some(_)) => {
+            let folder = data_dir.path().display();
+            Err(CliError::Usage(format!(
+                "the wallet of {folder} is an ldk one, and this build has no ldk; build with --features ldk"
+            )))
+        }
+        (WalletBackend::None, _) | (WalletBackend::Ldk, None) => Ok(Arc::new(NoWallet)),
+    }
+}
+
 /// What the node says of itself; a certificate that does not fit would be refused by every other node.
 fn announcing(mesh: &MeshConfig, own: &NodeId) -> Result<Announcing, CliError> {
     let claimed = mesh.operator.zip(mesh.operator_signature);
@@ -168,15 +200,21 @@ fn announcing(mesh: &MeshConfig, own: &NodeId) -> Result<Announcing, CliError> {
     })
 }
 
-fn open_admin(config: &Config, data_dir: &DataDir, node: &RunningNode) -> Result<AdminServer, CliError> {
+fn open_admin(
+    config: &Config,
+    data_dir: &DataDir,
+    node: &RunningNode,
+    wallet: Arc<dyn Wallet>,
+    backend_name: &str,
+) -> Result<AdminServer, CliError> {
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
-        wallet: "none".to_owned(),
+        wallet: backend_name.to_owned(),
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone());
+    let service = AdminService::new(backend, info, config.payments.clone()).with_wallet(wallet);
     Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
 }
 
@@ -269,6 +307,16 @@ fn split_peers(peers: &[Peer]) -> (Vec<(SocketAddr, NodeId)>, Vec<Peer>) {
         }
     }
     (fixed, named)
+}
+
+#[cfg(feature = "ldk")]
+fn lightning_network(network: BitcoinNetwork) -> LightningNetwork {
+    match network {
+        BitcoinNetwork::Mainnet => LightningNetwork::Bitcoin,
+        BitcoinNetwork::Testnet => LightningNetwork::Testnet,
+        BitcoinNetwork::Signet => LightningNetwork::Signet,
+        BitcoinNetwork::Regtest => LightningNetwork::Regtest,
+    }
 }
 
 fn network_name(network: BitcoinNetwork) -> &'static str {

@@ -11,6 +11,7 @@ use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
+use super::ldk::read_ldk;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
 use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
 
@@ -264,8 +265,12 @@ fn read_wallet(mut section: Section<'_>, problems: &mut Problems<'_>) -> WalletC
         section.value("backend", problems, text(parse_backend)),
         WalletBackend::None,
     );
+    let ldk = section.section("ldk", "wallet.ldk", problems);
     section.finish(problems);
-    WalletConfig { backend }
+    WalletConfig {
+        backend,
+        ldk: read_ldk(ldk, backend == WalletBackend::Ldk, problems),
+    }
 }
 
 fn read_payments(mut section: Section<'_>, problems: &mut Problems<'_>) -> PaymentsConfig {
@@ -290,7 +295,7 @@ fn read_payments(mut section: Section<'_>, problems: &mut Problems<'_>) -> Payme
     }
 }
 
-fn or<T>(found: Option<Located<T>>, default: T) -> T {
+pub(super) fn or<T>(found: Option<Located<T>>, default: T) -> T {
     found.map_or(default, |found| found.value)
 }
 
@@ -371,9 +376,12 @@ fn parse_data_dir(text: &str) -> Result<PathBuf, String> {
 fn parse_backend(text: &str) -> Result<WalletBackend, String> {
     match text {
         "none" => Ok(WalletBackend::None),
-        "devnet" => Err("\"none\": the devnet wallet is play money and lives only inside `blvm-mesh demo`".into()),
-        _ => Err("\"none\", the only backend a daemon can have in this version; the devnet wallet lives only inside \
-                  `blvm-mesh demo`"
-            .into()),
+        "ldk" if cfg!(feature = "ldk") => Ok(WalletBackend::Ldk),
+        "ldk" => Err("another backend: this build has no ldk; build with --features ldk".into()),
+        "devnet" => Err(
+            "\"none\" or \"ldk\": the devnet wallet is play money and lives only inside `blvm-mesh demo`"
+                .into(),
+        ),
+        _ => Err("\"none\" or \"ldk\"; the devnet wallet lives only inside `blvm-mesh demo`".into()),
     }
 }

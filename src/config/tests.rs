@@ -28,7 +28,8 @@ fn the_example_is_the_defaults_and_names_every_key() {
     assert_eq!(parse(example).unwrap(), Config::default());
     // The keys a section knows are listed when none resembles the given one.
     let listed = refusal(
-        "[mesh]\nzzzzzzzz = 1\n[mesh.limits]\nzzzzzzzz = 1\n[wallet]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1",
+        "[mesh]\nzzzzzzzz = 1\n[mesh.limits]\nzzzzzzzz = 1\n[wallet]\nzzzzzzzz = 1\n[wallet.ldk]\nzzzzzzzz = 1\n\
+         [wallet.ldk.chain]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1",
     );
     let known: Vec<&str> = listed
         .lines()
@@ -38,7 +39,9 @@ fn the_example_is_the_defaults_and_names_every_key() {
     for key in known {
         let named = example.contains(&format!("\n{key} = "))
             || example.contains(&format!("\n# {key} = "))
-            || example.contains(&format!("[mesh.{key}]"));
+            || ["mesh", "wallet", "wallet.ldk"]
+                .iter()
+                .any(|section| example.contains(&format!("[{section}.{key}]")));
         assert!(named, "{key} is not in config.example.toml");
     }
 }

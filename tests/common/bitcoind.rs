@@ -53,8 +53,19 @@ impl Bitcoind {
             .arg(format!("-rpcport={rpc_port}"))
             .arg(format!("-rpcuser={USER}"))
             .arg(format!("-rpcpassword={USER}"))
-            .args(["-regtest", "-server", "-listen=0", "-txindex=1", "-fallbackfee=0.00002"])
-            .args(["-rpcbind=127.0.0.1", "-rpcallowip=127.0.0.1", "-rpcthreads=8", "-rpcworkqueue=256"])
+            .args([
+                "-regtest",
+                "-server",
+                "-listen=0",
+                "-txindex=1",
+                "-fallbackfee=0.00002",
+            ])
+            .args([
+                "-rpcbind=127.0.0.1",
+                "-rpcallowip=127.0.0.1",
+                "-rpcthreads=8",
+                "-rpcworkqueue=256",
+            ])
             .args(["-dbcache=16", "-printtoconsole=0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -103,7 +114,9 @@ impl Bitcoind {
             stream.read_to_end(&mut answer).await?;
             std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
         };
-        let answer = timeout(PATIENCE, exchange).await.map_err(|error| error.to_string())?;
+        let answer = timeout(PATIENCE, exchange)
+            .await
+            .map_err(|error| error.to_string())?;
         let answer = answer.map_err(|error| error.to_string())?;
         let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
         let mut reply: Value = serde_json::from_str(body).map_err(|error| format!("{error}: {body}"))?;
