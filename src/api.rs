@@ -212,6 +212,7 @@ impl MeshModuleApi {
             proofs,
             max_total_msat: max_total_msat.map_or(allowed, |most| most.min(allowed)),
             max_fee_msat: self.auto_pay.max_fee_msat,
+            keep_funded: false,
         };
         let opened = match self.node.open(slice.id, funding).await {
             Ok(opened) => opened,

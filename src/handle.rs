@@ -458,6 +458,7 @@ impl NodeHandle {
             proofs: Vec::new(),
             max_total_msat: request.max_total_msat,
             max_fee_msat: request.max_fee_msat,
+            keep_funded: false,
         };
         let opened = self.open(slice.id, funding).await?;
         Ok(OpenedRoute {

@@ -229,7 +229,12 @@ impl MeshManager {
                     self.on_command(inbox);
                     self.take_commands(&mut sources.commands);
                 }
-                Woken::Committed => self.on_committed(),
+                Woken::Committed => {
+                    self.on_committed();
+                    self.feed(Input::Durable {
+                        records: self.durable,
+                    });
+                }
                 Woken::Timeout => self.feed(Input::Timeout),
             }
             while self.tasks.try_join_next().is_some() {}
@@ -277,8 +282,8 @@ impl MeshManager {
     async fn stop(mut self, sources: Sources) {
         drop(sources.link_events);
         self.transport.shutdown().await;
-        self.core.flush();
         let now = self.clock.now();
+        self.core.flush(now);
         self.drain(now);
         self.tasks.shutdown().await;
         let Self {

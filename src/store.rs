@@ -31,6 +31,7 @@ const LEDGER: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("ledger");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 const TREASURY_OWED: &str = "treasury_owed_msat";
+const EARNED: &str = "earned_msat";
 const OWN_SEQNO: &str = "own_seqno";
 const WALL_CLOCK: &str = "wall_clock_unix_ms";
 
@@ -351,6 +352,9 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::TreasuryOwed(msat) => {
             transaction.open_table(NUMBERS)?.insert(TREASURY_OWED, msat)?;
         }
+        Record::Earned(msat) => {
+            transaction.open_table(NUMBERS)?.insert(EARNED, msat)?;
+        }
         Record::OwnSeqno(seqno) => {
             transaction.open_table(NUMBERS)?.insert(OWN_SEQNO, seqno)?;
         }
@@ -439,6 +443,9 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
     let numbers = transaction.open_table(NUMBERS)?;
     if let Some(seqno) = numbers.get(OWN_SEQNO)? {
         records.push(Record::OwnSeqno(seqno.value()));
+    }
+    if let Some(earned) = numbers.get(EARNED)? {
+        records.push(Record::Earned(earned.value()));
     }
     if let Some(owed) = numbers.get(TREASURY_OWED)? {
         records.push(Record::TreasuryOwed(owed.value()));

@@ -255,6 +255,7 @@ impl Market {
             proofs: Vec::new(),
             max_total_msat: 0,
             max_fee_msat: 0,
+            keep_funded: false,
         };
         let opened = self.a.handle().open(slice.id, nothing).await.unwrap();
         assert!(opened.paid.is_empty());

@@ -202,6 +202,7 @@ async fn open(source: &NodeHandle, destination: &NodeHandle, hops: usize, class:
         proofs: Vec::new(),
         max_total_msat: u64::MAX,
         max_fee_msat: 1_000_000,
+        keep_funded: false,
     };
     source.open(slice.id, funding).await.unwrap().session
 }

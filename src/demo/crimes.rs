@@ -431,6 +431,7 @@ impl Crimes<'_> {
             proofs: Vec::new(),
             max_total_msat: slice.total_msat,
             max_fee_msat: 10_000,
+            keep_funded: false,
         };
         Ok(self.stage.payer().handle().open(slice.id, funding).await?)
     }

@@ -91,6 +91,7 @@ pub(super) async fn run(stage: &Stage, progress: &dyn Fn(&str)) -> Result<Honest
         proofs: Vec::new(),
         max_total_msat: slice.total_msat,
         max_fee_msat: slice.total_msat / 10,
+        keep_funded: false,
     };
     let opened = payer.open(slice.id, funding).await?;
     let payment_and_open = paying.elapsed();

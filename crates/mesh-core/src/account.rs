@@ -1,16 +1,18 @@
 //! Prepaid accounts: the credit of payers at this node, in msat.
 //!
 //! An account belongs to an account key, not to a route or a session: when a route breaks, what is left here serves the
-//! next. Draws happen in memory; an account is written down whenever it was drawn by a lease since the last time, so a
-//! crash forgets at most one lease of draws. Forgotten draws are this node's loss: the payer can spend them again.
+//! next. Draws happen in memory and are written down a lease at a time. What was drawn and is not yet known to be durable
+//! is forgotten by a crash, and the payer can spend it again: this node's loss, never the payer's. All accounts together
+//! it never exceeds [`CRASH_LOSS_MSAT`] (or one packet, if that is dearer): before it would, packets are refused until
+//! the disk has caught up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
 use crate::drop_reason::DropReason;
-use crate::limits::{ACCOUNT_LEASE_MSAT, MAX_ACCOUNTS};
+use crate::limits::{ACCOUNT_LEASE_MSAT, CRASH_LOSS_MSAT, LEASES_PER_STEP, MAX_ACCOUNTS};
 
 /// An account as it is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,16 @@ pub struct AccountRecord {
     pub balance_msat: u64,
 }
 
+/// Draws of one account that are to be written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The account as it is after them.
+    pub record: AccountRecord,
+    /// What they come to, in msat.
+    pub drawn_msat: u64,
+    slot: AccountSlot,
+}
+
 /// Where an account is kept: valid as long as the process lives once the account was credited, and before that until
 /// [`Accounts::slot`] is called for another key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +41,12 @@ pub struct AccountSlot(usize);
 struct Account {
     key: [u8; 32],
     balance_msat: u64,
-    durable_msat: u64,
+    /// What the newest record of it says.
+    recorded_msat: u64,
+    /// Whether a record of draws is on its way to the disk.
+    writing: bool,
+    /// Whether it stands in the queue of accounts with draws that no record tells.
+    queued: bool,
 }
 
 /// All payers' accounts at this node.
@@ -40,6 +57,12 @@ pub struct Accounts {
     never_credited: Option<usize>,
     total_msat: u64,
     drawn_msat: u64,
+    /// Accounts with draws that no record tells, those drawn from first in front.
+    unrecorded: VecDeque<usize>,
+    unrecorded_msat: u64,
+    /// Records of draws on their way to the disk: the record's number, the account, what they come to.
+    writing: VecDeque<(u64, usize, u64)>,
+    writing_msat: u64,
 }
 
 impl Accounts {
@@ -51,6 +74,10 @@ impl Accounts {
             never_credited: None,
             total_msat: 0,
             drawn_msat: 0,
+            unrecorded: VecDeque::new(),
+            unrecorded_msat: 0,
+            writing: VecDeque::new(),
+            writing_msat: 0,
         }
     }
 
@@ -63,7 +90,7 @@ impl Accounts {
             .checked_add(record.balance_msat)
             .ok_or(DropReason::LimitReached)?;
         account.balance_msat = record.balance_msat;
-        account.durable_msat = record.balance_msat;
+        account.recorded_msat = record.balance_msat;
         self.never_credited = None;
         Ok(())
     }
@@ -78,7 +105,9 @@ impl Accounts {
         let fresh = Account {
             key: *key,
             balance_msat: 0,
-            durable_msat: 0,
+            recorded_msat: 0,
+            writing: false,
+            queued: false,
         };
         let slot = match self.never_credited {
             Some(slot) => {
@@ -109,8 +138,9 @@ impl Accounts {
             .map_or(0, |slot| self.slots[*slot].balance_msat)
     }
 
-    /// Adds a verified payment. The returned record is made durable together with the payment's redemption, else a
-    /// crash between the two would lose the payer's money or let it be redeemed twice.
+    /// Adds a verified payment. The returned record is made durable together with the payment's redemption, else a crash
+    /// between the two would lose the payer's money or let it be redeemed twice. It tells no draws: those have records
+    /// of their own.
     pub fn credit(&mut self, slot: AccountSlot, msat: u64) -> Result<AccountRecord, DropReason> {
         // All money there is fits u64 (2.1e18 msat); an overflow means a wallet that reports nonsense.
         let total = self
@@ -119,47 +149,116 @@ impl Accounts {
             .ok_or(DropReason::LimitReached)?;
         let account = &mut self.slots[slot.0];
         account.balance_msat += msat;
-        account.durable_msat = account.balance_msat;
+        account.recorded_msat += msat;
         self.total_msat = total;
         if self.never_credited == Some(slot.0) {
             self.never_credited = None;
         }
         Ok(AccountRecord {
             key: account.key,
-            balance_msat: account.balance_msat,
+            balance_msat: account.recorded_msat,
         })
     }
 
-    /// Takes `msat` for one packet. A record comes back when a lease is used up and the draw is to be written down.
-    pub fn draw(&mut self, slot: AccountSlot, msat: u64) -> Result<Option<AccountRecord>, DropReason> {
+    /// Takes `msat` for one packet. Whether draws are to be written down now: take them with [`Accounts::due`].
+    pub fn draw(&mut self, slot: AccountSlot, msat: u64) -> Result<bool, DropReason> {
+        let unconfirmed = self.unconfirmed_msat();
         let account = &mut self.slots[slot.0];
-        account.balance_msat = account
+        let balance_msat = account
             .balance_msat
             .checked_sub(msat)
             .ok_or(DropReason::CreditSpent)?;
+        // A crash would forget all that is unconfirmed. The first packet passes however dear it is.
+        if unconfirmed > 0 && unconfirmed.saturating_add(msat) > CRASH_LOSS_MSAT {
+            return Err(DropReason::DiskBehind);
+        }
+        account.balance_msat = balance_msat;
         self.total_msat -= msat;
         self.drawn_msat = self.drawn_msat.saturating_add(msat);
-        if account.durable_msat - account.balance_msat < ACCOUNT_LEASE_MSAT {
-            return Ok(None);
+        self.unrecorded_msat = self.unrecorded_msat.saturating_add(msat);
+        if !account.queued && msat > 0 {
+            account.queued = true;
+            self.unrecorded.push_back(slot.0);
         }
-        account.durable_msat = account.balance_msat;
-        Ok(Some(AccountRecord {
-            key: account.key,
-            balance_msat: account.balance_msat,
-        }))
+        let lease_used_up = account.recorded_msat - balance_msat >= ACCOUNT_LEASE_MSAT && !account.writing;
+        Ok(lease_used_up || self.many_unrecorded())
     }
 
-    /// The record of an account whose draws are not all written down, for an orderly stop or the end of a session.
-    pub fn settle(&mut self, slot: AccountSlot) -> Option<AccountRecord> {
+    /// The leases to be written down after a draw from this account: its own if it is used up, and the oldest of the
+    /// others when all together come to half of what a crash may cost.
+    pub fn due(&mut self, drawn: AccountSlot) -> Vec<Lease> {
+        let account = &self.slots[drawn.0];
+        let used_up = account.recorded_msat - account.balance_msat >= ACCOUNT_LEASE_MSAT;
+        let own = if used_up && !account.writing {
+            self.lease(drawn)
+        } else {
+            None
+        };
+        let mut due: Vec<Lease> = own.into_iter().collect();
+        while self.many_unrecorded() && due.len() < LEASES_PER_STEP {
+            let Some(lease) = self.oldest() else { break };
+            due.push(lease);
+        }
+        due
+    }
+
+    /// The draws of one account that no record tells yet.
+    pub fn lease(&mut self, slot: AccountSlot) -> Option<Lease> {
         let account = &mut self.slots[slot.0];
-        if account.durable_msat == account.balance_msat {
+        let drawn_msat = account.recorded_msat - account.balance_msat;
+        if drawn_msat == 0 {
             return None;
         }
-        account.durable_msat = account.balance_msat;
-        Some(AccountRecord {
-            key: account.key,
-            balance_msat: account.balance_msat,
+        account.recorded_msat = account.balance_msat;
+        account.writing = true;
+        self.unrecorded_msat -= drawn_msat;
+        Some(Lease {
+            record: AccountRecord {
+                key: account.key,
+                balance_msat: account.balance_msat,
+            },
+            drawn_msat,
+            slot,
         })
+    }
+
+    /// The draws of the account that has waited longest to be written down.
+    pub fn oldest(&mut self) -> Option<Lease> {
+        while let Some(slot) = self.unrecorded.pop_front() {
+            self.slots[slot].queued = false;
+            let lease = self.lease(AccountSlot(slot));
+            if lease.is_some() {
+                return lease;
+            }
+        }
+        None
+    }
+
+    /// A lease was handed to the disk as the record with this number.
+    pub fn written_as(&mut self, lease: &Lease, record: u64) {
+        self.writing_msat = self.writing_msat.saturating_add(lease.drawn_msat);
+        self.writing.push_back((record, lease.slot.0, lease.drawn_msat));
+    }
+
+    /// All records up to this number are durable.
+    pub fn confirm(&mut self, records: u64) {
+        while let Some((number, slot, msat)) = self.writing.front().copied() {
+            if number > records {
+                return;
+            }
+            self.writing.pop_front();
+            self.writing_msat -= msat;
+            self.slots[slot].writing = false;
+        }
+    }
+
+    /// What a crash at this moment would forget of what packets drew, in msat.
+    pub fn unconfirmed_msat(&self) -> u64 {
+        self.unrecorded_msat.saturating_add(self.writing_msat)
+    }
+
+    fn many_unrecorded(&self) -> bool {
+        self.unrecorded_msat >= CRASH_LOSS_MSAT / 2
     }
 
     /// What all payers hold here, in msat.
@@ -170,11 +269,6 @@ impl Accounts {
     /// What packets drew since the process started, in msat.
     pub fn drawn_msat(&self) -> u64 {
         self.drawn_msat
-    }
-
-    /// All accounts, oldest first.
-    pub fn slots(&self) -> impl Iterator<Item = AccountSlot> + use<> {
-        (0..self.slots.len()).map(AccountSlot)
     }
 }
 
@@ -194,23 +288,97 @@ mod tests {
         assert_eq!(accounts.draw(slot, 1), Err(DropReason::CreditSpent));
     }
 
+    /// What the disk holds after all leases that a sequence of draws hands out; `commits` says when it is asked to.
+    fn draw_and_write(draws: &[(u8, u64, bool)]) -> (Accounts, std::collections::BTreeMap<[u8; 32], u64>) {
+        let mut accounts = Accounts::new(1);
+        let mut disk = std::collections::BTreeMap::new();
+        for payer in 0..4 {
+            let slot = accounts.slot(&[payer; 32]).unwrap();
+            let record = accounts.credit(slot, 100 * CRASH_LOSS_MSAT).unwrap();
+            disk.insert(record.key, record.balance_msat);
+        }
+        let (mut number, mut on_the_way) = (0, Vec::new());
+        for (payer, msat, disk_writes) in draws {
+            let slot = accounts.slot(&[*payer; 32]).unwrap();
+            if accounts.draw(slot, *msat).unwrap_or(false) {
+                for lease in accounts.due(slot) {
+                    number += 1;
+                    accounts.written_as(&lease, number);
+                    on_the_way.push(lease.record);
+                }
+            }
+            if *disk_writes {
+                disk.extend(
+                    on_the_way
+                        .drain(..)
+                        .map(|record| (record.key, record.balance_msat)),
+                );
+                accounts.confirm(number);
+            }
+        }
+        (accounts, disk)
+    }
+
     #[test]
-    fn a_crash_gives_back_at_most_one_lease() {
+    fn with_a_disk_that_stands_still_packets_are_refused_before_a_crash_would_cost_too_much() {
         let mut accounts = Accounts::new(1);
         let slot = accounts.slot(&[1; 32]).unwrap();
-        let mut durable = accounts.credit(slot, 1_000_000).unwrap();
-        for _ in 0..777 {
-            if let Some(record) = accounts.draw(slot, 999).unwrap() {
-                durable = record;
+        accounts.credit(slot, 10 * CRASH_LOSS_MSAT).unwrap();
+        let drawn = (0..).take_while(|_| accounts.draw(slot, 999).is_ok()).count() as u64 * 999;
+        assert!(drawn <= CRASH_LOSS_MSAT && drawn > CRASH_LOSS_MSAT - 999);
+        assert_eq!(accounts.draw(slot, 999), Err(DropReason::DiskBehind));
+        let lease = accounts.lease(slot).unwrap();
+        accounts.written_as(&lease, 7);
+        accounts.confirm(6);
+        assert_eq!(accounts.draw(slot, 999), Err(DropReason::DiskBehind));
+        accounts.confirm(7);
+        accounts.draw(slot, 999).unwrap();
+        assert_eq!(accounts.unconfirmed_msat(), 999);
+    }
+
+    #[test]
+    fn packet_dearer_than_a_crash_may_cost_is_carried_when_nothing_else_is_at_stake() {
+        let mut accounts = Accounts::new(1);
+        let slot = accounts.slot(&[1; 32]).unwrap();
+        accounts.credit(slot, 10 * CRASH_LOSS_MSAT).unwrap();
+        assert_eq!(accounts.draw(slot, 2 * CRASH_LOSS_MSAT), Ok(true));
+        assert_eq!(accounts.draw(slot, 1), Err(DropReason::DiskBehind));
+    }
+
+    #[test]
+    fn account_that_is_drawn_from_fast_is_written_once_a_commit() {
+        let mut accounts = Accounts::new(1);
+        let slot = accounts.slot(&[1; 32]).unwrap();
+        accounts.credit(slot, CRASH_LOSS_MSAT).unwrap();
+        let mut leases = 0;
+        for _ in 0..40 {
+            if accounts.draw(slot, ACCOUNT_LEASE_MSAT / 2).unwrap() {
+                for lease in accounts.due(slot) {
+                    leases += 1;
+                    accounts.written_as(&lease, leases);
+                }
             }
-            assert!(durable.balance_msat - accounts.balance_msat(slot) < ACCOUNT_LEASE_MSAT);
         }
-        let mut restarted = Accounts::new(2);
-        restarted.restore(durable).unwrap();
-        assert!(
-            restarted.balance_of(&[1; 32]) >= accounts.balance_msat(slot),
-            "the payer never loses by it"
-        );
+        assert_eq!(leases, 1, "the next is due when this one is durable");
+        accounts.confirm(leases);
+        assert_eq!(accounts.draw(slot, 1), Ok(true));
+    }
+
+    proptest! {
+        #[test]
+        fn a_crash_costs_this_node_no_more_than_its_constant_and_the_payers_nothing(
+            draws in proptest::collection::vec((0u8..4, 0u64..200_000, proptest::bool::weighted(0.05)), 1..400)
+        ) {
+            let (accounts, disk) = draw_and_write(&draws);
+            let mut forgotten = 0;
+            for payer in 0..4u8 {
+                let (kept, truth) = (disk[&[payer; 32]], accounts.balance_of(&[payer; 32]));
+                prop_assert!(kept >= truth, "the payer loses nothing");
+                forgotten += kept - truth;
+            }
+            prop_assert_eq!(forgotten, accounts.unconfirmed_msat());
+            prop_assert!(forgotten <= CRASH_LOSS_MSAT);
+        }
     }
 
     #[test]

@@ -119,6 +119,9 @@ pub enum Funding {
         max_total_msat: u64,
         /// The most that Lightning fees may cost per payment, in msat.
         max_fee_msat: u64,
+        /// Whether to buy the next slice, within the same limits each, before the one before runs out, as long as
+        /// packets are sent and their receipts come.
+        keep_funded: bool,
     },
     /// The caller paid and shows the proofs, each for its payee.
     Proofs(Vec<(NodeId, PaymentProof)>),
@@ -165,6 +168,9 @@ pub struct Refusal {
     pub by: Option<NodeId>,
     /// The payees that are not yet paid.
     pub missing: Vec<NodeId>,
+    /// Payees that this node's wallet paid before it came to that, with the amount and the Lightning fee, in msat: credit
+    /// there, which the next session over them uses.
+    pub paid: Vec<(NodeId, u64, u64)>,
 }
 
 impl Refusal {
@@ -174,6 +180,7 @@ impl Refusal {
             reason,
             by: None,
             missing: Vec::new(),
+            paid: Vec::new(),
         })
     }
 
@@ -183,6 +190,7 @@ impl Refusal {
             reason,
             by: Some(node),
             missing: Vec::new(),
+            paid: Vec::new(),
         })
     }
 }

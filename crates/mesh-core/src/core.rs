@@ -21,12 +21,15 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod books;
 mod breaks;
 mod chart;
+mod closing;
 mod discover;
 mod open_session;
 mod pay;
 mod payee;
+mod purchase;
 mod quoting;
 mod relay;
 mod route;
@@ -46,8 +49,7 @@ use crate::discovery::RouteDiscovery;
 use crate::drop_reason::DropReason;
 use crate::entropy::Entropy;
 use crate::event::{
-    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Record, Refusal, Ticket,
-    WalletQuestion,
+    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Refusal, Ticket, WalletQuestion,
 };
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
@@ -122,6 +124,7 @@ enum Timer {
     Housekeeping,
     ForgetRedeemed,
     SessionEnds(SessionId),
+    SessionIdle(SessionId),
     ReceiptDue(SessionId),
     DiscoveryRetry(CommandId),
     DiscoveryGathered(CommandId),
@@ -132,6 +135,8 @@ enum Timer {
     OpenRetry(SessionId),
     OpenEnds(SessionId),
     OwnSessionEnds(SessionId),
+    OwnSessionIdle(SessionId),
+    OwnSessionGone(SessionId),
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
     LookUpPayments,
@@ -142,6 +147,7 @@ enum Timer {
 enum Asked {
     InvoiceFor(Box<quoting::PendingQuote>),
     ProofOf(SessionId),
+    Probe { quotes: RequestId, place: usize },
     Payment { quotes: RequestId, place: usize },
     LookUp([u8; 32]),
     SettlementOf([u8; 32]),
@@ -181,6 +187,8 @@ pub struct Core {
     next_ticket: u64,
     timers: BTreeSet<(Instant, Timer)>,
     outputs: VecDeque<Output>,
+    /// Records put out so far.
+    records: u64,
     dropped: BTreeMap<DropReason, u64>,
 }
 
@@ -232,6 +240,7 @@ impl Core {
             next_ticket: 0,
             timers: BTreeSet::new(),
             outputs: VecDeque::new(),
+            records: 0,
             dropped: BTreeMap::new(),
             entropy,
         };
@@ -253,6 +262,7 @@ impl Core {
             Input::Command { id, command } => self.on_command(now, id, command),
             Input::Wallet { ticket, answer } => self.on_wallet(now, ticket, answer),
             Input::Timeout => self.on_timeout(now),
+            Input::Durable { records } => self.accounts.confirm(records),
             Input::Rejected { link, reason } => self.drop_from(link, reason),
             Input::LinkUp { link, peer } => match self.neighbours.link_up(link, peer, now.instant) {
                 Ok(_) => self.route_over(now, link, peer),
@@ -387,7 +397,7 @@ impl Core {
                 .send_many(now, &session, &protocol_id, &payloads, ttl)
                 .map(Some)
                 .map_err(Refusal::own),
-            Command::Close { session } => self.close_own(&session).map(Some).map_err(Refusal::own),
+            Command::Close { session } => self.close_own(now, &session).map(Some).map_err(Refusal::own),
             Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
             Command::Routes => Ok(Some(Answer::Routes(
                 self.routes
@@ -421,7 +431,8 @@ impl Core {
                         self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
                     }
                 }
-                Timer::SessionEnds(session) => self.end_session(&session),
+                Timer::SessionEnds(session) => self.end_session(now, &session),
+                Timer::SessionIdle(session) => self.end_if_idle(now, &session),
                 Timer::ReceiptDue(session) => self.receipt_due(&session),
                 Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
                 Timer::DiscoveryGathered(command) => self.discovery_gathered(now, command),
@@ -436,8 +447,11 @@ impl Core {
                 Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),
                 Timer::TellOfBreak(neighbour) => self.tell_of_break(now, neighbour),
                 Timer::OwnSessionEnds(session) => {
-                    let _ = self.close_own(&session);
+                    // Refused when it was closed before, which is as well.
+                    let _ = self.close_own(now, &session);
                 }
+                Timer::OwnSessionIdle(session) => self.close_own_if_idle(now, &session),
+                Timer::OwnSessionGone(session) => self.forget_own(now, &session),
             }
         }
     }
@@ -465,10 +479,6 @@ impl Core {
 
     fn event(&mut self, event: Event) {
         self.outputs.push_back(Output::Event(Box::new(event)));
-    }
-
-    fn persist(&mut self, record: Record) {
-        self.outputs.push_back(Output::Persist(Box::new(record)));
     }
 
     fn drop_from(&mut self, link: LinkId, reason: DropReason) {

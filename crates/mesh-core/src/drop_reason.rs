@@ -70,6 +70,9 @@ drop_reasons! {
     /// The expiry in the message has passed.
     Expired = 9, "expired", "check both clocks, or give a longer ttl";
 
+    /// So much was drawn that is not yet durable that a crash would cost this hop more than it risks.
+    DiskBehind = 10, "disk_behind", "the hop's disk is slow or refuses; send slower, or take another route";
+
     /// No session of that id at this hop.
     UnknownSession = 20, "unknown_session", "open a session first, or again if this node restarted";
     /// Came from another neighbour, or in another place, than the session's route says.

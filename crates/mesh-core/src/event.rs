@@ -120,6 +120,13 @@ pub enum Input {
         /// What it says.
         answer: WalletAnswer,
     },
+    /// The first so many of all records that this core put out ([`Output::Persist`] and [`Output::PersistSoon`], counted
+    /// together in their order since it was made) are durable. Told after every commit: what is drawn and not known to be
+    /// durable is bounded.
+    Durable {
+        /// How many.
+        records: u64,
+    },
     /// The moment that [`crate::core::Core::next_timeout`] named has come.
     Timeout,
 }
@@ -375,6 +382,8 @@ pub enum Record {
     Account(AccountRecord),
     /// What this node owes the treasury in all, in msat.
     TreasuryOwed(u64),
+    /// The shares this node was paid in all, in msat.
+    Earned(u64),
     /// A payment of this node's own that is not yet redeemed.
     Proof(PurchasedProof),
     /// A payment of this node's own was redeemed.

@@ -129,12 +129,26 @@ pub const MAX_FREE_SESSIONS_PER_NEIGHBOUR: usize = 256;
 /// Prepaid accounts a payee keeps. An account with credit is never evicted.
 pub const MAX_ACCOUNTS: usize = 1_048_576;
 
-/// How long a session lives after it was opened, and how long one without traffic is kept.
+/// How long a session without traffic is kept: its keys and its room are needed by nobody.
+pub const SESSION_IDLE: Duration = Duration::from_secs(600);
+
+/// How long a session that its source closed still lets pass what is on its way back: the last receipt.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
+
+/// How long a session lives after it was opened.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How much an account may be drawn in memory before the draw is made durable, in msat. After a crash the payer may
-/// spend this much again, and what it was drawn while the record was on its way to the disk: the crashed hop's loss.
+/// How much an account may be drawn in memory before the draw is handed to the disk, in msat: a record for about a
+/// thousand packets at the default price. The next follows when that one is durable.
 pub const ACCOUNT_LEASE_MSAT: u64 = 10_000;
+
+/// The most that a crash may cost a hop, in msat: what packets drew from all accounts together and is not yet known to be
+/// durable. Payers may spend it again. With a thousand sats nobody minds to lose, a third of a second of a full 2-core
+/// node's traffic at the default price waits for the disk before packets are refused.
+pub const CRASH_LOSS_MSAT: u64 = 1_000_000;
+
+/// Leases handed to the disk in one step: more would keep packets waiting.
+pub const LEASES_PER_STEP: usize = 64;
 
 /// Sequence numbers a replay window covers behind the highest one seen: packets overtaken by fewer others are told
 /// apart exactly, for 256 bytes per session and direction.
@@ -164,6 +178,13 @@ pub const MIN_SHARE_MSAT: u64 = 1000;
 /// The most blocks that a Lightning payment may lock its payer's money for: a week. A payee that accepts and then sits
 /// on the payment holds the money that long.
 pub const MAX_PAYMENT_CLTV_BLOCKS: u32 = 1008;
+
+/// How long a whole purchase may take, from the first probe to the last payment: one time for all payees, so that a payee
+/// that stalls does not add up with the next.
+pub const PURCHASE_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long the wallet may look whether a payee can be paid.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Neighbours with a link or a session that refers to them.
 pub const MAX_NEIGHBOURS: usize = 16_384;

@@ -184,6 +184,12 @@ impl<'a> PacketView<'a> {
         units_of(self.sealed.len() - TAG_BYTES)
     }
 
+    /// Whether it says that the source sends no more: its content is empty, which no other packet's is. The tags cover the
+    /// length, so nobody on the way can make one of another packet.
+    pub fn is_close(&self) -> bool {
+        self.sealed.len() == TAG_BYTES
+    }
+
     /// The packet's name.
     pub fn packet_id(&self) -> PacketId {
         packet_id(

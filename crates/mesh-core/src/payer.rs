@@ -13,7 +13,7 @@ use crate::message::{PayeeTerms, Quote, QuoteRequest, RequestId};
 use crate::open::{Receipt, SourceSession};
 use crate::payment_proof::PaymentProof;
 use crate::receipt_watch::ReceiptWatch;
-use crate::time::UnixMillis;
+use crate::time::{Instant, UnixMillis};
 use crate::verifier::{Commitment, InvoiceFacts};
 
 /// A payer's account key at a payee: a different one at each, so that payees cannot compare payers.
@@ -53,12 +53,19 @@ impl PurchasedProof {
 pub struct Purse {
     /// Credit there, in msat: never more than it is, since packets lost on the way are counted as drawn.
     pub credit_msat: u64,
-    /// What of it is written down.
+    /// What of it is written down: this, and not yet that some of it was spent.
     pub durable_msat: u64,
     /// Payments not yet redeemed, by payment hash.
     pub proofs: BTreeMap<[u8; 32], PurchasedProof>,
     /// Payments redeemed since the start.
     pub redemptions: u64,
+}
+
+impl Purse {
+    /// What was spent and is not written down, in msat.
+    pub fn unwritten_msat(&self) -> u64 {
+        self.durable_msat.saturating_sub(self.credit_msat)
+    }
 }
 
 /// This node's money at all payees.
@@ -103,17 +110,38 @@ impl Purses {
             .min_by_key(|proof| (proof.redeem_by, proof.payment_hash))
     }
 
-    /// A payment turned out to be redeemed: its credit counts from now on. Whether there was such a payment.
-    pub fn redeemed(&mut self, payee: &NodeId, payment_hash: &[u8; 32]) -> bool {
-        let Some(purse) = self.by_payee.get_mut(payee) else {
-            return false;
-        };
-        let Some(proof) = purse.proofs.remove(payment_hash) else {
-            return false;
-        };
+    /// A payment turned out to be redeemed: its credit counts from now on. What it comes to; none if there was no such
+    /// payment.
+    pub fn redeemed(&mut self, payee: &NodeId, payment_hash: &[u8; 32]) -> Option<u64> {
+        let purse = self.by_payee.get_mut(payee)?;
+        let proof = purse.proofs.remove(payment_hash)?;
         purse.credit_msat = purse.credit_msat.saturating_add(proof.credit_msat);
+        purse.durable_msat = purse.durable_msat.saturating_add(proof.credit_msat);
         purse.redemptions += 1;
-        true
+        Some(proof.credit_msat)
+    }
+
+    /// Whether a payment is known and not yet redeemed.
+    pub fn holds(&self, payee: &NodeId, payment_hash: &[u8; 32]) -> bool {
+        self.by_payee
+            .get(payee)
+            .is_some_and(|purse| purse.proofs.contains_key(payment_hash))
+    }
+
+    /// Takes out payments that can no longer be redeemed.
+    pub fn expire_proofs(&mut self, now: UnixMillis) -> Vec<PurchasedProof> {
+        let mut expired = Vec::new();
+        for purse in self.by_payee.values_mut() {
+            let over = purse.proofs.values().filter(|proof| proof.redeem_by < now);
+            expired.extend(over.cloned());
+            purse.proofs.retain(|_, proof| proof.redeem_by >= now);
+        }
+        expired
+    }
+
+    /// Credit at a payee, in msat.
+    pub fn credit_msat(&self, payee: &NodeId) -> u64 {
+        self.by_payee.get(payee).map_or(0, |purse| purse.credit_msat)
     }
 
     /// A payment was redeemed, whoever's it was.
@@ -123,20 +151,13 @@ impl Purses {
         }
     }
 
-    /// Records of all credit that is not written down as it is.
-    pub fn settle(&mut self) -> Vec<crate::event::Record> {
-        let unsettled = self
+    /// Payees at which something was spent that is not written down.
+    pub fn unwritten(&self) -> Vec<NodeId> {
+        let unwritten = self
             .by_payee
-            .iter_mut()
-            .filter(|(_, purse)| purse.durable_msat != purse.credit_msat);
-        let settle = |(payee, purse): (&NodeId, &mut Purse)| {
-            purse.durable_msat = purse.credit_msat;
-            crate::event::Record::Credit {
-                payee: *payee,
-                msat: purse.credit_msat,
-            }
-        };
-        unsettled.map(settle).collect()
+            .iter()
+            .filter(|(_, purse)| purse.unwritten_msat() > 0);
+        unwritten.map(|(payee, _)| *payee).collect()
     }
 
     /// Credit known at all payees, in msat.
@@ -250,6 +271,15 @@ pub struct QuoteRefusal {
     pub signature: Signature,
 }
 
+/// What one purchase may cost, in msat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpendingLimits {
+    /// All shares together.
+    pub max_total_msat: u64,
+    /// Lightning fees, for each payment.
+    pub max_fee_msat: u64,
+}
+
 /// A purchase under way: quotes are complete, payments and the open come next.
 pub struct Opening {
     /// Who waits for it.
@@ -260,11 +290,17 @@ pub struct Opening {
     pub sign_as_source: bool,
     /// The proof for each payee, in route order.
     pub proofs: Vec<Option<PaymentProof>>,
-    /// Payments the wallet has not answered yet.
-    pub unpaid: usize,
+    /// What this node's wallet may pay; none when it pays nothing.
+    pub limits: Option<SpendingLimits>,
+    /// Whether the session is to be kept funded.
+    pub keep_funded: bool,
+    /// When the whole purchase is to be over.
+    pub ends: Instant,
+    /// Probes or payments the wallet has not answered yet.
+    pub unanswered: usize,
     /// What was paid: payee, amount and Lightning fee, in msat.
     pub paid: Vec<(NodeId, u64, u64)>,
-    /// The first payment that failed.
+    /// The first probe or payment that failed.
     pub failure: Option<(NodeId, DropReason)>,
 }
 
@@ -274,6 +310,8 @@ pub struct OwnSession {
     pub source: SourceSession,
     /// Its id.
     pub id: SessionId,
+    /// The id that whoever opened it knows it by: its own, or that of the session it continues.
+    pub name: SessionId,
     /// All nodes, this one first.
     pub path: Vec<NodeId>,
     /// What each payee draws per unit, in msat.
@@ -288,6 +326,14 @@ pub struct OwnSession {
     pub opening: Option<(CommandId, bytes::Bytes)>,
     /// What was paid for it.
     pub paid: Vec<(NodeId, u64, u64)>,
+    /// Packets sent.
+    pub packets: u64,
+    /// Units of them.
+    pub units: u64,
+    /// When the last of them was sent, or the open.
+    pub last_packet: Instant,
+    /// It takes no more packets and waits for the last receipt.
+    pub closing: bool,
     /// The newest receipt.
     pub receipt: Option<Receipt>,
     /// Whether receipts come as they should.
@@ -301,11 +347,20 @@ pub struct Payer {
     pub quote_sets: BTreeMap<RequestId, QuoteSet>,
     /// Purchases under way, by their quotes.
     pub openings: BTreeMap<RequestId, Opening>,
-    /// Sessions, opening and open.
+    /// Sessions, opening, open and closing.
     pub sessions: BTreeMap<SessionId, OwnSession>,
+    /// Sessions that go on under another id than the one they were opened with: the first id to the present one.
+    pub names: BTreeMap<SessionId, SessionId>,
     /// Money at others.
     pub purses: Purses,
     /// Payments of unknown outcome, by payment hash: at most those that were being paid when an earlier life ended or
     /// that the wallet could not tell the end of.
     pub under_way: BTreeMap<[u8; 32], PurchasedProof>,
+}
+
+impl Payer {
+    /// The session that this id names now.
+    pub fn current(&self, id: &SessionId) -> SessionId {
+        self.names.get(id).copied().unwrap_or(*id)
+    }
 }

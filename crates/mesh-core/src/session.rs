@@ -48,6 +48,14 @@ pub struct HopSession {
     pub expires: UnixMillis,
     /// Bytes that may still come back.
     pub back_allowance: u64,
+    /// Packets drawn for.
+    pub packets: u64,
+    /// Units of them.
+    pub units: u64,
+    /// When the last of them came, or the open.
+    pub last_packet: Instant,
+    /// The source sends no more.
+    pub closing: bool,
     /// When this hop last sent an error to the source; errors are at most ten per second.
     pub last_error: Option<Instant>,
     /// What only the destination has.
@@ -87,12 +95,8 @@ pub struct DestinationEnd {
     pub back_tag_keys: Vec<TagKey>,
     /// The next sequence number on the way back.
     pub back_sequence: u64,
-    /// Packets that arrived and counted.
-    pub packets: u64,
-    /// Payload bytes in them.
+    /// Payload bytes that arrived and counted.
     pub bytes: u64,
-    /// Units drawn.
-    pub units: u64,
     /// The highest sequence number that arrived.
     pub highest_sequence: u64,
     /// How many of the packets the last receipt covered.
@@ -203,6 +207,10 @@ mod tests {
             back_window: SequenceWindow::new(),
             expires: UnixMillis(0),
             back_allowance: HopSession::FIRST_BACK_ALLOWANCE,
+            packets: 0,
+            units: 0,
+            last_packet: Instant(0),
+            closing: false,
             last_error: None,
             end: None,
         }

@@ -75,6 +75,21 @@ impl SourceSession {
         Ok(built)
     }
 
+    /// The packet that tells all hops that no more will come.
+    pub fn close(&mut self, expiry: UnixMillis) -> Result<Bytes, DropReason> {
+        let parts = PacketParts {
+            kind: FrameKind::Data,
+            session: self.id,
+            sequence: self.next_sequence,
+            expiry,
+            tag_keys: &self.tag_keys,
+            seal: &self.payload,
+        };
+        let (frame, _) = packet::build(&parts, &[])?;
+        self.next_sequence += 1;
+        Ok(frame)
+    }
+
     /// What the destination sent back, if nobody altered it.
     pub fn open_back(&self, view: &PacketView<'_>) -> Result<BackMessage, DropReason> {
         let plain = view.open(&self.back).ok_or(DropReason::PayloadAltered)?;

@@ -74,6 +74,15 @@ fn limits_are_written_as_they_are() {
         count("SEQUENCE_WINDOW", limits::SEQUENCE_WINDOW),
         msat("MIN_SHARE_MSAT", limits::MIN_SHARE_MSAT),
         msat("ACCOUNT_LEASE_MSAT", limits::ACCOUNT_LEASE_MSAT),
+        msat("CRASH_LOSS_MSAT", limits::CRASH_LOSS_MSAT),
+        time("SESSION_IDLE", limits::SESSION_IDLE),
+        time("CLOSE_LINGER", limits::CLOSE_LINGER),
+        time("PURCHASE_TIMEOUT", limits::PURCHASE_TIMEOUT),
+        time("PROBE_TIMEOUT", limits::PROBE_TIMEOUT),
+        count(
+            "MAX_PAYMENT_CLTV_BLOCKS",
+            u64::from(limits::MAX_PAYMENT_CLTV_BLOCKS),
+        ),
         bytes(
             "BACK_ALLOWANCE_BASE_BYTES",
             limits::BACK_ALLOWANCE_BASE_BYTES as usize,

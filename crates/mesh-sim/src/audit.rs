@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_core::event::Record;
 use mesh_core::keys::SessionId;
-use mesh_core::limits::ACCOUNT_LEASE_MSAT;
+use mesh_core::ledger::{Entry, LedgerAccount};
+use mesh_core::limits::CRASH_LOSS_MSAT;
 
 use crate::lightning::SettledPayment;
 use crate::node::NodeIndex;
@@ -80,6 +81,26 @@ pub enum Discrepancy {
         /// What it says it owes.
         owed: u64,
     },
+    /// An entry of a ledger does not sum to zero.
+    #[error("node {node:?} booked what does not balance: {entry:?}")]
+    EntryUnbalanced {
+        /// Whose.
+        node: NodeIndex,
+        /// The entry.
+        entry: Box<Entry>,
+    },
+    /// What a node acts on, or its wallet holds, is not what its ledger says.
+    #[error("node {node:?}: the ledger has {ledger} msat on {account:?}, but {record} msat are there")]
+    LedgerDiffers {
+        /// Whose.
+        node: NodeIndex,
+        /// Which account.
+        account: LedgerAccount,
+        /// What the entries come to, in msat with the ledger's sign.
+        ledger: i64,
+        /// What is there.
+        record: i64,
+    },
     /// A packet was delivered twice.
     #[error("node {node:?} delivered packet {sequence} of {session} twice")]
     DeliveredTwice {
@@ -118,7 +139,7 @@ struct PayeeBooks {
 impl Simulation {
     /// Goes over everybody's books. Call it when nothing is under way.
     ///
-    /// A crashed hop may have forgotten draws of up to two leases per account, to its own loss and never to its payers';
+    /// A crashed hop may have forgotten draws of up to [`CRASH_LOSS_MSAT`], to its own loss and never to its payers';
     /// everything else has to fit to the msat.
     pub fn audit(&mut self) -> Result<Books, Vec<Discrepancy>> {
         let mut found = Vec::new();
@@ -140,6 +161,9 @@ impl Simulation {
             self.check_accounts(node, &payee, &mut books, &mut found);
             credited.extend(payee.redeemed.keys().copied());
             self.check_deliveries(node, &mut found);
+            if !self.nodes[node.0].is_villain {
+                self.check_ledger(node, &mut found);
+            }
         }
         for payment in payments
             .values()
@@ -219,8 +243,7 @@ impl Simulation {
             None => (payee.accounts.values().sum(), payee.treasury_owed),
         };
         let crashes = self.nodes[node.0].life;
-        // One lease that was not yet due to be written, and one that was due but not yet written.
-        let may_be_forgotten = crashes * payee.accounts.len() as u64 * 2 * ACCOUNT_LEASE_MSAT;
+        let may_be_forgotten = crashes * CRASH_LOSS_MSAT;
         let accounted = balances + drawn;
         if accounted < credited || accounted > credited + may_be_forgotten {
             found.push(Discrepancy::AccountsDoNotSum {

@@ -114,6 +114,7 @@ impl Simulation {
             proofs: Vec::new(),
             max_total_msat: GENEROUS,
             max_fee_msat: GENEROUS,
+            keep_funded: false,
         }
     }
 

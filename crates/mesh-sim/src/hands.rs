@@ -61,6 +61,16 @@ impl Simulation {
             }
             self.obey(node, output);
         }
+        if must_wait {
+            self.tell_durable(node);
+        }
+    }
+
+    /// A commit is done.
+    pub(crate) fn tell_durable(&mut self, node: NodeIndex) {
+        let state = &self.nodes[node.0];
+        let records = (state.disk.len() - state.disk_at_start) as u64;
+        self.feed(node, Input::Durable { records });
     }
 
     pub(crate) fn obey(&mut self, node: NodeIndex, output: Output) {
@@ -115,6 +125,7 @@ impl Simulation {
             .map(|(peer, _)| *peer);
         if let Ok(view) = PacketView::parse(&frame)
             && view.kind == FrameKind::Data
+            && !view.is_close()
             && !self.own_sessions.contains(&(node, view.session))
         {
             *self.carried_units.entry((node, view.session)).or_default() += view.units();

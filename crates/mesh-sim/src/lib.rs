@@ -37,6 +37,7 @@ mod commands;
 mod driver;
 mod faults;
 mod hands;
+mod ledger_audit;
 mod lightning;
 pub mod network;
 mod node;

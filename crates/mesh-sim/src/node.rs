@@ -97,6 +97,8 @@ pub(crate) struct SimNode {
     /// How far its wall clock is ahead of everybody's, in milliseconds.
     pub(crate) clock_ahead_ms: i64,
     pub(crate) disk: Vec<Record>,
+    /// Records that were on the disk when this life began.
+    pub(crate) disk_at_start: usize,
     /// What is to be written soon; a kill loses it.
     pub(crate) soon: Vec<Record>,
     pub(crate) crash: Option<(CrashPoint, CrashWhen)>,

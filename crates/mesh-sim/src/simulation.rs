@@ -199,6 +199,7 @@ impl Simulation {
                 if self.nodes[node.0].life == life {
                     let soon = std::mem::take(&mut self.nodes[node.0].soon);
                     self.nodes[node.0].disk.extend(soon);
+                    self.tell_durable(node);
                 }
             }
             Happening::Wake { node } => {

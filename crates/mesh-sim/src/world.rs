@@ -91,6 +91,7 @@ impl Simulation {
             life: 0,
             clock_ahead_ms: 0,
             disk: Vec::new(),
+            disk_at_start: 0,
             soon: Vec::new(),
             crash: None,
             wake: None,
@@ -116,6 +117,7 @@ impl Simulation {
     pub(crate) fn start(&mut self, node: NodeIndex) {
         let now = self.now_at(node);
         let life = self.nodes[node.0].life;
+        self.nodes[node.0].disk_at_start = self.nodes[node.0].disk.len();
         let (seed, account_secret) = (
             self.secret_of(node, "seed", life),
             self.secret_of(node, "account", 0),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use common::{SEEDS, row};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Buying, Funding, Record};
-use mesh_core::limits::ACCOUNT_LEASE_MSAT;
+use mesh_core::limits::CRASH_LOSS_MSAT;
 use mesh_core::routing_policy::TrafficClass;
 use mesh_sim::{CrashPoint, NodeIndex, Simulation, Stage, Trip};
 
@@ -219,7 +219,7 @@ fn crashed_hop_forgets_at_most_its_lease_and_to_its_own_loss() {
         restart(&mut sim, b);
         let after = sim.status(b).unwrap().payers_credit_msat;
         assert!(
-            after >= before && after - before < ACCOUNT_LEASE_MSAT,
+            after >= before && after - before <= CRASH_LOSS_MSAT,
             "{before} {after}"
         );
         sim.audit().unwrap();

@@ -188,6 +188,7 @@ fn limit_of_the_payer_is_kept_and_names_who_stays_unpaid() {
         proofs: Vec::new(),
         max_total_msat: quoted.total_msat - 1,
         max_fee_msat: 1000,
+        keep_funded: false,
     };
     let refusal = sim.open(a, &quoted, funding).unwrap_err();
     assert_eq!(refusal.reason, DropReason::LimitReached);

@@ -36,6 +36,7 @@ impl Backend for FakeNode {
     async fn command(&self, command: Command) -> Result<Answer, CommandError> {
         if let Some(reason) = self.refuse {
             let refusal = Refusal {
+                paid: Vec::new(),
                 reason,
                 by: Some(THERE),
                 missing: vec![HERE],

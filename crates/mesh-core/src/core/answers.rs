@@ -33,6 +33,9 @@ impl Core {
             (Some(Asked::ProofOf(session)), WalletAnswer::Proof(found)) => {
                 self.on_proof(now, &session, found)
             }
+            (Some(Asked::Probe { quotes, place }), WalletAnswer::Probed(found)) => {
+                self.on_probe(now, quotes, place, found);
+            }
             (Some(Asked::Payment { quotes, place }), WalletAnswer::Paid(paid)) => {
                 self.on_payment(now, quotes, place, paid);
             }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::drop_reason::DropReason;
-use crate::event::{Answer, Channel, Event, OpenedSession, Record, Refusal};
+use crate::event::{Answer, Channel, Event, OpenedSession, Output, Refusal};
 use crate::identity::NodeId;
 use crate::keys::{DhSecret, SessionId};
 use crate::limits::{
-    ACCOUNT_LEASE_MSAT, MAX_OWN_SESSIONS, MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES, OPEN_TIMEOUT,
-    RETRY_INTERVAL, SESSION_LIFETIME,
+    ACCOUNT_LEASE_MSAT, CLOCK_SKEW, MAX_OWN_SESSIONS, MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES,
+    OPEN_TIMEOUT, RETRY_INTERVAL, SESSION_IDLE, SESSION_LIFETIME,
 };
 use crate::neighbours::Neighbour;
 use crate::open::{BackMessage, HopErrorView, HopPlan, OpenPlan};
@@ -65,6 +65,7 @@ impl Core {
         let id = source.id();
         let session = OwnSession {
             id,
+            name: id,
             source,
             path: set.request.certificate.path.clone(),
             prices_msat: accepted.map(|accepted| accepted.quote.price_msat).collect(),
@@ -77,6 +78,10 @@ impl Core {
             expires,
             opening: Some((opening.command, frame)),
             paid: opening.paid,
+            packets: 0,
+            units: 0,
+            last_packet: now.instant,
+            closing: false,
             receipt: None,
             watch: ReceiptWatch::default(),
         };
@@ -123,17 +128,12 @@ impl Core {
     }
 
     /// The first `accepted` hops of a session let the open pass, so what they were shown is redeemed.
-    fn note_redeemed(&mut self, path: &[NodeId], shown: &[Option<[u8; 32]>], accepted: usize) {
+    fn note_redeemed(&mut self, now: Now, path: &[NodeId], shown: &[Option<[u8; 32]>], accepted: usize) {
         for (payee, payment_hash) in path.iter().skip(1).zip(shown).take(accepted) {
             let Some(payment_hash) = payment_hash else {
                 continue;
             };
-            if self.payer.purses.redeemed(payee, payment_hash) {
-                self.persist_credit(payee);
-                self.persist(Record::ProofRedeemed {
-                    payment_hash: *payment_hash,
-                });
-            }
+            self.redeemed_at(now.unix, payee, payment_hash);
         }
     }
 
@@ -142,15 +142,6 @@ impl Core {
             .iter()
             .map(|payee| self.payer.purses.redemptions(payee))
             .collect()
-    }
-
-    fn persist_credit(&mut self, payee: &NodeId) {
-        let Ok(purse) = self.payer.purses.at(payee) else {
-            return;
-        };
-        purse.durable_msat = purse.credit_msat;
-        let msat = purse.credit_msat;
-        self.persist(Record::Credit { payee: *payee, msat });
     }
 }
 
@@ -189,10 +180,12 @@ impl Core {
         payload: &Bytes,
         ttl: Duration,
     ) -> Result<(PacketId, u64), DropReason> {
+        let id = &self.payer.current(id);
         let session = self
             .payer
             .sessions
             .get_mut(id)
+            .filter(|session| !session.closing)
             .ok_or(DropReason::UnknownSession)?;
         if session.opening.is_some() {
             return Err(DropReason::BadCommand);
@@ -223,25 +216,25 @@ impl Core {
         }
         let expiry = (now.unix + ttl).min(session.expires);
         let sequence = session.source.packets();
+        session.packets += 1;
+        session.units = session.units.saturating_add(units);
+        session.last_packet = now.instant;
         let (frame, packet_id) = session.source.packet(protocol_id, payload, expiry)?;
         let receipt_overdue_at = session.watch.sent(units, now.instant);
+        let mut leases = Vec::new();
         for (payee, cost) in payees.iter().zip(&costs) {
             let purse = self.payer.purses.at(payee)?;
             purse.credit_msat -= cost;
             // Written down behind the draw: after a crash the payer may believe to hold a lease more than it does,
             // and is told better by the first refusal.
-            if purse.durable_msat.saturating_sub(purse.credit_msat) >= ACCOUNT_LEASE_MSAT {
-                purse.durable_msat = purse.credit_msat;
-                let record = Record::Credit {
-                    payee: *payee,
-                    msat: purse.credit_msat,
-                };
-                self.outputs
-                    .push_back(crate::event::Output::PersistSoon(Box::new(record)));
+            if purse.unwritten_msat() >= ACCOUNT_LEASE_MSAT {
+                leases.push(*payee);
             }
         }
-        self.outputs
-            .push_back(crate::event::Output::Forward { link, frame });
+        self.outputs.push_back(Output::Forward { link, frame });
+        for payee in leases {
+            self.write_spent(now.unix, &payee, false);
+        }
         if let Some(at) = receipt_overdue_at {
             self.set_timer(at, Timer::ReceiptOverdue(*id));
         }
@@ -280,25 +273,6 @@ impl Core {
             refused: None,
         })
     }
-
-    pub(super) fn close_own(&mut self, id: &SessionId) -> Result<Answer, DropReason> {
-        let session = self.payer.sessions.remove(id).ok_or(DropReason::UnknownSession)?;
-        if let Some((command, _)) = session.opening {
-            self.answer(command, Err(Refusal::own(DropReason::BadCommand)));
-        }
-        for payee in session.path.iter().skip(1) {
-            if self
-                .payer
-                .purses
-                .at(payee)
-                .is_ok_and(|purse| purse.credit_msat != purse.durable_msat)
-            {
-                self.persist_credit(payee);
-            }
-        }
-        self.event(Event::SessionClosed { session: *id });
-        Ok(Answer::Done)
-    }
 }
 
 /// What comes back.
@@ -334,7 +308,11 @@ impl Core {
                     now.instant + (opened.expires - now.unix),
                     Timer::OwnSessionEnds(opened.session),
                 );
-                self.note_redeemed(&path, &shown, shown.len());
+                self.set_timer(
+                    now.instant + SESSION_IDLE.saturating_sub(CLOCK_SKEW),
+                    Timer::OwnSessionIdle(opened.session),
+                );
+                self.note_redeemed(now, &path, &shown, shown.len());
                 let redemptions = self.redemptions_at(path.get(1..).unwrap_or_default());
                 if let Some(session) = self.payer.sessions.get_mut(&view.session) {
                     session.redemptions = redemptions;
@@ -366,7 +344,7 @@ impl Core {
 
     pub(super) fn on_own_error(
         &mut self,
-        _now: Now,
+        now: Now,
         from: Neighbour,
         view: &HopErrorView<'_>,
     ) -> Result<(), DropReason> {
@@ -401,7 +379,7 @@ impl Core {
                 refusal.reason,
                 DropReason::AlreadyRedeemed | DropReason::PaymentMissing
             );
-            self.note_redeemed(&path, &shown, place + usize::from(redeemed_there));
+            self.note_redeemed(now, &path, &shown, place + usize::from(redeemed_there));
             if let Some(Some(payment_hash)) = shown.get(place)
                 && is_final(refusal.reason)
             {
@@ -413,8 +391,7 @@ impl Core {
             DropReason::CreditSpent | DropReason::PaymentMissing
         );
         if credit_is_short && credit_is_current {
-            let purse = self.payer.purses.at(&hop)?;
-            purse.credit_msat = purse.credit_msat.min(refusal.credit_msat);
+            self.deny(now.unix, &hop, refusal.credit_msat);
         }
         if was_opening {
             self.routes.cache.forget(&path);

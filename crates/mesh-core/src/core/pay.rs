@@ -1,29 +1,21 @@
-//! As payer: quotes along a route, and the payments that follow.
+//! As payer: quotes along a route.
 
 use std::time::Duration;
 
 use crate::check::refusal_signed;
 use crate::drop_reason::DropReason;
-use crate::event::{
-    Answer, Buying, CommandId, Funding, Payment, QuotedPayee, QuotedSlice, Record, Refusal, WalletQuestion,
-};
+use crate::event::{Answer, Buying, CommandId, QuotedPayee, QuotedSlice, Refusal};
 use crate::fees::offered_total;
 use crate::identity::NodeId;
-use crate::limits::{MAX_PENDING_COMMANDS, PAY_BY, QUOTE_TIMEOUT, RETRY_INTERVAL};
+use crate::limits::{MAX_PENDING_COMMANDS, PAY_BY, PURCHASE_TIMEOUT, QUOTE_TIMEOUT, RETRY_INTERVAL};
 use crate::message::{ControlMessage, QuoteAnswer, QuoteRequest, QuoteResponse, RequestId};
 use crate::neighbours::Neighbour;
-use crate::payer::{AcceptedQuote, Opening, PurchasedProof, QuoteSet};
-use crate::payment_proof::PaymentProof;
+use crate::payer::QuoteSet;
 use crate::routing_policy::TrafficClass;
 use crate::time::Now;
 use crate::verifier::InvoiceFacts;
 
-use super::open_session::hash_of_shown;
-use super::under_way::purchase;
-use super::{Asked, Core, Timer};
-
-/// How long the wallet may try to pay one share.
-const PAYMENT_TIMEOUT: Duration = Duration::from_secs(20);
+use super::{Core, Timer};
 
 /// Quotes.
 impl Core {
@@ -138,9 +130,8 @@ impl Core {
         self.routes.cache.forget(&path);
         self.blame.note_silent(&path, now.instant);
         let refusal = Refusal {
-            reason: DropReason::Timeout,
-            by: None,
             missing: missing.into_iter().collect(),
+            ..*Refusal::own(DropReason::Timeout)
         };
         self.answer(command, Err(Box::new(refusal)));
     }
@@ -149,7 +140,7 @@ impl Core {
     /// gone would be money nobody ever shows.
     pub(super) fn expire_quotes(&mut self, now: Now, id: RequestId) {
         if self.payer.openings.contains_key(&id) {
-            self.set_timer(now.instant + PAYMENT_TIMEOUT, Timer::QuoteSetExpires(id));
+            self.set_timer(now.instant + PURCHASE_TIMEOUT, Timer::QuoteSetExpires(id));
         } else {
             self.payer.quote_sets.remove(&id);
         }
@@ -228,231 +219,5 @@ fn quoted_slice(set: &QuoteSet) -> QuotedSlice {
         units: set.request.units,
         total_msat: set.request.total_msat,
         payees: payees.collect(),
-    }
-}
-
-/// Payments.
-impl Core {
-    pub(super) fn start_opening(
-        &mut self,
-        now: Now,
-        command: CommandId,
-        quotes: RequestId,
-        funding: Funding,
-        sign_as_source: bool,
-    ) -> Result<Option<Answer>, Box<Refusal>> {
-        let set = self.payer.quote_sets.get(&quotes).filter(|set| set.is_complete());
-        let Some(set) = set else {
-            return Err(Refusal::own(DropReason::UnknownQuote));
-        };
-        if self.payer.openings.contains_key(&quotes) {
-            return Err(Refusal::own(DropReason::BadCommand));
-        }
-        let mut opening = Opening {
-            command,
-            quotes,
-            sign_as_source,
-            proofs: vec![None; set.quotes.len()],
-            unpaid: 0,
-            paid: Vec::new(),
-            failure: None,
-        };
-        match funding {
-            Funding::Proofs(proofs) => {
-                self.take_proofs(now, quotes, &mut opening, &proofs);
-                self.open_session(now, opening)?;
-            }
-            Funding::Wallet {
-                proofs,
-                max_total_msat,
-                max_fee_msat,
-            } => {
-                self.take_proofs(now, quotes, &mut opening, &proofs);
-                let bills = self.bills(now, quotes, &mut opening);
-                let total = bills
-                    .iter()
-                    .fold(0u64, |sum, (_, amount, _)| sum.saturating_add(*amount));
-                if total > max_total_msat {
-                    let missing = self.unpaid_payees(quotes, &bills);
-                    return Err(Box::new(Refusal {
-                        reason: DropReason::LimitReached,
-                        by: None,
-                        missing,
-                    }));
-                }
-                opening.unpaid = bills.len();
-                if bills.is_empty() {
-                    self.open_session(now, opening)?;
-                } else {
-                    self.payer.openings.insert(quotes, opening);
-                    for (place, ..) in &bills {
-                        if let Some(accepted) = self.accepted(quotes, *place) {
-                            self.note_begun(now, &accepted);
-                        }
-                    }
-                    for (place, _, invoice) in bills {
-                        let question = WalletQuestion::Pay {
-                            invoice,
-                            max_fee_msat,
-                            timeout: PAYMENT_TIMEOUT,
-                        };
-                        self.ask_wallet(Asked::Payment { quotes, place }, question);
-                    }
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// What has to be paid: place, amount and invoice. Payments made earlier and not yet redeemed are shown first, and
-    /// nobody is paid for whom the caller showed a proof.
-    fn bills(&self, now: Now, quotes: RequestId, opening: &mut Opening) -> Vec<(usize, u64, String)> {
-        let Some(set) = self.payer.quote_sets.get(&quotes) else {
-            return Vec::new();
-        };
-        let mut bills = Vec::new();
-        for (place, accepted) in set.quotes.iter().enumerate() {
-            let Some(accepted) = accepted else { continue };
-            let unredeemed = self.payer.purses.unredeemed(&accepted.quote.payee, now.unix);
-            match (&accepted.quote.invoice, unredeemed) {
-                (None, Some(proof)) => {
-                    if let Some(slot) = opening.proofs.get_mut(place) {
-                        *slot = Some(proof.proof.clone());
-                    }
-                }
-                (Some(invoice), _) if opening.proofs.get(place).is_some_and(Option::is_none) => {
-                    bills.push((place, accepted.quote.amount_msat, invoice.clone()));
-                }
-                (Some(_), _) | (None, None) => {}
-            }
-        }
-        bills
-    }
-
-    /// Takes in what the caller paid by himself. What he does not show is taken from earlier payments.
-    fn take_proofs(
-        &mut self,
-        now: Now,
-        quotes: RequestId,
-        opening: &mut Opening,
-        shown: &[(NodeId, PaymentProof)],
-    ) {
-        // Fills in what was paid earlier; the bills are the caller's business.
-        let _ = self.bills(now, quotes, opening);
-        let Some(set) = self.payer.quote_sets.get(&quotes) else {
-            return;
-        };
-        let mut bought = Vec::new();
-        for (slot, accepted) in opening.proofs.iter_mut().zip(set.quotes.iter().flatten()) {
-            let payee = accepted.quote.payee;
-            let Some((_, proof)) = shown.iter().find(|(paid, _)| *paid == payee) else {
-                continue;
-            };
-            *slot = Some(proof.clone());
-            // Only a payment of this very quote has a known worth; others are credited there, but not counted here.
-            if let (Some(payment_hash), Some(shown_hash)) = (accepted.payment_hash, hash_of_shown(proof))
-                && payment_hash == shown_hash
-            {
-                bought.push(PurchasedProof {
-                    payee,
-                    payment_hash,
-                    proof: proof.clone(),
-                    credit_msat: accepted.terms.credit_msat,
-                    redeem_by: accepted.quote.redeem_by,
-                });
-            }
-        }
-        for proof in bought {
-            self.keep_proof(proof);
-        }
-    }
-
-    fn unpaid_payees(&self, quotes: RequestId, bills: &[(usize, u64, String)]) -> Vec<NodeId> {
-        let Some(set) = self.payer.quote_sets.get(&quotes) else {
-            return Vec::new();
-        };
-        bills
-            .iter()
-            .filter_map(|(place, ..)| set.payees().get(*place).copied())
-            .collect()
-    }
-
-    pub(super) fn on_payment(
-        &mut self,
-        now: Now,
-        quotes: RequestId,
-        place: usize,
-        paid: Result<Payment, DropReason>,
-    ) {
-        let Some(accepted) = self.accepted(quotes, place) else {
-            return;
-        };
-        let payee = accepted.quote.payee;
-        let Some(opening) = self.payer.openings.get_mut(&quotes) else {
-            return;
-        };
-        opening.unpaid = opening.unpaid.saturating_sub(1);
-        let done = opening.unpaid == 0;
-        match paid {
-            Ok(payment) => {
-                opening.paid.push((payee, payment.amount_msat, payment.fee_msat));
-                if let Some(purchased) = purchase(now, &accepted, payment.preimage, payment.amount_msat) {
-                    if let Some(slot) = opening.proofs.get_mut(place) {
-                        *slot = Some(purchased.proof.clone());
-                    }
-                    self.keep_proof(purchased);
-                }
-            }
-            Err(reason) => {
-                opening.failure.get_or_insert((payee, reason));
-                self.note_failed(now, &accepted, reason);
-            }
-        }
-        if done {
-            self.payments_done(now, quotes);
-        }
-    }
-
-    fn accepted(&self, quotes: RequestId, place: usize) -> Option<AcceptedQuote> {
-        self.payer
-            .quote_sets
-            .get(&quotes)?
-            .quotes
-            .get(place)
-            .cloned()
-            .flatten()
-    }
-
-    /// What was paid is written down before it is shown to anybody: it is money until it is redeemed.
-    pub(super) fn keep_proof(&mut self, proof: PurchasedProof) {
-        match self.payer.purses.at(&proof.payee) {
-            Ok(purse) => {
-                purse.proofs.insert(proof.payment_hash, proof.clone());
-            }
-            Err(reason) => self.count(reason),
-        }
-        self.persist(Record::Proof(proof));
-    }
-
-    fn payments_done(&mut self, now: Now, quotes: RequestId) {
-        let Some(opening) = self.payer.openings.remove(&quotes) else {
-            return;
-        };
-        let command = opening.command;
-        if let Some((payee, reason)) = opening.failure {
-            // The shares that were paid stay in their purses and open the next session over those payees.
-            let missing = vec![payee];
-            return self.answer(
-                command,
-                Err(Box::new(Refusal {
-                    reason,
-                    by: None,
-                    missing,
-                })),
-            );
-        }
-        if let Err(refusal) = self.open_session(now, opening) {
-            self.answer(command, Err(refusal));
-        }
     }
 }

@@ -7,7 +7,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Channel, Event, LinkId, Output, Record, WalletQuestion};
 use crate::keys::{HopSecret, PayloadSeal, SessionId, TagKey};
 use crate::limits::{
-    CLOCK_SKEW, MAX_FREE_SESSIONS_PER_NEIGHBOUR, MAX_PENDING_OPENS, MAX_SESSIONS_PER_NEIGHBOUR,
+    CLOCK_SKEW, MAX_FREE_SESSIONS_PER_NEIGHBOUR, MAX_PENDING_OPENS, MAX_SESSIONS_PER_NEIGHBOUR, SESSION_IDLE,
     SESSION_LIFETIME, SETTLEMENT_WAIT,
 };
 use crate::message::{ControlMessage, QuoteId};
@@ -225,6 +225,12 @@ impl Core {
         };
         self.verifier.judge(&shown, now.unix)?;
         let invoice = invoice.ok_or(DropReason::InvoiceNotMine)?;
+        let Settlement::Settled {
+            amount_msat: arrived_msat,
+        } = settlement
+        else {
+            return Err(DropReason::NotSettled);
+        };
         let slot = self.accounts.slot(&account)?;
         let treasury_owed = self
             .treasury_owed_msat
@@ -236,7 +242,11 @@ impl Core {
         self.quotes.close_invoice(&facts.payment_hash);
         self.treasury_owed_msat = treasury_owed;
         self.earned_msat = self.earned_msat.saturating_add(invoice.credit_msat);
+        let mut session = SessionId([0; 16]);
+        session.0.copy_from_slice(&pending.transcript[..16]);
+        self.book_credited(now.unix, session, &invoice, arrived_msat);
         self.persist(Record::Account(record));
+        self.persist(Record::Earned(self.earned_msat));
         self.persist(Record::TreasuryOwed(treasury_owed));
         self.persist(Record::InvoiceClosed {
             payment_hash: facts.payment_hash,
@@ -330,9 +340,7 @@ impl Core {
                     .map(|s| TagKey::of_back_secret(s, &id))
                     .collect(),
                 back_sequence: 0,
-                packets: 0,
                 bytes: 0,
-                units: 0,
                 highest_sequence: 0,
                 receipted: 0,
                 receipt_due: false,
@@ -355,6 +363,10 @@ impl Core {
             back_window: SequenceWindow::new(),
             expires: hop_box.expires,
             back_allowance: HopSession::FIRST_BACK_ALLOWANCE,
+            packets: 0,
+            units: 0,
+            last_packet: now.instant,
+            closing: false,
             last_error: None,
             end,
         };
@@ -364,6 +376,7 @@ impl Core {
         }
         self.sessions.insert(id, session);
         self.set_timer(now.instant + (hop_box.expires - now.unix), Timer::SessionEnds(id));
+        self.set_timer(now.instant + SESSION_IDLE, Timer::SessionIdle(id));
         // The key is erased from the store before the open is seen elsewhere: after a crash nobody can open the same
         // session again and have its old packets count a second time.
         self.quotes.mark_opened(&quote, transcript);

@@ -3,13 +3,12 @@
 use bytes::Bytes;
 
 use crate::drop_reason::DropReason;
-use crate::event::{Channel, Delivery, Event, LinkId, Output, Record};
+use crate::event::{Channel, Delivery, LinkId, Output};
 use crate::identity::Signature;
 use crate::keys::{SessionId, TAG_BYTES};
 use crate::limits::{CLOCK_SKEW, HOP_ERROR_INTERVAL, RECEIPT_EVERY_PACKETS, RECEIPT_INTERVAL};
 use crate::open::{BackMessage, HopErrorView, HopRefusal, Receipt, build_hop_error, split_content};
 use crate::packet::{self, FrameKind, PacketParts, PacketView};
-use crate::session::HopSession;
 use crate::time::Now;
 
 use super::{Core, Timer};
@@ -32,6 +31,9 @@ impl Core {
         session.window.check(view.sequence)?;
         if !view.tag_matches(session.index, &session.tag_key) {
             return Err(DropReason::BadTag);
+        }
+        if view.is_close() {
+            return self.on_close(now, &view, &frame);
         }
         // From here on the packet is the source's own, so a refusal is told to the source.
         match self.carry(now, &view, &frame) {
@@ -67,6 +69,7 @@ impl Core {
             None => None,
         };
         let units = view.units();
+        let mut lease_due = None;
         // Credit and window go together: a packet marked but not drawn would be carried for nothing, one drawn but
         // not marked could be drawn again.
         match session.account {
@@ -75,10 +78,7 @@ impl Core {
                     .price_msat
                     .checked_mul(units)
                     .ok_or(DropReason::CreditSpent)?;
-                if let Some(record) = self.accounts.draw(account, cost)? {
-                    self.outputs
-                        .push_back(Output::PersistSoon(Box::new(Record::Account(record))));
-                }
+                lease_due = self.accounts.draw(account, cost)?.then_some(account);
             }
             None => {
                 let neighbour = self
@@ -91,20 +91,26 @@ impl Core {
             }
         }
         session.window.mark(view.sequence);
+        session.last_packet = now.instant;
+        session.packets += 1;
+        session.units = session.units.saturating_add(units);
         session.grant_back(units);
+        if let Some(account) = lease_due {
+            self.write_due_leases(now.unix, account);
+        }
         match (next, content) {
             (Some(link), _) => self.outputs.push_back(Output::Forward {
                 link,
                 frame: frame.clone(),
             }),
-            (None, Some(content)) => self.deliver(now, view, units, content),
+            (None, Some(content)) => self.deliver(now, view, content),
             // A session has a next hop or an end.
             (None, None) => return Err(DropReason::BadRoute),
         }
         Ok(())
     }
 
-    fn deliver(&mut self, now: Now, view: &PacketView<'_>, units: u64, content: Vec<u8>) {
+    fn deliver(&mut self, now: Now, view: &PacketView<'_>, content: Vec<u8>) {
         let content = Bytes::from(content);
         // The source sealed it, so a broken inner header is its own doing: the payload is delivered to no protocol.
         let (protocol_id, payload) = match split_content(&content) {
@@ -115,9 +121,7 @@ impl Core {
             return;
         };
         let Some(end) = session.end.as_mut() else { return };
-        end.packets += 1;
         end.bytes = end.bytes.saturating_add(payload.len() as u64);
-        end.units = end.units.saturating_add(units);
         end.highest_sequence = end.highest_sequence.max(view.sequence);
         let delivery = Delivery {
             source: end.source,
@@ -128,7 +132,7 @@ impl Core {
             payload,
         };
         let first = end.receipted == 0;
-        let many = end.packets - end.receipted >= RECEIPT_EVERY_PACKETS;
+        let many = session.packets - end.receipted >= RECEIPT_EVERY_PACKETS;
         let start_timer = !(first || many || end.receipt_due);
         end.receipt_due |= start_timer;
         self.outputs.push_back(Output::Deliver(Box::new(delivery)));
@@ -140,28 +144,30 @@ impl Core {
     }
 
     pub(super) fn receipt_due(&mut self, id: &SessionId) {
-        let Some(end) = self.sessions.get_mut(id).and_then(|session| session.end.as_mut()) else {
+        let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
+        let Some(end) = session.end.as_mut() else { return };
         end.receipt_due = false;
-        if end.packets > end.receipted {
+        if session.packets > end.receipted {
             self.send_receipt(id);
         }
     }
 
-    fn send_receipt(&mut self, id: &SessionId) {
-        let Some(end) = self.sessions.get_mut(id).and_then(|session| session.end.as_mut()) else {
+    pub(super) fn send_receipt(&mut self, id: &SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else {
             return;
         };
+        let Some(end) = session.end.as_mut() else { return };
         let receipt = Receipt {
             session: *id,
-            packets: end.packets,
+            packets: session.packets,
             bytes: end.bytes,
-            units: end.units,
+            units: session.units,
             highest_sequence: end.highest_sequence,
             signature: Signature([0; 64]),
         };
-        let packets = end.packets;
+        let packets = session.packets;
         let receipt = receipt.sign(&self.identity);
         let sent = self.send_back(id, &BackMessage::Receipt(receipt));
         if sent && let Some(end) = self.sessions.get_mut(id).and_then(|session| session.end.as_mut()) {
@@ -288,30 +294,6 @@ impl Core {
             && let Some(link) = self.neighbours.link_of(session.previous)
         {
             self.transmit(link, Channel::Control, frame);
-        }
-    }
-
-    /// A session's time is over, or its room is needed by nobody: its keys are erased, its credit stays.
-    pub(super) fn end_session(&mut self, id: &SessionId) {
-        let Some(session) = self.sessions.remove(id) else {
-            return;
-        };
-        self.release_neighbours(&session);
-        if let Some(record) = session.account.and_then(|account| self.accounts.settle(account)) {
-            self.persist(Record::Account(record));
-        }
-        self.event(Event::SessionClosed { session: *id });
-    }
-
-    fn release_neighbours(&mut self, session: &HopSession) {
-        if session.account.is_none()
-            && let Some(state) = self.neighbours.get_mut(session.previous)
-        {
-            state.free_sessions = state.free_sessions.saturating_sub(1);
-        }
-        self.neighbours.release(session.previous);
-        if let Some(next) = session.next {
-            self.neighbours.release(next);
         }
     }
 }

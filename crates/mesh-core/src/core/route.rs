@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::announcement::{Body, Head, ListedNeighbour};
 use crate::drop_reason::DropReason;
-use crate::event::{Answer, Channel, Event, LinkId, NetworkNode, NetworkPage, Output, Record};
+use crate::event::{Answer, Channel, Event, LinkId, NetworkNode, NetworkPage, Record};
 use crate::identity::NodeId;
 use crate::limits::{
     ANNOUNCEMENT_INTERVAL, ANNOUNCEMENT_LIFETIME, ANNOUNCEMENT_REFRESH, ANNOUNCEMENT_SETTLING,
@@ -314,9 +314,5 @@ impl Core {
 
     fn body(&self) -> Option<bytes::Bytes> {
         self.own_body().encode().ok()
-    }
-
-    fn persist_soon(&mut self, record: Record) {
-        self.outputs.push_back(Output::PersistSoon(Box::new(record)));
     }
 }

@@ -21,7 +21,7 @@ impl Core {
     }
 
     pub(super) fn receipt_overdue(&mut self, now: Now, id: &SessionId) {
-        let Some(session) = self.payer.sessions.get_mut(id) else {
+        let Some(session) = self.payer.sessions.get_mut(id).filter(|session| !session.closing) else {
             return;
         };
         match session.watch.look(now.instant) {

@@ -26,7 +26,21 @@ impl Core {
             PurchasedProof::UNDER_WAY,
             accepted.quote.amount_msat,
         ) {
+            self.book_begun(now.unix, &begun);
             self.persist(Record::Proof(begun));
+        }
+    }
+
+    /// A payment went through.
+    pub(super) fn note_paid(&mut self, now: Now, accepted: &AcceptedQuote, payment: &Payment) {
+        let begun = purchase(
+            now,
+            accepted,
+            PurchasedProof::UNDER_WAY,
+            accepted.quote.amount_msat,
+        );
+        if let Some(begun) = begun {
+            self.book_made(now.unix, &begun, payment);
         }
     }
 
@@ -44,6 +58,7 @@ impl Core {
             self.payer.under_way.insert(begun.payment_hash, begun);
             self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
         } else {
+            self.book_failed(now.unix, &begun);
             self.persist(Record::ProofRedeemed {
                 payment_hash: begun.payment_hash,
             });
@@ -77,21 +92,27 @@ impl Core {
                     expires_at,
                     ..
                 },
-            ) => self.keep_proof(PurchasedProof {
-                proof: PaymentProof::Lightning {
-                    invoice,
-                    preimage: payment.preimage,
-                    amount_msats: payment.amount_msat,
-                    timestamp,
-                    expires_at,
-                },
-                ..begun
-            }),
+            ) => {
+                self.book_made(now.unix, &begun, &payment);
+                self.keep_proof(PurchasedProof {
+                    proof: PaymentProof::Lightning {
+                        invoice,
+                        preimage: payment.preimage,
+                        amount_msats: payment.amount_msat,
+                        timestamp,
+                        expires_at,
+                    },
+                    ..begun
+                });
+            }
             (Err(reason), _) if reason != DropReason::PaymentFailed && now.unix <= begun.redeem_by => {
                 self.payer.under_way.insert(payment_hash, begun);
                 self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
             }
-            _ => self.persist(Record::ProofRedeemed { payment_hash }),
+            _ => {
+                self.book_failed(now.unix, &begun);
+                self.persist(Record::ProofRedeemed { payment_hash });
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::drop_reason::DropReason;
 use crate::event::{Record, Status, WalletQuestion};
-use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_PENDING_INVOICES};
+use crate::limits::{HOUSEKEEPING_INTERVAL, LEASES_PER_STEP, MAX_PENDING_INVOICES};
 use crate::time::Now;
 
 use super::{Asked, Core, FORGET_ON_AFTER, Timer};
@@ -36,6 +36,7 @@ impl Core {
                 } => self.routes.vector.restore_seen(origin, seqno, expires),
                 Record::AnnouncementForgotten { .. } => {}
                 Record::TreasuryOwed(msat) => self.treasury_owed_msat = msat,
+                Record::Earned(msat) => self.earned_msat = msat,
                 Record::Proof(proof) if proof.is_under_way() => {
                     self.payer.under_way.insert(proof.payment_hash, proof);
                 }
@@ -62,14 +63,12 @@ impl Core {
     }
 
     /// Writes down what leases still cover, for an orderly stop: nobody loses anything by it.
-    pub fn flush(&mut self) {
-        for slot in self.accounts.slots() {
-            if let Some(record) = self.accounts.settle(slot) {
-                self.persist(Record::Account(record));
-            }
+    pub fn flush(&mut self, now: Now) {
+        while let Some(lease) = self.accounts.oldest() {
+            self.write_lease(now.unix, &lease);
         }
-        for record in self.payer.purses.settle() {
-            self.persist(record);
+        for payee in self.payer.purses.unwritten() {
+            self.write_spent(now.unix, &payee, false);
         }
     }
 
@@ -77,6 +76,8 @@ impl Core {
         self.discovery.expire(now.instant);
         self.quote_relays.expire(now.instant);
         self.routes.cache.expire(now.unix);
+        self.write_oldest_leases(now.unix, LEASES_PER_STEP);
+        self.expire_proofs(now.unix);
         self.forget_seen(now);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
@@ -111,7 +112,12 @@ impl Core {
             routing: self.routes.vector.counters,
             neighbours,
             sessions: self.sessions.len(),
-            own_sessions: self.payer.sessions.len(),
+            own_sessions: self
+                .payer
+                .sessions
+                .values()
+                .filter(|session| !session.closing)
+                .count(),
             payers_credit_msat: self.accounts.total_msat(),
             own_credit_msat: self.payer.purses.total_credit_msat(),
             earned_msat: self.earned_msat,

@@ -440,6 +440,7 @@ fn open(slice: &QuotedSlice) -> Command {
             proofs: Vec::new(),
             max_total_msat: 0,
             max_fee_msat: 0,
+            keep_funded: false,
         },
         sign_as_source: true,
     }

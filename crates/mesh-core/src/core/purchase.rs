@@ -1,0 +1,306 @@
+//! As payer: buying what was quoted. All payees are probed before any is paid, then all are paid side by side, within one
+//! time for the whole purchase and the caller's limits. A purchase of which a part fails is no loss: the shares that were
+//! paid are credit at their payees, on any route, and open the next session there.
+
+use std::time::Duration;
+
+use crate::drop_reason::DropReason;
+use crate::event::{Answer, CommandId, Funding, Payment, Record, Refusal, WalletQuestion};
+use crate::identity::NodeId;
+use crate::limits::{PROBE_TIMEOUT, PURCHASE_TIMEOUT};
+use crate::message::RequestId;
+use crate::payer::{AcceptedQuote, Opening, PurchasedProof, SpendingLimits};
+use crate::payment_proof::PaymentProof;
+use crate::time::Now;
+
+use super::open_session::hash_of_shown;
+use super::under_way::purchase;
+use super::{Asked, Core};
+
+/// What one payee is to be paid.
+struct Bill {
+    /// Its place in the quotes.
+    place: usize,
+    payee: NodeId,
+    amount_msat: u64,
+    invoice: String,
+}
+
+/// From the quotes to the open.
+impl Core {
+    pub(super) fn start_opening(
+        &mut self,
+        now: Now,
+        command: CommandId,
+        quotes: RequestId,
+        funding: Funding,
+        sign_as_source: bool,
+    ) -> Result<Option<Answer>, Box<Refusal>> {
+        let set = self.payer.quote_sets.get(&quotes).filter(|set| set.is_complete());
+        let Some(set) = set else {
+            return Err(Refusal::own(DropReason::UnknownQuote));
+        };
+        if self.payer.openings.contains_key(&quotes) {
+            return Err(Refusal::own(DropReason::BadCommand));
+        }
+        let (shown, limits, keep_funded) = match funding {
+            Funding::Proofs(proofs) => (proofs, None, false),
+            Funding::Wallet {
+                proofs,
+                max_total_msat,
+                max_fee_msat,
+                keep_funded,
+            } => {
+                let limits = SpendingLimits {
+                    max_total_msat,
+                    max_fee_msat,
+                };
+                (proofs, Some(limits), keep_funded)
+            }
+        };
+        let mut opening = Opening {
+            command,
+            quotes,
+            sign_as_source,
+            proofs: vec![None; set.quotes.len()],
+            limits,
+            keep_funded,
+            ends: now.instant + PURCHASE_TIMEOUT,
+            unanswered: 0,
+            paid: Vec::new(),
+            failure: None,
+        };
+        self.take_proofs(now, quotes, &mut opening, &shown);
+        let bills = self.bills(now, quotes, &mut opening);
+        let Some(limits) = limits.filter(|_| !bills.is_empty()) else {
+            self.open_session(now, opening)?;
+            return Ok(None);
+        };
+        let total = bills
+            .iter()
+            .fold(0u64, |sum, bill| sum.saturating_add(bill.amount_msat));
+        if total > limits.max_total_msat {
+            return Err(Box::new(Refusal {
+                missing: bills.iter().map(|bill| bill.payee).collect(),
+                ..*Refusal::own(DropReason::LimitReached)
+            }));
+        }
+        opening.unanswered = bills.len();
+        self.payer.openings.insert(quotes, opening);
+        for bill in bills {
+            let question = WalletQuestion::Probe {
+                invoice: bill.invoice,
+                max_fee_msat: limits.max_fee_msat,
+                timeout: PROBE_TIMEOUT,
+            };
+            let place = bill.place;
+            self.ask_wallet(Asked::Probe { quotes, place }, question);
+        }
+        Ok(None)
+    }
+
+    /// What has to be paid. Payments made earlier and not yet redeemed are shown first, and nobody is paid for whom the
+    /// caller showed a proof.
+    fn bills(&self, now: Now, quotes: RequestId, opening: &mut Opening) -> Vec<Bill> {
+        let Some(set) = self.payer.quote_sets.get(&quotes) else {
+            return Vec::new();
+        };
+        let mut bills = Vec::new();
+        for (place, accepted) in set.quotes.iter().enumerate() {
+            let Some(accepted) = accepted else { continue };
+            let unredeemed = self.payer.purses.unredeemed(&accepted.quote.payee, now.unix);
+            match (&accepted.quote.invoice, unredeemed) {
+                (None, Some(proof)) => {
+                    if let Some(slot) = opening.proofs.get_mut(place) {
+                        *slot = Some(proof.proof.clone());
+                    }
+                }
+                (Some(invoice), _) if opening.proofs.get(place).is_some_and(Option::is_none) => {
+                    bills.push(Bill {
+                        place,
+                        payee: accepted.quote.payee,
+                        amount_msat: accepted.quote.amount_msat,
+                        invoice: invoice.clone(),
+                    });
+                }
+                (Some(_), _) | (None, None) => {}
+            }
+        }
+        bills
+    }
+
+    /// Takes in what the caller paid by himself. What he does not show is taken from earlier payments.
+    fn take_proofs(
+        &mut self,
+        now: Now,
+        quotes: RequestId,
+        opening: &mut Opening,
+        shown: &[(NodeId, PaymentProof)],
+    ) {
+        // Fills in what was paid earlier; the bills are the caller's business.
+        let _ = self.bills(now, quotes, opening);
+        let Some(set) = self.payer.quote_sets.get(&quotes) else {
+            return;
+        };
+        let mut bought = Vec::new();
+        for (slot, accepted) in opening.proofs.iter_mut().zip(set.quotes.iter().flatten()) {
+            let payee = accepted.quote.payee;
+            let Some((_, proof)) = shown.iter().find(|(paid, _)| *paid == payee) else {
+                continue;
+            };
+            *slot = Some(proof.clone());
+            // Only a payment of this very quote has a known worth; others are credited there, but not counted here.
+            if let (Some(payment_hash), Some(shown_hash)) = (accepted.payment_hash, hash_of_shown(proof))
+                && payment_hash == shown_hash
+                && !self.payer.purses.holds(&payee, &payment_hash)
+            {
+                let purchased = PurchasedProof {
+                    payee,
+                    payment_hash,
+                    proof: proof.clone(),
+                    credit_msat: accepted.terms.credit_msat,
+                    redeem_by: accepted.quote.redeem_by,
+                };
+                bought.push((purchased, accepted.terms.treasury_msat));
+            }
+        }
+        for (proof, treasury_msat) in bought {
+            self.book_brought(now.unix, &proof, treasury_msat);
+            self.keep_proof(proof);
+        }
+    }
+}
+
+/// Probes and payments.
+impl Core {
+    /// The wallet's word on whether one payee can be paid. The last one decides whether anybody is.
+    pub(super) fn on_probe(
+        &mut self,
+        now: Now,
+        quotes: RequestId,
+        place: usize,
+        found: Result<(), DropReason>,
+    ) {
+        let payee = self.accepted(quotes, place).map(|accepted| accepted.quote.payee);
+        let Some(opening) = self.payer.openings.get_mut(&quotes) else {
+            return;
+        };
+        opening.unanswered = opening.unanswered.saturating_sub(1);
+        if let (Err(reason), Some(payee)) = (found, payee) {
+            opening.failure.get_or_insert((payee, reason));
+        }
+        if opening.unanswered > 0 {
+            return;
+        }
+        if opening.failure.is_some() {
+            self.payments_done(now, quotes);
+        } else {
+            self.pay_all(now, quotes);
+        }
+    }
+
+    /// Everything that is begun is written down before the first payment is.
+    fn pay_all(&mut self, now: Now, quotes: RequestId) {
+        let Some(mut opening) = self.payer.openings.remove(&quotes) else {
+            return;
+        };
+        let bills = self.bills(now, quotes, &mut opening);
+        let max_fee_msat = opening.limits.map_or(0, |limits| limits.max_fee_msat);
+        let timeout = (opening.ends - now.instant).max(Duration::from_secs(1));
+        opening.unanswered = bills.len();
+        self.payer.openings.insert(quotes, opening);
+        if bills.is_empty() {
+            return self.payments_done(now, quotes);
+        }
+        for bill in &bills {
+            if let Some(accepted) = self.accepted(quotes, bill.place) {
+                self.note_begun(now, &accepted);
+            }
+        }
+        for Bill { place, invoice, .. } in bills {
+            let question = WalletQuestion::Pay {
+                invoice,
+                max_fee_msat,
+                timeout,
+            };
+            self.ask_wallet(Asked::Payment { quotes, place }, question);
+        }
+    }
+
+    pub(super) fn on_payment(
+        &mut self,
+        now: Now,
+        quotes: RequestId,
+        place: usize,
+        paid: Result<Payment, DropReason>,
+    ) {
+        let Some(accepted) = self.accepted(quotes, place) else {
+            return;
+        };
+        let payee = accepted.quote.payee;
+        let Some(opening) = self.payer.openings.get_mut(&quotes) else {
+            return;
+        };
+        opening.unanswered = opening.unanswered.saturating_sub(1);
+        let done = opening.unanswered == 0;
+        match paid {
+            Ok(payment) => {
+                opening.paid.push((payee, payment.amount_msat, payment.fee_msat));
+                if let Some(purchased) = purchase(now, &accepted, payment.preimage, payment.amount_msat) {
+                    if let Some(slot) = opening.proofs.get_mut(place) {
+                        *slot = Some(purchased.proof.clone());
+                    }
+                    self.note_paid(now, &accepted, &payment);
+                    self.keep_proof(purchased);
+                }
+            }
+            Err(reason) => {
+                opening.failure.get_or_insert((payee, reason));
+                self.note_failed(now, &accepted, reason);
+            }
+        }
+        if done {
+            self.payments_done(now, quotes);
+        }
+    }
+
+    fn accepted(&self, quotes: RequestId, place: usize) -> Option<AcceptedQuote> {
+        self.payer
+            .quote_sets
+            .get(&quotes)?
+            .quotes
+            .get(place)
+            .cloned()
+            .flatten()
+    }
+
+    /// What was paid is written down before it is shown to anybody: it is money until it is redeemed.
+    pub(super) fn keep_proof(&mut self, proof: PurchasedProof) {
+        match self.payer.purses.at(&proof.payee) {
+            Ok(purse) => {
+                purse.proofs.insert(proof.payment_hash, proof.clone());
+            }
+            Err(reason) => self.count(reason),
+        }
+        self.persist(Record::Proof(proof));
+    }
+
+    fn payments_done(&mut self, now: Now, quotes: RequestId) {
+        let Some(opening) = self.payer.openings.remove(&quotes) else {
+            return;
+        };
+        let command = opening.command;
+        if let Some((payee, reason)) = opening.failure {
+            // The shares that were paid stay in their purses and open the next session over those payees.
+            let refusal = Refusal {
+                missing: vec![payee],
+                paid: opening.paid,
+                ..*Refusal::own(reason)
+            };
+            return self.answer(command, Err(Box::new(refusal)));
+        }
+        if let Err(refusal) = self.open_session(now, opening) {
+            self.answer(command, Err(refusal));
+        }
+    }
+}
