@@ -7,6 +7,7 @@
 
 mod ldk;
 mod reader;
+mod remote;
 mod sections;
 
 use std::fmt;
@@ -21,9 +22,11 @@ use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
 use toml::de::DeTable;
+use zeroize::Zeroizing;
 
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::Problem;
+pub use remote::{KeySource, RemoteWallet};
 use reader::{Problems, Section};
 
 /// Largest configuration file that is read, in bytes: a thousand neighbours fit ten times over.
@@ -160,6 +163,8 @@ pub struct WalletConfig {
     pub backend: WalletBackend,
     /// `[wallet.ldk]`; always there when that is the backend.
     pub ldk: Option<LdkConfig>,
+    /// Where it is; always there for the backends that are spoken to over REST.
+    pub remote: Option<RemoteWallet>,
 }
 
 /// The Lightning backends a node can be configured with.
@@ -168,8 +173,28 @@ pub enum WalletBackend {
     /// No wallet: the node is not paid and does not pay.
     #[default]
     None,
+    /// An LNbits wallet.
+    LnBits,
+    /// An LND node.
+    Lnd,
+    /// A Core Lightning node.
+    Cln,
     /// A Lightning node inside this program, if it was built with the feature `ldk`.
     Ldk,
+}
+
+impl WalletBackend {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::LnBits => "lnbits",
+            Self::Lnd => "lnd",
+            Self::Cln => "cln",
+            Self::Ldk => "ldk",
+        }
+    }
 }
 
 /// `[payments]`: what the node may spend when it is asked to send and the request names no limits of its own.
@@ -257,7 +282,8 @@ impl Config {
             source,
         };
         let file = std::fs::File::open(path).map_err(unreadable)?;
-        let mut text = String::new();
+        // It may hold a key to a wallet.
+        let mut text = Zeroizing::new(String::new());
         // One byte more than allowed tells a file at the limit from one above it.
         file.take(MAX_CONFIG_BYTES + 1)
             .read_to_string(&mut text)
@@ -297,8 +323,8 @@ impl Config {
     /// What is allowed but probably not meant, each a sentence for the log at the start.
     pub fn warnings(&self) -> Vec<String> {
         let no_wallet = self.wallet.backend == WalletBackend::None;
-        let mut warnings = Vec::new();
         let gated = self.mesh.mode == MeshMode::PaymentGated;
+        let mut warnings = Vec::new();
         if gated && no_wallet {
             warnings.push(
                 "mode is payment_gated but [wallet] backend is \"none\": this node cannot be paid and therefore carries \

@@ -12,6 +12,8 @@ pub mod config;
 pub mod data_dir;
 pub mod demo;
 pub mod handle;
+pub mod http;
+pub mod lnurl;
 mod manager;
 pub mod node;
 pub mod store;

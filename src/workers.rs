@@ -135,12 +135,12 @@ pub(crate) fn ask_wallet(
         let answer = match question {
             WalletQuestion::CreateInvoice {
                 amount_msat,
-                description_hash,
+                description,
                 expiry,
             } => {
                 let request = InvoiceRequest {
                     amount_msat,
-                    description_hash,
+                    description,
                     expiry,
                 };
                 let created = wallet.create_invoice(request).await;

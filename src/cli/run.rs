@@ -18,15 +18,14 @@ use tracing_subscriber::EnvFilter;
 
 use super::{CliError, Global, Place, locate, print_answer};
 use crate::admin::{AdminServer, AdminService, NodeInfo, Text};
-use crate::config::{Config, MeshConfig, Peer, WalletBackend};
+use crate::config::{Config, MeshConfig, Peer};
 use crate::data_dir::DataDir;
-use crate::node::{NodeConfig, RunningNode, StartError};
+use crate::node::{NodeConfig, RunningNode};
 #[cfg(feature = "ldk")]
 use crate::wallet::LightningNetwork;
-use crate::wallet::Wallet;
 #[cfg(feature = "ldk")]
 use crate::wallet::ldk::LdkWallet;
-use crate::wallet::none::NoWallet;
+use crate::wallet::{Wallet, build};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
 /// they kill.
@@ -78,8 +77,7 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
         started = starting => started?,
         () = stop.wait() => return Ok(()),
     };
-    let backend = wallet.info().await.map_err(StartError::Wallet)?.backend;
-    let admin = open_admin(&place.config, &data_dir, &started, wallet.clone(), backend)?;
+    let admin = open_admin(&place.config, &data_dir, &started, wallet.clone())?;
     print_answer(global.json, &ready(&data_dir, &started), show_ready)?;
 
     let ended = serve(&started, named, &mut stop).await;
@@ -132,6 +130,43 @@ fn say_where_from(place: &Place) {
     }
 }
 
+/// A Lightning node of our own, if the configuration wants one; its chain source must answer.
+#[cfg(feature = "ldk")]
+async fn start_lightning(config: &Config, data_dir: &DataDir) -> Result<Option<Arc<dyn Wallet>>, CliError> {
+    let Some(ldk) = &config.wallet.ldk else {
+        return Ok(None);
+    };
+    let network = lightning_network(config.mesh.network);
+    Ok(Some(LdkWallet::start(ldk, network, data_dir).await?))
+}
+
+/// The configuration refuses to want one.
+#[cfg(not(feature = "ldk"))]
+#[expect(clippy::unused_async, reason = "the same call in both builds")]
+async fn start_lightning(
+    _config: &Config,
+    _data_dir: &DataDir,
+) -> Result<Option<Arc<dyn Wallet>>, CliError> {
+    Ok(None)
+}
+
+/// The wallet that the configuration names, once it answers.
+async fn connect_wallet(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Wallet>, CliError> {
+    if let Some(wallet) = start_lightning(config, data_dir).await? {
+        return Ok(wallet);
+    }
+    let connected = build::connect(&config.wallet).await;
+    let wallet = connected.map_err(|error| CliError::Failed(error.to_string()))?;
+    let granularity_msat = wallet.granularity_msat();
+    if granularity_msat > 1 {
+        tracing::warn!(
+            granularity_msat,
+            "this wallet makes invoices over multiples of this only: what costs anything else cannot be bought here"
+        );
+    }
+    Ok(wallet)
+}
+
 async fn start(
     config: &Config,
     data_dir: &DataDir,
@@ -165,25 +200,6 @@ async fn start(
     Ok(RunningNode::start(node).await?)
 }
 
-/// The wallet that the configuration names. A Lightning node of our own starts here, and its chain source must answer.
-async fn connect_wallet(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Wallet>, CliError> {
-    match (config.wallet.backend, &config.wallet.ldk) {
-        #[cfg(feature = "ldk")]
-        (WalletBackend::Ldk, Some(ldk)) => {
-            let network = lightning_network(config.mesh.network);
-            Ok(LdkWallet::start(ldk, network, data_dir).await?)
-        }
-        #[cfg(not(feature = "ldk"))]
-        (WalletBackend::Ldk, Some(_)) => {
-            let folder = data_dir.path().display();
-            Err(CliError::Usage(format!(
-                "the wallet of {folder} is an ldk one, and this build has no ldk; build with --features ldk"
-            )))
-        }
-        (WalletBackend::None, _) | (WalletBackend::Ldk, None) => Ok(Arc::new(NoWallet)),
-    }
-}
-
 /// What the node says of itself; a certificate that does not fit would be refused by every other node.
 fn announcing(mesh: &MeshConfig, own: &NodeId) -> Result<Announcing, CliError> {
     let claimed = mesh.operator.zip(mesh.operator_signature);
@@ -205,12 +221,11 @@ fn open_admin(
     data_dir: &DataDir,
     node: &RunningNode,
     wallet: Arc<dyn Wallet>,
-    backend_name: &str,
 ) -> Result<AdminServer, CliError> {
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
-        wallet: backend_name.to_owned(),
+        wallet: config.wallet.backend.name().to_owned(),
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());

@@ -206,6 +206,23 @@ impl<'d> Section<'d> {
         self.value(key, problems, read)
     }
 
+    /// A text that is never repeated in a message, whatever is wrong with it.
+    pub(super) fn secret(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Located<String>> {
+        let (_, value) = self.find(key)?;
+        let offset = value.span().start;
+        match value.get_ref().as_str().filter(|text| !text.trim().is_empty()) {
+            Some(text) => Some(Located {
+                value: text.trim().to_owned(),
+                offset,
+            }),
+            None => {
+                let section = self.place();
+                problems.add(offset, format!("`{key}`{section}: expected a text in double quotes"));
+                None
+            }
+        }
+    }
+
     /// Refuses every key that was not asked for.
     pub(super) fn finish(self, problems: &mut Problems<'_>) {
         let Some(table) = self.table else { return };

@@ -12,6 +12,7 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::ldk::read_ldk;
+use super::remote::{CLN, LNBITS, LND, Names, read_remote};
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
 use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
 
@@ -265,11 +266,19 @@ fn read_wallet(mut section: Section<'_>, problems: &mut Problems<'_>) -> WalletC
         section.value("backend", problems, text(parse_backend)),
         WalletBackend::None,
     );
+    let mut remote = |names: &Names, name, of| {
+        let inner = section.section(names.section, name, problems);
+        read_remote(inner, names, backend == of, problems)
+    };
+    let lnbits = remote(&LNBITS, "wallet.lnbits", WalletBackend::LnBits);
+    let lnd = remote(&LND, "wallet.lnd", WalletBackend::Lnd);
+    let cln = remote(&CLN, "wallet.cln", WalletBackend::Cln);
     let ldk = section.section("ldk", "wallet.ldk", problems);
     section.finish(problems);
     WalletConfig {
         backend,
         ldk: read_ldk(ldk, backend == WalletBackend::Ldk, problems),
+        remote: lnbits.or(lnd).or(cln),
     }
 }
 
@@ -376,12 +385,16 @@ fn parse_data_dir(text: &str) -> Result<PathBuf, String> {
 fn parse_backend(text: &str) -> Result<WalletBackend, String> {
     match text {
         "none" => Ok(WalletBackend::None),
+        "lnbits" => Ok(WalletBackend::LnBits),
+        "lnd" => Ok(WalletBackend::Lnd),
+        "cln" => Ok(WalletBackend::Cln),
         "ldk" if cfg!(feature = "ldk") => Ok(WalletBackend::Ldk),
         "ldk" => Err("another backend: this build has no ldk; build with --features ldk".into()),
         "devnet" => Err(
-            "\"none\" or \"ldk\": the devnet wallet is play money and lives only inside `blvm-mesh demo`"
+            "\"none\", \"lnbits\", \"lnd\", \"cln\" or \"ldk\": the devnet wallet is play money and lives only inside \
+             `blvm-mesh demo`"
                 .into(),
         ),
-        _ => Err("\"none\" or \"ldk\"; the devnet wallet lives only inside `blvm-mesh demo`".into()),
+        _ => Err("\"none\", \"lnbits\", \"lnd\", \"cln\" or \"ldk\"".into()),
     }
 }

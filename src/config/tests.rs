@@ -28,8 +28,9 @@ fn the_example_is_the_defaults_and_names_every_key() {
     assert_eq!(parse(example).unwrap(), Config::default());
     // The keys a section knows are listed when none resembles the given one.
     let listed = refusal(
-        "[mesh]\nzzzzzzzz = 1\n[mesh.limits]\nzzzzzzzz = 1\n[wallet]\nzzzzzzzz = 1\n[wallet.ldk]\nzzzzzzzz = 1\n\
-         [wallet.ldk.chain]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1",
+        "[mesh]\nzzzzzzzz = 1\n[mesh.limits]\nzzzzzzzz = 1\n[wallet]\nzzzzzzzz = 1\n\
+         [wallet.lnbits]\nzzzzzzzz = 1\n[wallet.lnd]\nzzzzzzzz = 1\n[wallet.cln]\nzzzzzzzz = 1\n\
+         [wallet.ldk]\nzzzzzzzz = 1\n[wallet.ldk.chain]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1",
     );
     let known: Vec<&str> = listed
         .lines()
@@ -218,8 +219,8 @@ fn each_wrong_value_is_refused_with_its_line_and_what_was_expected() {
             "lives only inside `blvm-mesh demo`",
         ),
         (
-            "[wallet]\nbackend = \"lnd\"",
-            "2: `backend = \"lnd\"` in [wallet]: expected \"none\"",
+            "[wallet]\nbackend = \"lndd\"",
+            "2: `backend = \"lndd\"` in [wallet]: expected \"none\"",
         ),
         (
             "[payments]\nmax_fee_msat = true",
@@ -323,6 +324,66 @@ fn a_node_that_cannot_be_paid_says_so_at_the_start() {
     assert!(priced.warnings()[0].contains("charges nothing"));
     let paying = parse("[mesh]\nmode = \"open\"\n[payments]\nauto_pay = true").unwrap();
     assert!(paying.warnings()[0].contains("cannot pay"));
+}
+
+#[test]
+fn a_wallet_over_rest_needs_an_address_and_one_key() {
+    let config = parse(
+        "[wallet]\nbackend = \"lnd\"\n[wallet.lnd]\nurl = \"https://node.example.org:8080\"\n\
+         macaroon_file = \"~/m\"\ncertificate_file = \"/c.pem\"",
+    );
+    let remote = config.unwrap().wallet.remote.unwrap();
+    assert_eq!(remote.url.host(), "node.example.org");
+    assert_eq!(remote.key, KeySource::File("~/m".into()));
+    assert_eq!(remote.certificate_file.as_deref(), Some(Path::new("/c.pem")));
+    assert!(!remote.allow_plain_http);
+
+    let bare = refusal("[wallet]\nbackend = \"cln\"");
+    assert!(
+        bare.contains("`url` is missing in [wallet.cln]") && bare.contains("`rune_file` is missing"),
+        "{bare}"
+    );
+    let cases = [
+        (
+            "[wallet.lnbits]\nurl = \"node.example.org\"",
+            "2: `url = \"node.example.org\"` in [wallet.lnbits]: expected an address",
+        ),
+        (
+            "[wallet.lnbits]\nurl = \"http://node.example.org\"",
+            "2: plain http to another machine shows the key",
+        ),
+        (
+            "[wallet.lnd]\nurl = \"http://127.0.0.1:1\"\ncertificate_file = \"/c\"",
+            "3: `certificate_file` has no effect with http",
+        ),
+        (
+            "[wallet.cln]\nrune = \"r\"\nrune_file = \"/r\"",
+            "2: `rune` and `rune_file` are both there",
+        ),
+        ("[wallet.lnd]\nmacaroon_file = \"m\"", "expected an absolute path"),
+        ("[wallet.lnd]\nrune = \"r\"", "2: unknown key `rune` in [wallet.lnd]"),
+    ];
+    for (text, expected) in cases {
+        let said = refusal(text);
+        assert!(said.contains(expected), "{text:?} gave {said:?}, not {expected:?}");
+    }
+    let own_network = "[wallet.lnbits]\nurl = \"http://192.0.2.1\"\nallow_plain_http = true";
+    assert!(parse(own_network).is_ok());
+}
+
+#[test]
+fn a_key_in_the_configuration_is_shown_nowhere() {
+    let with_key = |key: &str| {
+        format!("[wallet]\nbackend = \"lnbits\"\n[wallet.lnbits]\nurl = \"http://127.0.0.1:5000\"\napi_key = {key}")
+    };
+    let config = parse(&with_key("\"53cr37\"")).unwrap();
+    let Some(KeySource::Inline(key)) = config.wallet.remote.as_ref().map(|remote| &remote.key) else {
+        panic!("{config:?}");
+    };
+    assert_eq!(key.expose(), "53cr37");
+    assert!(!format!("{config:?}").contains("53cr37"));
+    let said = refusal(&with_key("5377"));
+    assert!(said.contains("`api_key` in [wallet.lnbits]") && !said.contains("5377"), "{said}");
 }
 
 #[test]

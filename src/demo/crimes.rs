@@ -102,7 +102,7 @@ impl Crimes<'_> {
         let wallet = &self.stage.villain.wallet;
         let request = InvoiceRequest {
             amount_msat: quoted.amount_msat,
-            description_hash: [7; 32],
+            description: "of my own making".into(),
             expiry: Duration::from_secs(600),
         };
         let invoice = wallet.create_invoice(request).await?;
@@ -299,7 +299,7 @@ impl Crimes<'_> {
         let (villain, payer) = (&self.stage.villain, self.stage.payer());
         let request = InvoiceRequest {
             amount_msat: 100_000,
-            description_hash: [9; 32],
+            description: "for the villain".into(),
             expiry: Duration::from_secs(600),
         };
         let own = villain.wallet.create_invoice(request).await?.bolt11;

@@ -329,13 +329,13 @@ async fn ask(wallet: &DevnetWallet, question: WalletQuestion) -> WalletAnswer {
     match question {
         WalletQuestion::CreateInvoice {
             amount_msat,
-            description_hash,
+            description,
             expiry,
         } => {
             let created = wallet
                 .create_invoice(InvoiceRequest {
                     amount_msat,
-                    description_hash,
+                    description,
                     expiry,
                 })
                 .await;

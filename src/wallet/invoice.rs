@@ -42,7 +42,7 @@ impl PayableInvoice {
             }
             other => invalid(other.to_string()),
         })?;
-        if !same_network(parsed.currency(), network) {
+        if network_of(&parsed) != Some(network) {
             return Err(WalletError::WrongNetwork { wallet: network });
         }
         let amount_msat = parsed
@@ -91,18 +91,19 @@ impl PayableInvoice {
     }
 }
 
-fn invalid(reason: String) -> WalletError {
-    WalletError::InvoiceInvalid { reason }
+/// The network of an invoice; `None` for networks that no wallet here can be on.
+pub(super) fn network_of(invoice: &Bolt11Invoice) -> Option<LightningNetwork> {
+    match invoice.currency() {
+        Currency::Bitcoin => Some(LightningNetwork::Bitcoin),
+        Currency::BitcoinTestnet => Some(LightningNetwork::Testnet),
+        Currency::Signet => Some(LightningNetwork::Signet),
+        Currency::Regtest => Some(LightningNetwork::Regtest),
+        Currency::Simnet => None,
+    }
 }
 
-fn same_network(currency: Currency, network: LightningNetwork) -> bool {
-    matches!(
-        (currency, network),
-        (Currency::Bitcoin, LightningNetwork::Bitcoin)
-            | (Currency::BitcoinTestnet, LightningNetwork::Testnet)
-            | (Currency::Signet, LightningNetwork::Signet)
-            | (Currency::Regtest, LightningNetwork::Regtest)
-    )
+fn invalid(reason: String) -> WalletError {
+    WalletError::InvoiceInvalid { reason }
 }
 
 #[cfg(test)]

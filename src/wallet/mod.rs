@@ -4,6 +4,7 @@
 //!
 //! * [`NoWallet`](none::NoWallet) for nodes that neither charge nor pay (mode `open`), or
 //! * [`DevnetWallet`](devnet::DevnetWallet): real Lightning nodes on a simulated chain, for tests and the demo, or
+//! * what [`build::connect`] finds in the configuration: LNbits, LND or Core Lightning over REST (docs/WALLETS.md), or
 //! * `LdkWallet` (feature `ldk`): a Lightning node inside this program, with coins and channels of its own.
 //!
 //! The trait asks only for what LND, Core Lightning, LNbits and an embedded LDK node can all answer.
@@ -30,14 +31,20 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 
+pub mod build;
+mod cln;
 pub mod devnet;
 mod error;
 pub mod invoice;
 #[cfg(feature = "ldk")]
 pub mod ldk;
 pub mod lightning_node;
+mod lnbits;
+mod lnd;
 pub mod none;
+mod rest;
 
 pub use error::WalletError;
 use lightning_node::LightningNode;
@@ -114,6 +121,12 @@ pub trait Wallet: fmt::Debug + Send + Sync {
         })
     }
 
+    /// The unit of this wallet's invoices, in msat: [`Wallet::create_invoice`] refuses an amount that is no multiple of
+    /// it. 1 for every Lightning node; 1,000 for services that count whole satoshi only.
+    fn granularity_msat(&self) -> u64 {
+        1
+    }
+
     /// What this wallet owns and can move now.
     ///
     /// # Errors
@@ -181,11 +194,23 @@ pub struct WalletInfo {
 pub struct InvoiceRequest {
     /// What is to be paid, in msat; at least 1.
     pub amount_msat: u64,
-    /// What is being paid for: the SHA-256 that the invoice commits to (BOLT 11 field `h`).
-    pub description_hash: [u8; 32],
+    /// What is being paid for. The invoice carries its SHA-256 (BOLT 11 field `h`) and not the text; backends get the
+    /// text because some hash it themselves. Printable ASCII of at most [`MAX_DESCRIPTION_BYTES`].
+    pub description: String,
     /// How long it can be paid, in whole seconds (a fraction counts as a second); from 1 s to
     /// [`MAX_INVOICE_EXPIRY`](invoice::MAX_INVOICE_EXPIRY).
     pub expiry: Duration,
+}
+
+/// The longest description of an invoice, in bytes. What a quote commits to takes some 330.
+pub const MAX_DESCRIPTION_BYTES: usize = 512;
+
+impl InvoiceRequest {
+    /// What the invoice commits to.
+    #[must_use]
+    pub fn description_hash(&self) -> [u8; 32] {
+        Sha256::digest(&self.description).into()
+    }
 }
 
 /// An invoice as issued.

@@ -72,7 +72,7 @@ mod tests {
         let wallet = NoWallet;
         let invoice = InvoiceRequest {
             amount_msat: 1_000,
-            description_hash: [0; 32],
+            description: String::new(),
             expiry: Duration::from_secs(60),
         };
         let pay = PayRequest {

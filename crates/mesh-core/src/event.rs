@@ -207,8 +207,8 @@ pub enum WalletQuestion {
     CreateInvoice {
         /// Its amount, in msat.
         amount_msat: u64,
-        /// What its description hash commits to.
-        description_hash: [u8; 32],
+        /// The text whose SHA-256 it commits to.
+        description: String,
         /// How long it may be paid.
         expiry: Duration,
     },

@@ -74,6 +74,10 @@ pub fn read_invoice(text: &str) -> Result<InvoiceFacts, DropReason> {
 }
 
 /// What the description hash of a quoted invoice commits to.
+///
+/// It is a text, because a wallet may hold the hash itself for nothing and want to see what is hashed: Core Lightning
+/// makes invoices with a description hash from UTF-8 descriptions only. Whoever runs such a wallet can read what was
+/// sold, too.
 #[derive(Debug, Clone, Copy)]
 pub struct Commitment<'a> {
     /// The mesh node that is paid.
@@ -93,18 +97,40 @@ pub struct Commitment<'a> {
 }
 
 impl Commitment<'_> {
-    /// SHA256(tag ‖ payee ‖ account key ‖ amount ‖ terms ‖ pay-by ‖ redeem-by ‖ nonce): BOLT11 asks for SHA-256.
+    /// The text that is hashed. Every field is there by name and in one way only, so that no two commitments share one.
+    pub fn description(&self) -> String {
+        let Self {
+            payee,
+            account,
+            amount_msat,
+            terms,
+            pay_by,
+            redeem_by,
+            nonce,
+        } = self;
+        format!(
+            "blvm-mesh/1 invoice payee={} account={} amount_msat={amount_msat} request={} pay_by={} redeem_by={} nonce={}",
+            Digits(&payee.0),
+            Digits(*account),
+            Digits(*terms),
+            pay_by.0,
+            redeem_by.0,
+            Digits(*nonce)
+        )
+    }
+
+    /// SHA-256 of the text (BOLT 11 field `h`).
     pub fn description_hash(&self) -> [u8; 32] {
-        let mut hasher = Sha256::new();
-        hasher.update(b"blvm-mesh/1 invoice\0");
-        hasher.update(self.payee.0);
-        hasher.update(self.account);
-        hasher.update(self.amount_msat.to_be_bytes());
-        hasher.update(self.terms);
-        hasher.update(self.pay_by.0.to_be_bytes());
-        hasher.update(self.redeem_by.0.to_be_bytes());
-        hasher.update(self.nonce);
-        hasher.finalize().into()
+        Sha256::digest(self.description()).into()
+    }
+}
+
+/// Bytes shown as lower-case hexadecimal digits.
+struct Digits<'a>(&'a [u8]);
+
+impl std::fmt::Display for Digits<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -422,6 +448,27 @@ mod tests {
                 ..base
             }
             .description_hash()
+        );
+    }
+
+    #[test]
+    fn what_is_committed_to_is_a_text_that_any_wallet_can_hold() {
+        let commitment = Commitment {
+            payee: &NodeId([0xa1; 32]),
+            account: &[0xb2; 32],
+            amount_msat: u64::MAX,
+            terms: &[0xc3; 32],
+            pay_by: UnixMillis(u64::MAX),
+            redeem_by: UnixMillis(u64::MAX),
+            nonce: &[0xd4; 16],
+        };
+        let text = commitment.description();
+        assert!(text.is_ascii() && !text.chars().any(|c| c.is_ascii_control() || "\"\\".contains(c)));
+        assert!(text.len() < 512, "{} bytes", text.len());
+        assert!(text.starts_with("blvm-mesh/1 invoice payee=a1a1"), "{text}");
+        assert_eq!(
+            commitment.description_hash(),
+            <[u8; 32]>::from(Sha256::digest(&text))
         );
     }
 

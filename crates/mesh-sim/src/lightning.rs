@@ -270,10 +270,11 @@ impl Lightning {
         Outcome::Answer(match question {
             WalletQuestion::CreateInvoice {
                 amount_msat,
-                description_hash,
+                description,
                 expiry,
             } => {
-                let made = self.issue(node, *amount_msat, *description_hash, *expiry, now);
+                let hash = sha2::Sha256::digest(description).into();
+                let made = self.issue(node, *amount_msat, hash, *expiry, now);
                 WalletAnswer::Invoice(made.map(|(invoice, payment_hash, _)| (invoice, payment_hash)))
             }
             WalletQuestion::Pay {

@@ -11,7 +11,7 @@ const LONG: Duration = Duration::from_secs(60);
 fn request(amount_msat: u64) -> InvoiceRequest {
     InvoiceRequest {
         amount_msat,
-        description_hash: [5; 32],
+        description: "what is sold".into(),
         expiry: Duration::from_secs(600),
     }
 }

@@ -62,7 +62,7 @@ impl Wallet for DevnetWallet {
         }
         let expiry = expiry_seconds(request.expiry)?;
         self.node.invoices().make_room(unix_now())?;
-        let hash = Sha256(sha256::Hash::from_byte_array(request.description_hash));
+        let hash = Sha256(sha256::Hash::from_byte_array(request.description_hash()));
         let parameters = Bolt11InvoiceParameters {
             amount_msats: Some(request.amount_msat),
             description: Bolt11InvoiceDescription::Hash(hash),

@@ -95,7 +95,7 @@ impl Inner {
                 limit: MAX_UNPAID,
             });
         }
-        let hash = sha256::Hash::from_byte_array(request.description_hash);
+        let hash = sha256::Hash::from_byte_array(request.description_hash());
         let invoice = self
             .node
             .bolt11_payment()

@@ -161,7 +161,7 @@ impl Core {
         };
         let question = WalletQuestion::CreateInvoice {
             amount_msat: terms.amount_msat(),
-            description_hash: commitment.description_hash(),
+            description: commitment.description(),
             expiry: PAY_BY,
         };
         self.ask_wallet(Asked::InvoiceFor(Box::new(pending)), question);
