@@ -83,7 +83,6 @@ async fn a_packet_is_paid_for_from_wallet_to_wallet_over_a_router_on_a_real_chai
     })
     .await;
     let after = owned(&nodes).await;
-    let (earned_b, earned_c) = (b.status().await, c.status().await);
     assert_eq!(
         before.iter().sum::<u64>(),
         after.iter().sum::<u64>(),
@@ -91,19 +90,21 @@ async fn a_packet_is_paid_for_from_wallet_to_wallet_over_a_router_on_a_real_chai
     );
     let paid = before[0] - after[0];
     let (got_b, got_c) = (after[1] - before[1], after[2] - before[2]);
+    let (router, destination) = (b.status().await, c.status().await);
+    // 60 % and the treasury's 10 % to the destination, 30 % to the router.
+    let (share_b, share_c) = (router.earned_msat, destination.earned_msat);
+    let treasury = destination.treasury_owed_msat;
+    assert_eq!(share_c + treasury, got_c);
+    let price = share_b + share_c + treasury;
+    assert_eq!((share_b, treasury), (price * 3 / 10, price / 10));
+    let fees = paid - price;
     assert_eq!(
-        earned_c.payers_credit_msat + earned_c.earned_msat + earned_c.treasury_owed_msat,
-        got_c
+        got_b,
+        share_b + fees,
+        "the router's Lightning node forwarded the payment to the destination"
     );
-    let share_b = earned_b.payers_credit_msat + earned_b.earned_msat;
-    assert!(
-        share_b > 0 && got_b >= share_b,
-        "{got_b} for {share_b} and Lightning fees"
-    );
-    let shares = share_b + got_c;
     println!(
-        "paid {paid} msat: {share_b} to the router, {got_c} to the destination, {} in Lightning fees",
-        paid - shares
+        "paid {paid} msat: {share_b} to the router, {share_c} to the destination, {treasury} to the treasury, {fees} in fees"
     );
 
     // Over what was bought the next packet goes unpaid.
