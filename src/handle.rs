@@ -1,7 +1,10 @@
 //! A running node, as the rest of the process talks to it.
 
+mod one_call;
+mod patience;
 mod reuse;
 
+use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,13 +24,12 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::store::StoreHealth;
 
+use patience::Patience;
+
 pub(crate) use reuse::{OpenedRoute, Reusable};
 
 /// Deliveries that wait for one reader. A payload is at most 256 KiB, so a reader that stands still costs 64 MiB.
 const DELIVERY_QUEUE: usize = 256;
-
-/// Units that [`NodeHandle::send_packet`] buys at once: a first slice is small, since a payer that is cheated loses one.
-const FIRST_SLICE_UNITS: u64 = 256;
 
 /// Why a command came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -290,8 +292,24 @@ impl NodeHandle {
         }
     }
 
-    /// Sends one packet over an open session.
+    /// Sends one packet over an open session; waits while the credit for it is being bought.
     pub async fn send(
+        &self,
+        session: SessionId,
+        protocol_id: &str,
+        payload: Bytes,
+        ttl: Duration,
+    ) -> Result<[u8; 32], CommandError> {
+        let mut patience = Patience::new(session);
+        loop {
+            match self.send_now(session, protocol_id, payload.clone(), ttl).await {
+                Err(error) if patience.is_worth_it(self, &error).await => {}
+                sent => return sent,
+            }
+        }
+    }
+
+    async fn send_now(
         &self,
         session: SessionId,
         protocol_id: &str,
@@ -314,7 +332,7 @@ impl NodeHandle {
     }
 
     /// Sends many packets over an open session, in their order: what a stream of packets is sent with, because the node
-    /// is woken once for many of them.
+    /// is woken once for many of them. Waits while the credit for the next ones is being bought.
     ///
     /// # Errors
     /// At the first packet that is refused; those before it are on their way, those behind it were not tried.
@@ -327,15 +345,27 @@ impl NodeHandle {
     ) -> Result<Vec<[u8; 32]>, SendManyError> {
         let mut sent = Vec::with_capacity(payloads.len());
         let mut payloads = payloads.into_iter().peekable();
-        while payloads.peek().is_some() {
+        let mut unsent: VecDeque<Bytes> = VecDeque::new();
+        let mut patience = Patience::new(session);
+        loop {
+            if unsent.is_empty() {
+                unsent.extend(next_command(&mut payloads));
+            }
+            if unsent.is_empty() {
+                return Ok(sent);
+            }
             let command = Command::SendMany {
                 session,
                 protocol_id: protocol_id.to_owned(),
-                payloads: next_command(&mut payloads),
+                payloads: unsent.iter().cloned().collect(),
                 ttl,
             };
             let error = match self.command(command).await {
                 Ok(Answer::SentMany { packet_ids, refused }) => {
+                    unsent.drain(..packet_ids.len().min(unsent.len()));
+                    if !packet_ids.is_empty() {
+                        patience.refresh();
+                    }
                     sent.extend(packet_ids);
                     match refused {
                         None => continue,
@@ -345,128 +375,10 @@ impl NodeHandle {
                 Ok(_) => CommandError::Unexpected,
                 Err(error) => error,
             };
-            return Err(SendManyError { sent, error });
-        }
-        Ok(sent)
-    }
-
-    /// One call: finds a route, asks for quotes, pays within the limits, opens a session, sends. The next packet to the
-    /// same destination goes over the same session as long as it holds credit and carries: when a link on its way breaks
-    /// or nobody receipts its packets, the next one takes another known route, or one that is found then. Packets under
-    /// way at that moment are lost.
-    pub async fn send_packet(&self, request: SendRequest) -> Result<SentPacket, CommandError> {
-        let key = (request.destination, request.class as u8);
-        if let Some(known) = self.reusable(&key) {
-            match self.send_over(&known, &request).await {
-                Err(error) if !is_worn_out(&error) => return Err(error),
-                Err(_) => lock(&self.sessions).remove(known.session),
-                sent => return sent,
+            if !patience.is_worth_it(self, &error).await {
+                return Err(SendManyError { sent, error });
             }
         }
-        self.close_ended().await;
-        let opened = self.open_route(&request).await?;
-        lock(&self.sessions).insert(key, opened.clone());
-        self.send_over(&opened, &request).await
-    }
-
-    fn reusable(&self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
-        lock(&self.sessions).get(key)
-    }
-
-    async fn close_ended(&self) {
-        let ended = lock(&self.sessions).take_to_close();
-        for session in ended {
-            // Refused when it was closed meanwhile, which is as well.
-            if let Err(error) = self.command(Command::Close { session }).await {
-                tracing::debug!(%session, %error, "not closed");
-            }
-        }
-    }
-
-    async fn send_over(
-        &self,
-        route: &OpenedRoute,
-        request: &SendRequest,
-    ) -> Result<SentPacket, CommandError> {
-        let packet_id = self
-            .send(
-                route.session,
-                &request.protocol_id,
-                request.payload.clone(),
-                request.ttl,
-            )
-            .await?;
-        let OpenedRoute {
-            session,
-            path,
-            total_msat,
-            msat_per_unit,
-        } = route.clone();
-        Ok(SentPacket {
-            packet_id,
-            session,
-            path,
-            total_msat,
-            msat_per_unit,
-        })
-    }
-
-    /// Over a known route; when all of those turn out to be broken, over one that is found now.
-    async fn open_route(&self, request: &SendRequest) -> Result<OpenedRoute, CommandError> {
-        match self.open_one_of(false, request).await {
-            Err(error) if error.reason() == Some(DropReason::NextHopGone) => {
-                self.open_one_of(true, request).await
-            }
-            opened => opened,
-        }
-    }
-
-    /// Tries the routes in turn, best first; the last refusal is the answer when none opens.
-    async fn open_one_of(&self, refresh: bool, request: &SendRequest) -> Result<OpenedRoute, CommandError> {
-        let routes = self
-            .discover(request.destination, request.max_hops, request.timeout, refresh)
-            .await?;
-        let units = mesh_core::packet::units_of(request.payload.len()).max(FIRST_SLICE_UNITS);
-        let mut refused = CommandError::Refused(Refusal::own(DropReason::NoRoute));
-        for route in routes {
-            match self.open_over(route, units, request).await {
-                Ok(opened) => return Ok(opened),
-                // Money may be on its way over this route: trying the next would pay twice.
-                Err(error) if error.reason() == Some(DropReason::PaymentUnknown) => return Err(error),
-                Err(error) => refused = error,
-            }
-        }
-        Err(refused)
-    }
-
-    async fn open_over(
-        &self,
-        route: RouteInfo,
-        units: u64,
-        request: &SendRequest,
-    ) -> Result<OpenedRoute, CommandError> {
-        let slice = self
-            .quote(
-                route.path,
-                request.class,
-                units,
-                Buying::WhereNeeded,
-                request.timeout,
-            )
-            .await?;
-        let funding = Funding::Wallet {
-            proofs: Vec::new(),
-            max_total_msat: request.max_total_msat,
-            max_fee_msat: request.max_fee_msat,
-            keep_funded: false,
-        };
-        let opened = self.open(slice.id, funding).await?;
-        Ok(OpenedRoute {
-            session: opened.session,
-            path: opened.path,
-            total_msat: slice.total_msat,
-            msat_per_unit: slice.total_msat.div_ceil(slice.units.max(1)),
-        })
     }
 }
 
@@ -484,18 +396,6 @@ fn next_command(payloads: &mut Peekable<impl Iterator<Item = Bytes>>) -> Vec<Byt
         batch.push(payload);
     }
     batch
-}
-
-/// Whether a new session would help.
-fn is_worn_out(error: &CommandError) -> bool {
-    let worn_out = [
-        DropReason::UnknownSession,
-        DropReason::CreditSpent,
-        DropReason::Expired,
-        DropReason::NextHopGone,
-        DropReason::SessionSilent,
-    ];
-    error.reason().is_some_and(|reason| worn_out.contains(&reason))
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

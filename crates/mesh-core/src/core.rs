@@ -34,6 +34,7 @@ mod quoting;
 mod relay;
 mod route;
 mod silence;
+mod top_up;
 mod under_way;
 mod upkeep;
 
@@ -133,6 +134,7 @@ enum Timer {
     QuoteEnds(RequestId),
     QuoteSetExpires(RequestId),
     OpenRetry(SessionId),
+    TopUp(SessionId),
     OpenEnds(SessionId),
     OwnSessionEnds(SessionId),
     OwnSessionIdle(SessionId),
@@ -182,6 +184,11 @@ pub struct Core {
     blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
+
+    /// Commands that the core gave itself to buy the next slice of a session, and what came of them.
+    topping_up: BTreeMap<CommandId, SessionId>,
+    topped_up: VecDeque<(SessionId, Result<Answer, Box<Refusal>>)>,
+    own_commands: u64,
 
     asked: BTreeMap<Ticket, Asked>,
     next_ticket: u64,
@@ -236,6 +243,9 @@ impl Core {
             blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
+            topping_up: BTreeMap::new(),
+            topped_up: VecDeque::new(),
+            own_commands: 0,
             asked: BTreeMap::new(),
             next_ticket: 0,
             timers: BTreeSet::new(),
@@ -272,6 +282,9 @@ impl Core {
                 self.on_link_down(now, link);
                 self.route_no_more_over(now, link);
             }
+        }
+        while let Some((session, outcome)) = self.topped_up.pop_front() {
+            self.top_up_step(now, session, outcome);
         }
     }
 
@@ -397,7 +410,7 @@ impl Core {
                 .send_many(now, &session, &protocol_id, &payloads, ttl)
                 .map(Some)
                 .map_err(Refusal::own),
-            Command::Close { session } => self.close_own(now, &session).map(Some).map_err(Refusal::own),
+            Command::Close { session } => self.close_named(now, &session).map(Some).map_err(Refusal::own),
             Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
             Command::Routes => Ok(Some(Answer::Routes(
                 self.routes
@@ -442,6 +455,7 @@ impl Core {
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
                 Timer::Announce => self.announce_if_due(now),
                 Timer::LookUpPayments => self.look_up_payments(),
+                Timer::TopUp(session) => self.top_up_if_due(now, &session),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(now, &session),
                 Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),
@@ -473,6 +487,9 @@ impl Core {
     fn answer(&mut self, id: CommandId, answer: Result<Answer, Box<Refusal>>) {
         if let Err(refusal) = &answer {
             self.drop_own(refusal.reason);
+        }
+        if let Some(session) = self.topping_up.remove(&id) {
+            return self.topped_up.push_back((session, answer));
         }
         self.outputs.push_back(Output::Answer { id, answer });
     }

@@ -100,6 +100,9 @@ drop_reasons! {
     /// Packets went out over this session and no receipt came back for them.
     SessionSilent = 32, "session_silent", "open another session: the silent route is passed over; credit at its hops is kept";
 
+    /// The credit for this packet is being bought.
+    CreditComing = 33, "credit_coming", "send again in a moment: the next slice is being paid for";
+
     /// No quote of this node under that id: never given, spent, or expired.
     UnknownQuote = 40, "unknown_quote", "ask for a fresh quote";
     /// No proof of payment came with the open and the account holds too little.

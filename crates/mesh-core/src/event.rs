@@ -341,6 +341,25 @@ pub enum Event {
         /// The session.
         session: SessionId,
     },
+    /// The next slice was bought, and the session's packets go over a new one from now on; commands still know it by its
+    /// old id.
+    SessionContinued {
+        /// The session as it was opened.
+        session: SessionId,
+        /// The one that carries its packets now, and whose receipts come.
+        by: SessionId,
+        /// All nodes, this one first.
+        path: Vec<NodeId>,
+        /// What each payee draws per unit, in msat, first router first.
+        prices_msat: Vec<u64>,
+    },
+    /// The next slice could not be bought; it is tried again while packets are sent.
+    TopUpFailed {
+        /// The session as it was opened.
+        session: SessionId,
+        /// Why.
+        reason: DropReason,
+    },
     /// The destination signed what arrived.
     Receipt(Receipt),
     /// A hop of one's own session refused something, or says that the link behind it broke.

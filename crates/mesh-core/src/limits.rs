@@ -179,6 +179,18 @@ pub const MIN_SHARE_MSAT: u64 = 1000;
 /// on the payment holds the money that long.
 pub const MAX_PAYMENT_CLTV_BLOCKS: u32 = 1008;
 
+/// The largest slice that is bought to keep a session funded, in units: 16 MiB of payload. Slices double up to it.
+pub const MAX_SLICE_UNITS: u64 = 16_384;
+
+/// A session that is kept funded is renewed this long before its time is over.
+pub const RENEW_SESSION_BEFORE: Duration = Duration::from_secs(300);
+
+/// How long after a purchase failed the next is tried; twice as long after each further failure…
+pub const TOP_UP_RETRY: Duration = Duration::from_secs(1);
+
+/// …up to this.
+pub const TOP_UP_RETRY_MOST: Duration = Duration::from_secs(60);
+
 /// How long a whole purchase may take, from the first probe to the last payment: one time for all payees, so that a payee
 /// that stalls does not add up with the next.
 pub const PURCHASE_TIMEOUT: Duration = Duration::from_secs(25);

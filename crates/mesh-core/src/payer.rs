@@ -13,6 +13,7 @@ use crate::message::{PayeeTerms, Quote, QuoteRequest, RequestId};
 use crate::open::{Receipt, SourceSession};
 use crate::payment_proof::PaymentProof;
 use crate::receipt_watch::ReceiptWatch;
+use crate::routing_policy::TrafficClass;
 use crate::time::{Instant, UnixMillis};
 use crate::verifier::{Commitment, InvoiceFacts};
 
@@ -304,6 +305,39 @@ pub struct Opening {
     pub failure: Option<(NodeId, DropReason)>,
 }
 
+/// A session whose next slice is bought before the present one runs out.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptFunded {
+    /// What each purchase may cost.
+    pub limits: SpendingLimits,
+    /// What is carried.
+    pub class: TrafficClass,
+    /// Whether to sign as source.
+    pub sign_as_source: bool,
+    /// Units of the present slice.
+    pub units: u64,
+    /// Units of the slice that is being bought.
+    pub next_units: u64,
+    /// How far the next purchase is.
+    pub top_up: TopUp,
+    /// How long to wait after the next failure.
+    pub pause: std::time::Duration,
+}
+
+/// How far the purchase of the next slice is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopUp {
+    /// None is under way.
+    None,
+    /// One is.
+    UnderWay {
+        /// Whether the route had to be looked for.
+        searched: bool,
+    },
+    /// One failed; the next is tried from this moment on.
+    NotBefore(Instant),
+}
+
 /// A session of this node's own.
 pub struct OwnSession {
     /// The keys.
@@ -326,6 +360,8 @@ pub struct OwnSession {
     pub opening: Option<(CommandId, bytes::Bytes)>,
     /// What was paid for it.
     pub paid: Vec<(NodeId, u64, u64)>,
+    /// Whether and how it is kept funded.
+    pub kept: Option<KeptFunded>,
     /// Packets sent.
     pub packets: u64,
     /// Units of them.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mesh_core::event::{Input, LinkId, Output, Record};
+use mesh_core::event::{Event, Input, LinkId, Output, Record};
 use mesh_core::packet::{FrameKind, PacketView, units_of};
 
 use crate::faults::Stage;
@@ -102,6 +102,16 @@ impl Simulation {
             Output::Answer { id, answer } => self.note_answer(node, id, answer),
             Output::Event(event) => {
                 self.note(&event);
+                if let Event::SessionContinued {
+                    by,
+                    path,
+                    prices_msat,
+                    ..
+                } = event.as_ref()
+                {
+                    let payees = path.iter().skip(1).copied();
+                    self.note_session(node, *by, payees.zip(prices_msat.iter().copied()).collect());
+                }
                 self.nodes[node.0].events.push(*event);
             }
             Output::Dropped { reason, link } => {

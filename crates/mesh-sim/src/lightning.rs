@@ -79,6 +79,8 @@ pub struct Lightning {
     pub spec: WalletSpec,
     keys: BTreeMap<NodeIndex, SecretKey>,
     balances: BTreeMap<NodeIndex, u64>,
+    /// What cannot be moved for now.
+    locked: BTreeMap<NodeIndex, u64>,
     issued: BTreeMap<[u8; 32], Issued>,
     fees_msat: u64,
     poured_in_msat: u64,
@@ -97,6 +99,7 @@ impl Lightning {
             spec: WalletSpec::default(),
             keys: BTreeMap::new(),
             balances: BTreeMap::new(),
+            locked: BTreeMap::new(),
             issued: BTreeMap::new(),
             fees_msat: 0,
             poured_in_msat: 0,
@@ -119,6 +122,17 @@ impl Lightning {
         self.balances.get(&node).copied().unwrap_or(0)
     }
 
+    /// Locks all that a node's wallet holds, as a channel does whose peer is gone.
+    pub fn lock(&mut self, node: NodeIndex) {
+        let held = self.balances.get_mut(&node).map(std::mem::take).unwrap_or(0);
+        *self.locked.entry(node).or_default() += held;
+    }
+
+    /// Gives back what was locked.
+    pub fn unlock(&mut self, node: NodeIndex) {
+        *self.balances.entry(node).or_default() += self.locked.remove(&node).unwrap_or(0);
+    }
+
     /// All payments that went through, by payment hash.
     pub fn settled(&self) -> impl Iterator<Item = &SettledPayment> {
         self.issued.values().filter_map(|issued| issued.settled.as_ref())
@@ -131,7 +145,8 @@ impl Lightning {
 
     /// Whether all balances and fees sum to what was poured in.
     pub fn conserved(&self) -> bool {
-        self.balances.values().sum::<u64>() + self.fees_msat == self.poured_in_msat
+        let held: u64 = self.balances.values().chain(self.locked.values()).sum();
+        held + self.fees_msat == self.poured_in_msat
     }
 
     /// The preimage of an invoice, as a Lightning node learns it that a payment was to pass through: it is no money.

@@ -104,9 +104,14 @@ impl Core {
 
 /// At the source.
 impl Core {
+    /// Ends the session that is known by this id.
+    pub(super) fn close_named(&mut self, now: Now, name: &SessionId) -> Result<Answer, DropReason> {
+        let id = self.payer.current(name);
+        self.close_own(now, &id)
+    }
+
     /// Ends a session of one's own and tells its hops. It lingers, unusable, for the last receipt.
     pub(super) fn close_own(&mut self, now: Now, id: &SessionId) -> Result<Answer, DropReason> {
-        let id = &self.payer.current(id);
         let session = self
             .payer
             .sessions
@@ -130,7 +135,7 @@ impl Core {
     }
 
     /// A close that is lost is no harm: hops end idle sessions by themselves.
-    fn tell_hops_of_close(&mut self, now: Now, id: &SessionId) {
+    pub(super) fn tell_hops_of_close(&mut self, now: Now, id: &SessionId) {
         let Some(session) = self.payer.sessions.get_mut(id) else {
             return;
         };
@@ -164,7 +169,9 @@ impl Core {
         let Some(session) = self.payer.sessions.remove(id) else {
             return;
         };
-        self.payer.names.remove(&session.name);
+        if self.payer.names.get(&session.name) == Some(id) {
+            self.payer.names.remove(&session.name);
+        }
         let payees = session.path.get(1..).unwrap_or_default();
         for payee in payees {
             self.write_spent(now.unix, payee, false);
@@ -174,7 +181,7 @@ impl Core {
         }
         let left = payees.iter().map(|payee| self.payer.purses.credit_msat(payee));
         let memo = SessionMemo {
-            packets: session.source.packets(),
+            packets: session.packets,
             units: session.units,
             spent_msat: session
                 .prices_msat

@@ -10,12 +10,12 @@ use crate::identity::NodeId;
 use crate::keys::{DhSecret, SessionId};
 use crate::limits::{
     ACCOUNT_LEASE_MSAT, CLOCK_SKEW, MAX_OWN_SESSIONS, MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES,
-    OPEN_TIMEOUT, RETRY_INTERVAL, SESSION_IDLE, SESSION_LIFETIME,
+    OPEN_TIMEOUT, RETRY_INTERVAL, SESSION_IDLE, SESSION_LIFETIME, TOP_UP_RETRY,
 };
 use crate::neighbours::Neighbour;
 use crate::open::{BackMessage, HopErrorView, HopPlan, OpenPlan};
 use crate::packet::{PacketId, PacketView, units_of};
-use crate::payer::{Opening, OwnSession};
+use crate::payer::{KeptFunded, Opening, OwnSession, TopUp};
 use crate::payment_proof::PaymentProof;
 use crate::receipt_watch::ReceiptWatch;
 use crate::time::Now;
@@ -78,6 +78,18 @@ impl Core {
             expires,
             opening: Some((opening.command, frame)),
             paid: opening.paid,
+            kept: opening
+                .limits
+                .filter(|_| opening.keep_funded)
+                .map(|limits| KeptFunded {
+                    limits,
+                    class: set.request.class,
+                    sign_as_source: opening.sign_as_source,
+                    units: set.request.units,
+                    next_units: set.request.units,
+                    top_up: TopUp::None,
+                    pause: TOP_UP_RETRY,
+                }),
             packets: 0,
             units: 0,
             last_packet: now.instant,
@@ -211,12 +223,13 @@ impl Core {
         let payees = session.path.get(1..).unwrap_or_default();
         for (payee, cost) in payees.iter().zip(&costs) {
             if self.payer.purses.at(payee)?.credit_msat < *cost {
-                return Err(DropReason::CreditSpent);
+                return Err(self.out_of_credit(now, id));
             }
         }
         let expiry = (now.unix + ttl).min(session.expires);
         let sequence = session.source.packets();
         session.packets += 1;
+        let kept_funded = session.kept.is_some();
         session.units = session.units.saturating_add(units);
         session.last_packet = now.instant;
         let (frame, packet_id) = session.source.packet(protocol_id, payload, expiry)?;
@@ -238,7 +251,20 @@ impl Core {
         if let Some(at) = receipt_overdue_at {
             self.set_timer(at, Timer::ReceiptOverdue(*id));
         }
+        if kept_funded {
+            self.top_up_if_due(now, id);
+        }
         Ok((packet_id, sequence))
+    }
+
+    /// Why a packet cannot be paid for: for now, while the next slice is being bought, or at all.
+    fn out_of_credit(&mut self, now: Now, id: &SessionId) -> DropReason {
+        self.top_up_if_due(now, id);
+        if self.is_being_topped_up(now, id) {
+            DropReason::CreditComing
+        } else {
+            DropReason::CreditSpent
+        }
     }
 
     /// Sends until one packet is refused: those behind it would most likely be refused as well, and in any case would

@@ -18,6 +18,7 @@ impl Core {
         if let Some(at) = session.watch.receipted(receipt, frame_bytes, now.instant) {
             self.set_timer(at, Timer::ReceiptOverdue(receipt.session));
         }
+        self.top_up_if_due(now, &receipt.session);
     }
 
     pub(super) fn receipt_overdue(&mut self, now: Now, id: &SessionId) {
