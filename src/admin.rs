@@ -21,6 +21,11 @@
 //! | `quote` | [`QuoteParams`] | [`QuoteReply`] |
 //! | `send` | [`SendParams`] | [`SendReply`] |
 //! | `wallet` | [`WalletParams`] | what its `action` says |
+//! | `ledger` | [`LedgerParams`] | [`LedgerReply`] |
+//! | `fees` | | [`FeesReport`](crate::ledger::FeesReport) |
+//! | `audit` | | [`AuditReport`](crate::ledger::AuditReport) |
+//! | `treasury` | | [`TreasuryReply`] |
+//! | `pay_treasury` | [`PayTreasuryParams`] | [`TreasuryPaidReply`], once the payment's outcome is known |
 //! | `listen` | [`ListenParams`] | [`ListenReply`], then one [`DeliveryReply`] to a line until the client hangs up |
 //!
 //! `error.code` is a [`DropReason`](mesh_core::drop_reason::DropReason) name when the mesh refused, else one of
@@ -33,12 +38,14 @@
 //! or fail to read, and the number of connections.
 
 mod backend;
+mod books;
 mod client;
 mod convert;
 mod line;
 mod server;
 #[cfg(test)]
 mod tests;
+mod treasury;
 mod wallet;
 mod wire;
 
@@ -47,8 +54,10 @@ use std::time::Duration;
 use mesh_core::limits::MAX_PAYLOAD_BYTES;
 
 pub use backend::{AdminService, Backend, NodeInfo};
+pub use books::{LedgerParams, LedgerReply, NodeBooks};
 pub use client::{AdminClient, ClientError};
 pub use server::{AdminServer, BindError};
+pub use treasury::{PayTreasuryParams, TreasuryPaidReply, TreasuryReply, UnderWayReply};
 pub use wallet::{
     ChannelReply, OnChainReply, PaymentsReply, WalletAddressReply, WalletBalanceReply, WalletChannelsReply,
     WalletInfoReply, WalletOpenedReply, WalletParams,
@@ -90,6 +99,9 @@ const LOOKUP_GUARD: Duration = Duration::from_secs(10);
 /// How long a `send` may take in all: finding routes, then for each of four a quote, its payments and its open, and
 /// none of them may be given up half-way, because money would be on its way.
 const SEND_GUARD: Duration = Duration::from_secs(1000);
+
+/// How long paying the treasury may take: asking its address, then the payment itself.
+const TREASURY_GUARD: Duration = Duration::from_secs(150);
 
 /// How long a client waits for an answer: longer than the daemon takes to give up.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(1100);

@@ -1,12 +1,17 @@
 //! The command line: `blvm-mesh run` is the daemon, `demo` and `sim` stand alone, and every other command talks to a
-//! running daemon over its admin socket.
+//! running daemon over its admin socket; `ledger`, `fees` and `audit` also read the database of one that does not run.
 //!
 //! What was asked for goes to the standard output, everything else (logs, progress, errors) to the standard error.
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration.
 
+mod audit;
+mod books;
+mod fees;
+mod ledger;
 mod run;
 mod show;
 mod sim;
+mod treasury;
 mod wallet;
 
 use std::io::{self, Read, Write};
@@ -30,6 +35,7 @@ use crate::config::{Config, ConfigError};
 use crate::data_dir::{self, DataDirError};
 use crate::demo::DemoError;
 use crate::node::StartError;
+use crate::store::StoreError;
 
 /// How long the runtime may take to let go of blocked threads (a name look-up that hangs) before the process ends.
 const RUNTIME_STOP: Duration = Duration::from_secs(2);
@@ -135,6 +141,15 @@ enum Command {
         #[command(flatten)]
         search: Search,
     },
+    /// Show the ledger: every movement of money, of the running node or of one that does not run
+    Ledger(ledger::LedgerArgs),
+    /// Show what was earned, spent and is owed, by the ledger
+    Fees,
+    /// Derive every figure again from the ledger and compare; findings are exit code 1
+    Audit,
+    /// Show what the treasury is owed, or pay it
+    #[command(subcommand)]
+    Treasury(treasury::TreasuryCommand),
     /// Show what arrives, until interrupted
     Listen {
         /// Only this protocol ("": packets without one)
@@ -193,6 +208,8 @@ enum CliError {
     Admin(#[from] BindError),
     #[error(transparent)]
     Demo(#[from] DemoError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("{0}")]
     Failed(String),
     #[error("cannot write the answer: {0}")]
@@ -338,6 +355,10 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
             };
             ask(&global, Request::Send(params), |reply| show::sent(reply, ids)).await
         }
+        Command::Ledger(args) => ledger::run(&global, args, ids).await,
+        Command::Fees => fees::run(&global).await,
+        Command::Treasury(command) => treasury::run(&global, command).await,
+        Command::Audit => audit::run(&global).await,
         Command::Sim { files, seed } => sim::run(&files, seed, global.json),
         Command::Wallet(command) => wallet::run(&global, command).await,
         Command::Listen { protocol } => listen(&global, protocol, ids).await,

@@ -9,6 +9,7 @@ mod ldk;
 mod reader;
 mod remote;
 mod sections;
+mod treasury;
 
 use std::fmt;
 use std::io::Read;
@@ -29,6 +30,8 @@ pub use reader::Problem;
 pub use remote::{KeySource, RemoteWallet};
 use reader::{Problems, Section};
 
+use crate::treasury::TreasuryConfig;
+
 /// Largest configuration file that is read, in bytes: a thousand neighbours fit ten times over.
 pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 
@@ -44,6 +47,8 @@ pub struct Config {
     pub wallet: WalletConfig,
     /// `[payments]`: what it may spend.
     pub payments: PaymentsConfig,
+    /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
+    pub treasury: Option<TreasuryConfig>,
 }
 
 /// `[mesh]`: the node itself.
@@ -337,6 +342,12 @@ impl Config {
                 "price_msat_per_unit = {} has no effect: mode {} charges nothing",
                 self.mesh.price_msat_per_unit, self.mesh.mode
             ));
+        }
+        if self.treasury.is_some() && no_wallet {
+            warnings.push(
+                "[treasury] names whom to pay but [wallet] backend is \"none\": nothing is collected and nothing can be paid"
+                    .to_owned(),
+            );
         }
         if self.payments.auto_pay && no_wallet {
             warnings.push(

@@ -25,6 +25,9 @@ use zeroize::Zeroizing;
 /// The configuration's name within the directory.
 pub const CONFIG_FILE: &str = "config.toml";
 
+/// The database's name within the directory.
+pub const DATABASE_FILE: &str = "mesh.redb";
+
 /// The directory's name within the home directory.
 const DEFAULT_NAME: &str = ".blvm-mesh";
 

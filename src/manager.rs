@@ -34,6 +34,7 @@ use tokio::task::JoinSet;
 use crate::clock::Clock;
 use crate::handle::{CommandInbox, Readers};
 use crate::store::Store;
+use crate::treasury::Treasury;
 use crate::wallet::Wallet;
 use crate::workers::Checker;
 
@@ -71,6 +72,7 @@ pub(crate) struct ManagerParts {
     pub(crate) routes: Arc<ArcSwap<RouteSnapshot>>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) wallet: Arc<dyn Wallet>,
+    pub(crate) treasury: Option<Treasury>,
     pub(crate) store: Store,
     pub(crate) stop: oneshot::Receiver<()>,
 }
@@ -123,6 +125,7 @@ pub(crate) struct MeshManager {
     publish_at: Option<Instant>,
     events: broadcast::Sender<Arc<Event>>,
     wallet: Arc<dyn Wallet>,
+    treasury: Option<Treasury>,
     checker: Checker,
     inputs: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
@@ -161,6 +164,7 @@ impl MeshManager {
             routes,
             events,
             wallet,
+            treasury,
             store,
             stop,
         } = parts;
@@ -181,6 +185,7 @@ impl MeshManager {
             publish_at: None,
             events,
             wallet,
+            treasury,
             checker,
             inputs,
             tasks,

@@ -16,10 +16,13 @@ use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Tran
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::admin::NodeBooks;
 use crate::clock::Clock;
 use crate::handle::{NodeHandle, Readers, Reusable};
+use crate::http::HttpError;
 use crate::manager::{ManagerParts, MeshManager};
 use crate::store::{Restored, Store, StoreError};
+use crate::treasury::{Treasury, TreasuryConfig};
 use crate::wallet::{LightningNetwork, Wallet, WalletError};
 
 /// Commands that wait for the loop.
@@ -56,6 +59,8 @@ pub struct NodeConfig {
     pub peers: Vec<(SocketAddr, NodeId)>,
     /// How it is paid and pays.
     pub wallet: Arc<dyn Wallet>,
+    /// Whither the treasury's part goes; none when it stays owed.
+    pub treasury: Option<TreasuryConfig>,
 }
 
 /// Why a node does not start.
@@ -67,6 +72,9 @@ pub enum StartError {
     /// The links.
     #[error(transparent)]
     Net(#[from] NetError),
+    /// What asks the treasury's Lightning address for invoices.
+    #[error("the treasury's address cannot be asked: {0}")]
+    Treasury(#[from] HttpError),
     /// The wallet.
     #[error("the wallet does not answer: {0}")]
     Wallet(#[from] WalletError),
@@ -92,6 +100,7 @@ pub enum StartError {
 pub struct RunningNode {
     handle: NodeHandle,
     listen_addr: Option<SocketAddr>,
+    books: NodeBooks,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
@@ -115,7 +124,7 @@ impl RunningNode {
                 configured: config.network,
             });
         }
-        let (store, restored) = open(&config.data_dir.join("mesh.redb"))?;
+        let (store, restored) = open(&config.data_dir.join(crate::data_dir::DATABASE_FILE))?;
         let mut clock = Clock::starting_at(restored.wall_clock);
         let now = clock.now();
 
@@ -138,6 +147,10 @@ impl RunningNode {
             seed,
         };
         let mut core = Core::new(core_config, config.identity, Arc::new(Ed25519Verifier), now);
+        let treasury = config.treasury.as_ref().map(Treasury::new).transpose()?;
+        if let Some(treasury) = &config.treasury {
+            core.set_treasury(treasury.policy());
+        }
         core.restore(restored.records, now).map_err(StartError::Restore)?;
         for (address, peer) in config.peers {
             endpoint.add_peer(address, peer)?;
@@ -160,6 +173,7 @@ impl RunningNode {
             sessions: Arc::new(Mutex::new(Reusable::new(events.subscribe()))),
             store: store.health(),
         };
+        let books = NodeBooks::new(store.reader(), config.wallet.clone(), config.treasury);
         let parts = ManagerParts {
             core,
             clock,
@@ -170,6 +184,7 @@ impl RunningNode {
             routes,
             events,
             wallet: config.wallet,
+            treasury,
             store,
             stop,
         };
@@ -177,6 +192,7 @@ impl RunningNode {
         Ok(Self {
             handle,
             listen_addr,
+            books,
             stop: Some(stop_in),
             task,
         })
@@ -185,6 +201,11 @@ impl RunningNode {
     /// The way to talk to it.
     pub fn handle(&self) -> &NodeHandle {
         &self.handle
+    }
+
+    /// Its books, to be read.
+    pub fn books(&self) -> NodeBooks {
+        self.books.clone()
     }
 
     /// Where it listens.

@@ -2,12 +2,16 @@
 //!
 //! Records that queue up while a commit is under way go into the next one together, so a commit's fsync is shared by
 //! all who wait for it. A disk that refuses is asked again until the node is stopped: whoever waits for durability goes
-//! on waiting and nothing is lost or shown too early. [`StoreHealth`] says whether it refuses.
+//! on waiting and nothing is lost or shown too early. [`StoreHealth`] says whether it refuses. What is durable can be read
+//! beside the writer ([`StoreReader`]).
+
+mod ledger;
+mod reader;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,16 +22,21 @@ use mesh_core::limits::{CLOCK_SKEW, REPLAY_MEMORY};
 use mesh_core::time::UnixMillis;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
+use crate::handle::lock;
+use ledger::Booking;
+use reader::Shared;
+pub use reader::{ActedOn, IndexRows, Snapshot, StoreReader};
+
 const QUOTE_KEYS: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("quote_keys");
 const INVOICES: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("invoices");
 const REDEEMED: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("redeemed");
 const ACCOUNTS: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("accounts");
 const PROOFS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("proofs");
+/// The payment to the treasury that is under way; at most one row.
+const TREASURY: TableDefinition<'_, (), &[u8]> = TableDefinition::new("treasury");
 const CREDIT: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("credit");
 /// Origin to (seqno, expires).
 const ANNOUNCED: TableDefinition<'_, [u8; 32], (u64, u64)> = TableDefinition::new("announced");
-/// Entries of the ledger by their numbers, which rise by one.
-const LEDGER: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("ledger");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 const TREASURY_OWED: &str = "treasury_owed_msat";
@@ -111,6 +120,7 @@ struct Batch {
 pub struct StoreHealth {
     commits: AtomicU64,
     failures: AtomicU64,
+    suspects: AtomicU64,
     refuses: AtomicBool,
     stopping: AtomicBool,
 }
@@ -124,6 +134,12 @@ impl StoreHealth {
     /// Commits that failed and were tried again.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Entries of the ledger that do not balance, of all lives: each is a defect of this program. They are put apart and
+    /// not counted, and `blvm-mesh audit` shows them.
+    pub fn suspect_entries(&self) -> u64 {
+        self.suspects.load(Ordering::Relaxed)
     }
 
     /// Whether the disk refused the latest attempt: until it takes one, this node opens no session, credits no payment
@@ -141,6 +157,7 @@ pub struct Store {
     batches: Option<mpsc::SyncSender<Batch>>,
     writer: Option<JoinHandle<()>>,
     health: Arc<StoreHealth>,
+    reader: StoreReader,
 }
 
 impl Store {
@@ -157,13 +174,16 @@ impl Store {
     fn open_with(path: &str, open: Open) -> Result<(Self, Restored), StoreError> {
         let failed = |error: redb::Error| StoreError::of(path, &error);
         let database = open().map_err(failed)?;
-        prepare(&database).map_err(failed)?;
+        let suspects = prepare(&database).map_err(failed)?;
         let restored = load(&database).map_err(failed)?;
         let (batches, queue) = mpsc::sync_channel(QUEUE);
         let health = Arc::new(StoreHealth::default());
+        health.suspects.store(suspects, Ordering::Relaxed);
+        let database: Shared = Arc::new(Mutex::new(Some(Arc::new(database))));
+        let reader = StoreReader::new(path, database.clone());
         let writer = Writer {
             open,
-            database: Some(database),
+            database,
             health: health.clone(),
         };
         let writer = std::thread::Builder::new()
@@ -174,6 +194,7 @@ impl Store {
             batches: Some(batches),
             writer: Some(writer),
             health,
+            reader,
         };
         Ok((store, restored))
     }
@@ -195,6 +216,11 @@ impl Store {
         batches.try_send(batch).map_err(|_| StoreError::Stopped)
     }
 
+    /// Reads what is durable, beside the writer.
+    pub fn reader(&self) -> StoreReader {
+        self.reader.clone()
+    }
+
     /// How the writing goes.
     pub fn health(&self) -> Arc<StoreHealth> {
         self.health.clone()
@@ -210,13 +236,15 @@ impl Drop for Store {
             // A writer that panicked has nothing left to wait for.
             let _ = writer.join();
         }
+        // Readers that outlive the store must not keep the file from being opened again.
+        lock(&self.reader.database()).take();
     }
 }
 
 /// The thread that writes.
 struct Writer {
     open: Open,
-    database: Option<Database>,
+    database: Shared,
     health: Arc<StoreHealth>,
 }
 
@@ -260,13 +288,23 @@ impl Writer {
 
     /// One commit. A database that failed once refuses everything until it is opened anew, so after a failure it is.
     fn attempt(&mut self, group: &[Batch]) -> Result<(), redb::Error> {
-        let database = match self.database.take() {
+        let opened = lock(&self.database).clone();
+        let database = match opened {
             Some(database) => database,
-            None => (self.open)()?,
+            None => Arc::new((self.open)()?),
         };
-        commit(&database, group)?;
-        self.database = Some(database);
-        Ok(())
+        // Readers have it meanwhile; after a failure they get none until it is opened anew.
+        *lock(&self.database) = Some(database.clone());
+        match commit(&database, group) {
+            Ok(suspects) => {
+                self.health.suspects.fetch_add(suspects, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                lock(&self.database).take();
+                Err(error)
+            }
+        }
     }
 }
 
@@ -278,7 +316,8 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 
 /// Makes the tables, and forgets redemptions and announcements that nobody can show again: beyond redeem-by and the replay
 /// memory, and beyond their expiry.
-fn prepare(database: &Database) -> Result<(), redb::Error> {
+/// How many entries of the ledger were put apart so far.
+fn prepare(database: &Database) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     let clock = transaction
         .open_table(NUMBERS)?
@@ -298,26 +337,34 @@ fn prepare(database: &Database) -> Result<(), redb::Error> {
     transaction.open_table(ACCOUNTS)?;
     transaction.open_table(PROOFS)?;
     transaction.open_table(CREDIT)?;
-    transaction.open_table(LEDGER)?;
+    transaction.open_table(TREASURY)?;
     transaction.open_table(NUMBERS)?;
+    let suspects = ledger::prepare(&transaction)?;
     transaction.commit()?;
-    Ok(())
+    Ok(suspects)
 }
 
-fn commit(database: &Database, group: &[Batch]) -> Result<(), redb::Error> {
+/// How many entries of the ledger were put apart.
+fn commit(database: &Database, group: &[Batch]) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
-    for batch in group {
-        for record in &batch.records {
-            apply(&transaction, record)?;
+    let mut booking = None;
+    for record in group.iter().flat_map(|batch| &batch.records) {
+        match record {
+            Record::Booked(entry) => match &mut booking {
+                Some(booking) => Booking::book(booking, entry)?,
+                None => booking.insert(Booking::begin(&transaction)?).book(entry)?,
+            },
+            record => apply(&transaction, record)?,
         }
     }
+    let suspects = booking.map_or(Ok(0), Booking::finish)?;
     if let Some(wall_clock) = group.iter().map(|batch| batch.wall_clock).max() {
         transaction
             .open_table(NUMBERS)?
             .insert(WALL_CLOCK, wall_clock.0)?;
     }
     transaction.commit()?;
-    Ok(())
+    Ok(suspects)
 }
 
 fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Error> {
@@ -378,11 +425,16 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::ProofRedeemed { payment_hash } => {
             transaction.open_table(PROOFS)?.remove(payment_hash)?;
         }
-        Record::Booked(entry) => {
-            let mut ledger = transaction.open_table(LEDGER)?;
-            let number = ledger.last()?.map_or(0, |(number, _)| number.value()) + 1;
-            ledger.insert(number, encode(entry)?.as_slice())?;
+        Record::TreasuryBegun(payment) => {
+            transaction
+                .open_table(TREASURY)?
+                .insert((), encode(payment)?.as_slice())?;
         }
+        Record::TreasuryDone => {
+            transaction.open_table(TREASURY)?.remove(())?;
+        }
+        // Booked all together in a commit, by `Booking`.
+        Record::Booked(_) => {}
         Record::Credit { payee, msat } => {
             transaction.open_table(CREDIT)?.insert(payee.0, msat)?;
         }
@@ -423,6 +475,9 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
     }
     for entry in transaction.open_table(PROOFS)?.iter()? {
         records.push(Record::Proof(decode(entry?.1.value())?));
+    }
+    for entry in transaction.open_table(TREASURY)?.iter()? {
+        records.push(Record::TreasuryBegun(decode(entry?.1.value())?));
     }
     for entry in transaction.open_table(CREDIT)?.iter()? {
         let (payee, msat) = entry?;

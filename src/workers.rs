@@ -16,7 +16,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 use crate::handle::lock;
-use crate::wallet::{InvoiceRequest, InvoiceStatus, PayRequest, PaymentStatus, Probe, Wallet, WalletError};
+use crate::treasury::Treasury;
+use crate::wallet::{
+    InvoiceRequest, InvoiceStatus, OfferRequest, PayRequest, PaymentOutcome, PaymentStatus, Probe, Wallet,
+    WalletError,
+};
 
 /// Control frames of one link that wait to be checked. A quote request over ten hops takes 0.3 ms, so this is the work
 /// of a twelfth of a second; a relay that serves many payers at once stays below.
@@ -126,6 +130,7 @@ fn checked(link: LinkId, message: Checked) -> Input {
 /// Asks the wallet; the core's tables bound how many questions are open at once.
 pub(crate) fn ask_wallet(
     wallet: Arc<dyn Wallet>,
+    treasury: Option<Treasury>,
     ticket: Ticket,
     question: WalletQuestion,
     inputs: mpsc::Sender<Input>,
@@ -160,6 +165,26 @@ pub(crate) fn ask_wallet(
             }
             WalletQuestion::LookUp { payment_hash } => {
                 WalletAnswer::Paid(look_up(wallet.as_ref(), payment_hash).await)
+            }
+            WalletQuestion::TreasuryBill { amount_msat } => WalletAnswer::TreasuryBill(match treasury {
+                Some(treasury) => treasury.bill(amount_msat).await,
+                None => Err(DropReason::TreasuryUnreachable),
+            }),
+            WalletQuestion::PayOffer {
+                offer,
+                amount_msat,
+                max_fee_msat,
+                reference,
+                timeout,
+            } => {
+                let request = OfferRequest {
+                    offer,
+                    amount_msat,
+                    max_fee_msat,
+                    reference,
+                    timeout,
+                };
+                WalletAnswer::Paid(outcome(wallet.pay_offer(request).await))
             }
             WalletQuestion::Probe {
                 invoice,
@@ -250,15 +275,17 @@ async fn pay(
     max_fee_msat: u64,
     timeout: Duration,
 ) -> Result<Payment, DropReason> {
-    match wallet
-        .pay(PayRequest {
-            bolt11,
-            max_fee_msat,
-            max_cltv_blocks: MAX_PAYMENT_CLTV_BLOCKS,
-            timeout,
-        })
-        .await
-    {
+    let request = PayRequest {
+        bolt11,
+        max_fee_msat,
+        max_cltv_blocks: MAX_PAYMENT_CLTV_BLOCKS,
+        timeout,
+    };
+    outcome(wallet.pay(request).await)
+}
+
+fn outcome(said: Result<PaymentOutcome, WalletError>) -> Result<Payment, DropReason> {
+    match said {
         Ok(paid) => Ok(Payment {
             preimage: paid.preimage,
             amount_msat: paid.amount_msat,

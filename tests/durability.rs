@@ -352,6 +352,10 @@ async fn killed_router_and_destination_and_payer_keep_the_books_and_traffic_goes
         spent,
         "nothing was paid again"
     );
+    for life in [&market.a, &market.b, &market.c] {
+        let report = life.node().books().audit().await.unwrap();
+        assert!(report.entries > 0 && report.is_clean(), "{:#?}", report.findings);
+    }
     market.end().await;
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::books::NodeBooks;
 use super::wire::{
     AdminError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams, Request, SendParams,
     SendReply, SetPriceParams, Text, codes,
@@ -81,6 +82,7 @@ pub struct AdminService {
     info: NodeInfo,
     payments: PaymentsConfig,
     wallet: Arc<dyn Wallet>,
+    books: Option<NodeBooks>,
 }
 
 impl AdminService {
@@ -91,6 +93,7 @@ impl AdminService {
             info,
             payments,
             wallet: Arc::new(NoWallet),
+            books: None,
         }
     }
 
@@ -98,6 +101,21 @@ impl AdminService {
     #[must_use]
     pub fn with_wallet(self, wallet: Arc<dyn Wallet>) -> Self {
         Self { wallet, ..self }
+    }
+
+    /// The service, with the node's books to be read.
+    #[must_use]
+    pub fn with_books(mut self, books: NodeBooks) -> Self {
+        self.books = Some(books);
+        self
+    }
+
+    pub(super) fn backend(&self) -> &dyn Backend {
+        self.backend.as_ref()
+    }
+
+    pub(super) fn books(&self) -> Result<&NodeBooks, AdminError> {
+        self.books.as_ref().ok_or_else(convert::unexpected)
     }
 
     /// Answers everything but `listen`, within a bounded time.
@@ -121,6 +139,11 @@ impl AdminService {
             Request::Quote(params) => to_json(convert::quote(self.quote(params).await?)),
             Request::Send(params) => to_json(self.send(params).await?),
             Request::Wallet(params) => wallet::answer(self.wallet.as_ref(), params).await,
+            Request::Ledger(params) => to_json(self.books()?.page(params).await?),
+            Request::Fees => to_json(self.books()?.fees(&self.status().await?).await?),
+            Request::Audit => to_json(self.books()?.audit().await?),
+            Request::Treasury => to_json(self.treasury().await?),
+            Request::PayTreasury(params) => to_json(self.pay_treasury(params).await?),
             Request::Listen(_) => Err(convert::unexpected()),
         }
     }
@@ -261,7 +284,7 @@ impl AdminService {
 }
 
 /// The node answers every command within what the command allows; should it not, the client must not wait for ever.
-async fn guarded<T>(
+pub(super) async fn guarded<T>(
     limit: Duration,
     asked: impl Future<Output = Result<T, CommandError>>,
 ) -> Result<T, AdminError> {

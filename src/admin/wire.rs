@@ -14,6 +14,8 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::books::LedgerParams;
+use super::treasury::PayTreasuryParams;
 use super::wallet::WalletParams;
 
 /// Error codes of this interface's own, beside the names of [`DropReason`](mesh_core::drop_reason::DropReason).
@@ -36,6 +38,10 @@ pub mod codes {
     pub const BUSY: &str = "busy";
     /// The node did not answer in time; what was asked may still happen.
     pub const NO_ANSWER: &str = "no_answer";
+    /// The treasury cannot be paid now.
+    pub const TREASURY: &str = "treasury";
+    /// The database cannot be read.
+    pub const UNREADABLE: &str = "unreadable";
     /// A defect of this program.
     pub const INTERNAL: &str = "internal";
 }
@@ -77,6 +83,16 @@ pub enum Request {
     Quote(QuoteParams),
     /// Send one packet.
     Send(SendParams),
+    /// Entries of the ledger.
+    Ledger(LedgerParams),
+    /// What was earned, spent and is owed.
+    Fees,
+    /// Derive every figure of the ledger again and compare.
+    Audit,
+    /// How the node stands with its treasury.
+    Treasury,
+    /// Pay the treasury.
+    PayTreasury(PayTreasuryParams),
     /// Read what arrives.
     Listen(ListenParams),
     /// Look at the wallet, or change its channels.
@@ -85,7 +101,7 @@ pub enum Request {
 
 impl Request {
     /// The names of all methods.
-    pub const METHODS: [&'static str; 10] = [
+    pub const METHODS: [&'static str; 15] = [
         "status",
         "peers",
         "routes",
@@ -94,6 +110,11 @@ impl Request {
         "discover",
         "quote",
         "send",
+        "ledger",
+        "fees",
+        "audit",
+        "treasury",
+        "pay_treasury",
         "listen",
         "wallet",
     ];
@@ -127,6 +148,11 @@ impl Request {
             "discover" => read_params(params).map(Self::Discover),
             "quote" => read_params(params).map(Self::Quote),
             "send" => read_params(params).map(Self::Send),
+            "ledger" => read_params(params).map(Self::Ledger),
+            "fees" => no_params(params).map(|()| Self::Fees),
+            "audit" => no_params(params).map(|()| Self::Audit),
+            "treasury" => no_params(params).map(|()| Self::Treasury),
+            "pay_treasury" => read_params(params).map(Self::PayTreasury),
             "listen" => read_params(params).map(Self::Listen),
             "wallet" => read_params(params).map(Self::Wallet),
             unknown => Err(AdminError::new(

@@ -196,6 +196,7 @@ async fn start(
         links: config.endpoint(),
         peers,
         wallet,
+        treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start(node).await?)
 }
@@ -229,7 +230,9 @@ fn open_admin(
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone()).with_wallet(wallet);
+    let service = AdminService::new(backend, info, config.payments.clone())
+        .with_wallet(wallet)
+        .with_books(node.books());
     Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
 }
 

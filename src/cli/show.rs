@@ -7,11 +7,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use comfy_table::{CellAlignment, Table, presets};
 use mesh_core::identity::NodeId;
+use mesh_core::time::UnixMillis;
 
 use crate::admin::{
     DeliveryReply, NetworkReply, PeersReply, QuoteReply, RouteReply, RoutesReply, SendReply, StatusReply,
     Text,
 };
+
+use crate::ledger::EntryJson;
+use crate::ledger::export::rfc3339;
 
 /// Most bytes of a payload that are shown; `--json` shows all.
 const SHOWN_BYTES: usize = 4096;
@@ -178,6 +182,55 @@ pub(super) fn quote(reply: &QuoteReply, ids: Ids) -> String {
     )
 }
 
+/// One row for each posting, and one for a session that ended.
+pub(super) fn ledger(entries: &[EntryJson], ids: Ids) -> String {
+    let mut table = table(
+        &[
+            "no", "time", "kind", "account", "party", "msat", "session", "payment",
+        ],
+        &[0, 5],
+    );
+    let short = |id: &Option<String>| match id {
+        Some(id) if ids.full => id.clone(),
+        Some(id) => id.chars().take(8).collect(),
+        None => String::new(),
+    };
+    for entry in entries {
+        let head = [
+            entry.number.to_string(),
+            rfc3339(UnixMillis(entry.at_unix_ms)),
+            entry.kind.clone(),
+        ];
+        let ids = [short(&entry.session), short(&entry.payment)];
+        for posting in &entry.postings {
+            let row = [
+                posting.account.clone(),
+                short(&posting.party),
+                signed_msat(posting.msat),
+            ];
+            table.add_row(head.iter().chain(&row).chain(&ids));
+        }
+        if let Some(memo) = entry.memo {
+            let row = [
+                format!(
+                    "{} packets, {} units, {} receipted",
+                    memo.packets, memo.units, memo.receipted
+                ),
+                format!("spent {}, left {}", memo.spent_msat, memo.left_msat),
+                String::new(),
+            ];
+            table.add_row(head.iter().chain(&row).chain(&ids));
+        }
+    }
+    table.to_string()
+}
+
+/// An amount in msat with its thousands apart and its sign, without its unit.
+pub(super) fn signed_msat(amount: i64) -> String {
+    let sign = if amount < 0 { "-" } else { "" };
+    format!("{sign}{}", grouped(amount.unsigned_abs()))
+}
+
 /// The total is what the session was quoted at, not a bill for this packet.
 pub(super) fn sent(reply: &SendReply, ids: Ids) -> String {
     format!(
@@ -250,6 +303,10 @@ fn is_visible(c: char) -> bool {
 
 /// An amount in msat with its thousands apart.
 fn msat(amount: u64) -> String {
+    grouped(amount) + " msat"
+}
+
+fn grouped(amount: u64) -> String {
     let digits = amount.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -258,7 +315,7 @@ fn msat(amount: u64) -> String {
         }
         grouped.push(digit);
     }
-    grouped + " msat"
+    grouped
 }
 
 fn until(unix_ms: u64) -> String {
@@ -281,7 +338,7 @@ fn span(time: Duration) -> String {
     }
 }
 
-fn table(header: &[&str], right: &[usize]) -> Table {
+pub(super) fn table(header: &[&str], right: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     if !header.is_empty() {

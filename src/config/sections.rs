@@ -14,10 +14,11 @@ use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 use super::ldk::read_ldk;
 use super::remote::{CLN, LNBITS, LND, Names, read_remote};
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
+use super::treasury::read_treasury;
 use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
 
 /// Most millisatoshi that can be asked for: all the bitcoin there will ever be.
-const MAX_MSAT: u64 = 21_000_000 * 100_000_000 * 1_000;
+pub(super) const MAX_MSAT: u64 = 21_000_000 * 100_000_000 * 1_000;
 
 /// Largest number TOML promises to carry (a signed 64-bit integer).
 const MAX_INTEGER: u64 = i64::MAX as u64;
@@ -32,11 +33,13 @@ pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) ->
     let mesh = root.section("mesh", "mesh", problems);
     let wallet = root.section("wallet", "wallet", problems);
     let payments = root.section("payments", "payments", problems);
+    let treasury = root.section("treasury", "treasury", problems);
     root.finish(problems);
     Config {
         mesh: read_mesh(mesh, problems),
         wallet: read_wallet(wallet, problems),
         payments: read_payments(payments, problems),
+        treasury: read_treasury(treasury, problems),
     }
 }
 

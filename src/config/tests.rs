@@ -86,6 +86,10 @@ fn all_values_arrive_where_they_belong() {
         auto_pay = true
         max_total_msat = 11
         max_fee_msat = 12
+        [treasury]
+        address = "treasury@example.org"
+        threshold_msat = 13
+        max_fee_msat = 14
         "#
     ))
     .unwrap();
@@ -119,6 +123,9 @@ fn all_values_arrive_where_they_belong() {
     let payments = &config.payments;
     assert!(payments.auto_pay);
     assert_eq!((payments.max_total_msat, payments.max_fee_msat), (11, 12));
+    let treasury = config.treasury.unwrap();
+    assert_eq!(treasury.destination.to_string(), "treasury@example.org");
+    assert_eq!((treasury.threshold_msat, treasury.max_fee_msat), (13, 14));
 }
 
 #[test]
@@ -302,6 +309,15 @@ fn contradictions_are_refused_at_their_line() {
             "[payments]\nauto_pay = true\nmax_total_msat = 0".to_owned(),
             ":2: auto_pay = true with max_total_msat = 0",
         ),
+        (
+            "[treasury]\nthreshold_msat = 5".to_owned(),
+            ":2: `threshold_msat` without `address` or `offer`",
+        ),
+        (
+            "[treasury]\naddress = \"nobody\"".to_owned(),
+            "no Lightning address",
+        ),
+        ("[treasury]\noffer = \"lnbc1\"".to_owned(), "a BOLT12 offer"),
     ];
     for (text, expected) in cases {
         let said = refusal(&text);

@@ -207,6 +207,7 @@ async fn actor(devnet: &Devnet, index: usize, name: &'static str) -> Result<Acto
         },
         peers: Vec::new(),
         wallet: wallet.clone(),
+        treasury: None,
     };
     Ok(Actor {
         name,

@@ -354,6 +354,10 @@ async fn ask(wallet: &DevnetWallet, question: WalletQuestion) -> WalletAnswer {
         WalletQuestion::Settlement { .. } => WalletAnswer::Settlement(Settlement::Unknown),
         WalletQuestion::LookUp { .. } => WalletAnswer::Paid(Err(DropReason::PaymentFailed)),
         WalletQuestion::Probe { .. } => WalletAnswer::Probed(Ok(())),
+        WalletQuestion::TreasuryBill { .. } => {
+            WalletAnswer::TreasuryBill(Err(DropReason::PaymentsUnavailable))
+        }
+        WalletQuestion::PayOffer { .. } => WalletAnswer::Paid(Err(DropReason::PaymentFailed)),
         WalletQuestion::Pay {
             invoice,
             max_fee_msat,

@@ -80,6 +80,7 @@ impl MeshManager {
             Output::AskWallet { ticket, question } => {
                 ask_wallet(
                     self.wallet.clone(),
+                    self.treasury.clone(),
                     ticket,
                     question,
                     self.inputs.clone(),
@@ -200,7 +201,7 @@ fn only_shows(output: &Output) -> bool {
     matches!(
         output,
         Output::Answer {
-            answer: Ok(Answer::Status(_) | Answer::Routes(_)),
+            answer: Ok(Answer::Status(_) | Answer::Routes(_) | Answer::Treasury(_)),
             ..
         }
     )

@@ -30,6 +30,7 @@ fn config(seed: u8) -> NodeConfig {
         },
         peers: Vec::new(),
         wallet: Arc::new(NoWallet),
+        treasury: None,
     }
 }
 

@@ -54,6 +54,7 @@ pub fn node_config(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>, directory:
         },
         peers: Vec::new(),
         wallet,
+        treasury: None,
     }
 }
 

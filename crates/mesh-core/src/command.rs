@@ -15,6 +15,7 @@ use crate::payment_proof::PaymentProof;
 use crate::routing::RoutingCounters;
 use crate::routing_policy::{MeshMode, TrafficClass};
 use crate::time::UnixMillis;
+use crate::treasury::TreasuryState;
 
 /// What somebody on this machine wants.
 #[derive(Debug, Clone)]
@@ -90,6 +91,13 @@ pub enum Command {
         /// Most nodes wanted; at most [`crate::limits::MAX_NETWORK_PAGE`] are given.
         most: usize,
     },
+    /// How this node stands with its treasury.
+    Treasury,
+    /// Pay the treasury now.
+    PayTreasury {
+        /// How much, in msat; none is all that is owed, in whole satoshi.
+        amount_msat: Option<u64>,
+    },
     /// Change what this node charges. Prices it signed before hold until they expire.
     SetPrice {
         /// Millisatoshi per unit.
@@ -154,6 +162,15 @@ pub enum Answer {
     Done,
     /// What this node knows of itself.
     Status(Box<Status>),
+    /// How this node stands with its treasury.
+    Treasury(Box<TreasuryState>),
+    /// The treasury was paid.
+    TreasuryPaid {
+        /// How much, in msat.
+        amount_msat: u64,
+        /// What it cost on the way, in msat.
+        fee_msat: u64,
+    },
     /// What nodes announced of themselves.
     Network(Box<NetworkPage>),
 }

@@ -35,6 +35,7 @@ mod relay;
 mod route;
 mod silence;
 mod top_up;
+mod treasury;
 mod under_way;
 mod upkeep;
 
@@ -142,6 +143,7 @@ enum Timer {
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
     LookUpPayments,
+    LookUpTreasury,
     Announce,
 }
 
@@ -153,6 +155,8 @@ enum Asked {
     Payment { quotes: RequestId, place: usize },
     LookUp([u8; 32]),
     SettlementOf([u8; 32]),
+    TreasuryBill,
+    TreasuryPayment([u8; 32]),
 }
 
 /// One mesh node, without hands.
@@ -177,6 +181,7 @@ pub struct Core {
     quote_relays: Relays<RequestId, quoting::QuoteRelay>,
     earned_msat: u64,
     treasury_owed_msat: u64,
+    treasury: treasury::Treasury,
 
     routes: RoutingTable,
     announcer: route::Announcer,
@@ -237,6 +242,7 @@ impl Core {
             quote_relays: Relays::default(),
             earned_msat: 0,
             treasury_owed_msat: 0,
+            treasury: treasury::Treasury::default(),
             routes: RoutingTable::new(me, entropy.u64(), config.route_lifetime),
             announcer: route::Announcer::new(config.announcing),
             snapshot: SnapshotWriter::new(entropy.u64()),
@@ -411,6 +417,8 @@ impl Core {
                 .map(Some)
                 .map_err(Refusal::own),
             Command::Close { session } => self.close_named(now, &session).map(Some).map_err(Refusal::own),
+            Command::PayTreasury { amount_msat } => self.pay_treasury(id, amount_msat),
+            Command::Treasury => Ok(Some(Answer::Treasury(Box::new(self.treasury_state())))),
             Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
             Command::Routes => Ok(Some(Answer::Routes(
                 self.routes
@@ -456,6 +464,7 @@ impl Core {
                 Timer::Announce => self.announce_if_due(now),
                 Timer::LookUpPayments => self.look_up_payments(),
                 Timer::TopUp(session) => self.top_up_if_due(now, &session),
+                Timer::LookUpTreasury => self.look_up_treasury(),
                 Timer::OpenRetry(session) => self.retry_open(now, &session),
                 Timer::OpenEnds(session) => self.open_timed_out(now, &session),
                 Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),

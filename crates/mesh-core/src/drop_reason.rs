@@ -137,6 +137,8 @@ drop_reasons! {
     PaymentFailed = 55, "payment_failed", "check the wallet's balance and channels";
     /// It is not known whether the payment went through; it is never repeated by itself.
     PaymentUnknown = 56, "payment_unknown", "look the payment up in the wallet; show its proof when it settles";
+    /// The treasury's Lightning address gave no invoice.
+    TreasuryUnreachable = 58, "treasury_unreachable", "look at the log for what its server said; its part stays owed and is tried again";
 
     /// This node's mode does not carry this class of traffic.
     ClassRefused = 60, "class_refused", "pay for the traffic, or choose nodes in another mode";

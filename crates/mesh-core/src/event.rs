@@ -18,6 +18,7 @@ use crate::packet::PacketId;
 use crate::payer::PurchasedProof;
 use crate::quotes::{InvoiceRecord, QuoteKeyRecord};
 use crate::time::UnixMillis;
+use crate::treasury::{TreasuryBill, TreasuryPayment};
 use crate::verifier::{InvoiceFacts, Settlement};
 
 pub use crate::command::{
@@ -238,6 +239,24 @@ pub enum WalletQuestion {
         /// How long to look.
         timeout: Duration,
     },
+    /// Find out what has to be paid for the treasury to get this much; pays nothing.
+    TreasuryBill {
+        /// How much, in msat.
+        amount_msat: u64,
+    },
+    /// Pay an offer. Asking again under the same reference pays nothing again and tells what became of it.
+    PayOffer {
+        /// The offer (BOLT12).
+        offer: String,
+        /// How much, in msat.
+        amount_msat: u64,
+        /// The most it may cost in Lightning fees, in msat.
+        max_fee_msat: u64,
+        /// Names the payment.
+        reference: [u8; 32],
+        /// How long to try.
+        timeout: Duration,
+    },
     /// Pay an invoice; paying the same one twice pays once. The money is locked for at most
     /// [`crate::limits::MAX_PAYMENT_CLTV_BLOCKS`].
     Pay {
@@ -258,6 +277,8 @@ impl std::fmt::Debug for WalletQuestion {
             Self::Settlement { .. } => f.write_str("Settlement"),
             Self::LookUp { .. } => f.write_str("LookUp"),
             Self::Probe { max_fee_msat, .. } => write!(f, "Probe(fee at most {max_fee_msat} msat)"),
+            Self::TreasuryBill { amount_msat } => write!(f, "TreasuryBill({amount_msat} msat)"),
+            Self::PayOffer { amount_msat, .. } => write!(f, "PayOffer({amount_msat} msat)"),
             Self::Pay { max_fee_msat, .. } => write!(f, "Pay(fee at most {max_fee_msat} msat)"),
         }
     }
@@ -274,6 +295,8 @@ pub enum WalletAnswer {
     Settlement(Settlement),
     /// Whether a payment would arrive, as far as the wallet can tell without paying; why not, if not.
     Probed(Result<(), DropReason>),
+    /// What is to be paid to the treasury, or why that is not known.
+    TreasuryBill(Result<TreasuryBill, DropReason>),
     /// The payment, or why there is none: [`DropReason::PaymentFailed`] when it is certain that none was made.
     Paid(Result<Payment, DropReason>),
 }
@@ -428,6 +451,10 @@ pub enum Record {
     },
     /// Money moved, or a session ended. Becomes durable with the other records of its step.
     Booked(Box<Entry>),
+    /// A payment to the treasury is about to begin.
+    TreasuryBegun(Box<TreasuryPayment>),
+    /// It went through, or certainly did not.
+    TreasuryDone,
     /// This node's credit at a payee, in msat: never more than it is.
     Credit {
         /// The payee.

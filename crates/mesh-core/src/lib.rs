@@ -34,4 +34,5 @@ pub mod routing_policy;
 pub mod session;
 pub mod source_session;
 pub mod time;
+pub mod treasury;
 pub mod verifier;

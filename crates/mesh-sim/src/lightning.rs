@@ -265,11 +265,12 @@ impl Lightning {
     /// How long after it was asked a question is first looked at.
     pub(crate) fn delay(&self, question: &WalletQuestion) -> Duration {
         match question {
-            WalletQuestion::Pay { .. } => self.spec.pays_after,
+            WalletQuestion::Pay { .. } | WalletQuestion::PayOffer { .. } => self.spec.pays_after,
             WalletQuestion::CreateInvoice { .. }
             | WalletQuestion::CheckProof { .. }
             | WalletQuestion::Settlement { .. }
             | WalletQuestion::Probe { .. }
+            | WalletQuestion::TreasuryBill { .. }
             | WalletQuestion::LookUp { .. } => self.spec.answers_after,
         }
     }
@@ -311,6 +312,11 @@ impl Lightning {
                 max_fee_msat,
                 ..
             } => WalletAnswer::Probed(self.probe(node, invoice, *max_fee_msat, now)),
+            // Nobody plays the treasury here: what nodes owe it is audited, not paid.
+            WalletQuestion::TreasuryBill { .. } => {
+                WalletAnswer::TreasuryBill(Err(DropReason::PaymentsUnavailable))
+            }
+            WalletQuestion::PayOffer { .. } => WalletAnswer::Paid(Err(DropReason::PaymentFailed)),
             WalletQuestion::Settlement { payment_hash } => {
                 WalletAnswer::Settlement(self.settlement_of(node, payment_hash, now))
             }

@@ -45,6 +45,10 @@ impl Core {
             (Some(Asked::SettlementOf(payment_hash)), WalletAnswer::Settlement(settlement)) => {
                 self.on_unpaid(payment_hash, settlement);
             }
+            (Some(Asked::TreasuryBill), WalletAnswer::TreasuryBill(bill)) => self.on_treasury_bill(now, bill),
+            (Some(Asked::TreasuryPayment(reference)), WalletAnswer::Paid(paid)) => {
+                self.on_treasury_paid(now, reference, paid);
+            }
             // The hands answered something that was not asked: a fault of theirs, which must not pass for money.
             _ => self.count(DropReason::Unsolicited),
         }

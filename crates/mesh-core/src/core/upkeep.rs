@@ -50,6 +50,8 @@ impl Core {
                     self.payer.purses.forget_proof(&payment_hash);
                 }
                 Record::Booked(_) => {}
+                Record::TreasuryBegun(payment) => self.restore_treasury(now, Some(*payment)),
+                Record::TreasuryDone => self.restore_treasury(now, None),
                 Record::Credit { payee, msat } => {
                     let purse = self.payer.purses.at(&payee)?;
                     (purse.credit_msat, purse.durable_msat) = (msat, msat);
@@ -98,6 +100,7 @@ impl Core {
                 self.ask_wallet(Asked::SettlementOf(payment_hash), question);
             }
         }
+        self.pay_treasury_if_due(now);
         self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
 

@@ -242,7 +242,10 @@ impl Network {
             WalletQuestion::CheckProof { .. } => WalletAnswer::Proof(Err(reason)),
             WalletQuestion::Settlement { .. } => WalletAnswer::Settlement(Settlement::Unknown),
             WalletQuestion::Probe { .. } => WalletAnswer::Probed(Err(reason)),
-            WalletQuestion::LookUp { .. } | WalletQuestion::Pay { .. } => WalletAnswer::Paid(Err(reason)),
+            WalletQuestion::TreasuryBill { .. } => WalletAnswer::TreasuryBill(Err(reason)),
+            WalletQuestion::LookUp { .. } | WalletQuestion::Pay { .. } | WalletQuestion::PayOffer { .. } => {
+                WalletAnswer::Paid(Err(reason))
+            }
         };
         let life = self.nodes[node].life;
         let happening = Happening::Wallet {
