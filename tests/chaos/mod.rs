@@ -1,12 +1,14 @@
 //! The town, its traffic, its killer and its auditor.
 #![allow(unreachable_pub)] // as in tests/common
 
+mod books;
 mod chain;
 mod killer;
 mod traffic;
 
 use std::time::Instant;
 
+use books::Books;
 use chain::Coins;
 use killer::Killer;
 use traffic::Traffic;
@@ -25,7 +27,10 @@ const COINS: u64 = 6;
 const COIN_SATS: u64 = CHANNEL_SATS + 500_000;
 
 /// What everybody charges per unit, in msat: a share of a purchase is then above what is dust on-chain.
-const MSAT_PER_UNIT: u64 = 4_000;
+const MSAT_PER_UNIT: u64 = 1_500;
+
+/// What one packet of the traffic costs at a node at the most, in msat.
+const PACKET_MSAT: i64 = 1_500 * 256 * 4;
 
 /// Pseudo-random numbers (splitmix64, Steele, Lea and Flood 2014).
 pub struct Random(pub u64);
@@ -72,6 +77,11 @@ pub async fn run(sessions: usize, seed: u64) {
         begun.elapsed().as_secs_f32()
     );
     payments_arrived(&nodes).await;
+    books::audit_each(&nodes).await;
+    let books = Books::read(&nodes).await;
+    books.check_payments(&nodes).await;
+    books.check_shares(&nodes, &sent);
+    books.check_credit(&killer.deaths, sent.failures as i64 * PACKET_MSAT);
     chain::close_all(&bitcoind, &nodes).await;
     coins.check(&bitcoind, &nodes).await;
     for node in &mut nodes {

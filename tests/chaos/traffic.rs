@@ -38,7 +38,11 @@ pub struct Traffic {
 #[derive(Default)]
 pub struct Sent {
     pub sessions: usize,
+    /// The route of each session, the payer first.
+    pub paths: BTreeMap<String, Vec<NodeId>>,
     attempts: usize,
+    /// Sends that came to nothing: their packets may have been spent for and lost on the way.
+    pub failures: usize,
     refusals: BTreeMap<String, usize>,
 }
 
@@ -89,6 +93,8 @@ impl Traffic {
         let mut sent = Sent::default();
         for one in self.drivers.join_all().await {
             sent.attempts += one.attempts;
+            sent.failures += one.failures;
+            sent.paths.extend(one.paths);
             for (reason, count) in one.refusals {
                 *sent.refusals.entry(reason).or_default() += count;
             }
@@ -107,7 +113,6 @@ async fn drive(
 ) -> Sent {
     let mut sent = Sent::default();
     let mut last = std::time::Instant::now();
-    let mut seen = std::collections::BTreeSet::new();
     while sessions.load(Ordering::Relaxed) < wanted && !given_up.load(Ordering::Relaxed) {
         let payer = random.below(NODES);
         let payee = (payer + 1 + random.below(NODES - 1)) % NODES;
@@ -115,7 +120,8 @@ async fn drive(
         match send(&nodes[payer].0, nodes[payee].1).await {
             Ok(reply) => {
                 last = std::time::Instant::now();
-                if seen.insert(reply.session) {
+                let path = reply.path.into_iter().map(|Text(id)| id).collect();
+                if sent.paths.insert(reply.session, path).is_none() {
                     sessions.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -125,6 +131,7 @@ async fn drive(
                     _ => "killed".to_owned(),
                 };
                 *sent.refusals.entry(reason).or_default() += 1;
+                sent.failures += 1;
                 if last.elapsed() > STANDSTILL {
                     given_up.store(true, Ordering::Relaxed);
                 }
