@@ -47,6 +47,9 @@ const WALL_CLOCK: &str = "wall_clock_unix_ms";
 /// Batches that may wait for the writer: the manager hands over the next only when the last is durable.
 const QUEUE: usize = 2;
 
+/// Bytes of the database that are kept in memory: the tables that a node works on, not a ledger of years.
+const CACHE_BYTES: usize = 64 << 20;
+
 /// How long a refused commit waits before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -166,7 +169,9 @@ impl Store {
         let file = path.to_owned();
         let open = move || {
             make_private(&file)?;
-            Database::create(&file).map_err(redb::Error::from)
+            let mut builder = Database::builder();
+            let created = builder.set_cache_size(CACHE_BYTES).create(&file);
+            created.map_err(redb::Error::from)
         };
         Self::open_with(&path.display().to_string(), Box::new(open))
     }

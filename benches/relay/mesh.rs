@@ -151,6 +151,7 @@ async fn payer_joined_to_all(payees: usize) -> Devnet {
 async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (RunningNode, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let config = NodeConfig {
+        treasury: None,
         identity: Identity::from_seed([seed; 32]).unwrap(),
         account_secret: [seed; 32],
         data_dir: directory.path().to_owned(),

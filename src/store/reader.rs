@@ -19,7 +19,7 @@ use redb::{
 };
 
 use super::ledger::{BALANCES, BY_PARTY, BY_SESSION, LEDGER, SUSPECTS, TOTALS, read_books};
-use super::{ACCOUNTS, CREDIT, NUMBERS, PROOFS, StoreError, TREASURY, TREASURY_OWED, decode};
+use super::{ACCOUNTS, CACHE_BYTES, CREDIT, NUMBERS, PROOFS, StoreError, TREASURY, TREASURY_OWED, decode};
 use crate::handle::lock;
 use crate::ledger::Books;
 use crate::ledger::query::{BookedEntry, LedgerPage, LedgerQuery, MAX_LEDGER_PAGE, MAX_LOOKED_AT, Order};
@@ -53,7 +53,9 @@ impl StoreReader {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let name = path.display().to_string();
         let failed = |error: redb::Error| StoreError::of(&name, &error);
-        let database = Database::open(path).map_err(|error| failed(error.into()))?;
+        let mut builder = Database::builder();
+        let opened = builder.set_cache_size(CACHE_BYTES).open(path);
+        let database = opened.map_err(|error| failed(error.into()))?;
         // A database of an older version lacks tables; nothing else is changed.
         super::prepare(&database).map_err(failed)?;
         Ok(Self::new(&name, Arc::new(Mutex::new(Some(Arc::new(database))))))
@@ -291,13 +293,11 @@ fn collect(
 ) -> Result<LedgerPage, redb::Error> {
     let limit = query.limit.min(MAX_LEDGER_PAGE);
     let mut page = LedgerPage::default();
-    let mut seen = 0;
-    for number in numbers {
+    for (seen, number) in numbers.enumerate() {
         if page.entries.len() >= limit || seen >= MAX_LOOKED_AT {
             return Ok(page);
         }
         let number = number?;
-        seen += 1;
         page.next = Some(number);
         if let Some(entry) = entry(number)?.filter(|entry| query.wants(entry)) {
             page.entries.push(BookedEntry { number, entry });

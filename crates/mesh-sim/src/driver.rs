@@ -143,6 +143,32 @@ impl Simulation {
         Err(last)
     }
 
+    /// As [`Simulation::establish_once`], over a session that is kept funded.
+    pub fn establish_kept_funded(
+        &mut self,
+        from: NodeIndex,
+        to: NodeIndex,
+        units: u64,
+    ) -> Result<Trip, Box<Refusal>> {
+        let routes = self.discover(from, to)?;
+        let path = routes.first().map(|route| route.path.clone()).unwrap_or_default();
+        let quoted = self.quote(from, &path, TrafficClass::Paid, units, Buying::WhereNeeded)?;
+        let funding = Funding::Wallet {
+            proofs: Vec::new(),
+            max_total_msat: GENEROUS,
+            max_fee_msat: GENEROUS,
+            keep_funded: true,
+        };
+        let opened = self.open(from, &quoted, funding)?;
+        Ok(Trip {
+            session: opened.session,
+            path: opened.path.clone(),
+            quoted,
+            opened,
+            attempts: 1,
+        })
+    }
+
     /// As [`Simulation::establish`], but gives up at the first refusal.
     pub fn establish_once(
         &mut self,

@@ -1,6 +1,7 @@
 //! Everything at once, by chance: users that send, links that break and lie, nodes that are killed at any moment. When
 //! the dust has settled the books balance and the network works again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that meets the unexpected has failed
+#![allow(clippy::print_stdout)] // seeds and figures, for whoever looks
 
 mod common;
 
@@ -9,10 +10,11 @@ use std::time::Duration;
 
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::Record;
+use mesh_core::limits::CRASH_LOSS_MSAT;
 use mesh_core::routing_policy::TrafficClass;
 use mesh_sim::{CrashPoint, FaultRates, LinkSpec, NodeIndex, NodeSpec, Random, Simulation, Trip};
 
-const NODES: u64 = 7;
+const NODES: usize = 7;
 const STEPS: usize = 40;
 
 struct Chaos {
@@ -22,13 +24,14 @@ struct Chaos {
     links: Vec<(NodeIndex, NodeIndex)>,
     cut: BTreeSet<(NodeIndex, NodeIndex)>,
     trips: Vec<(NodeIndex, Trip)>,
+    kills: usize,
 }
 
 impl Chaos {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, count: usize) -> Self {
         let mut sim = Simulation::new(seed);
         let mut random = Random::new(seed ^ 0xc4a05);
-        let nodes: Vec<_> = (0..NODES)
+        let nodes: Vec<_> = (0..count)
             .map(|_| sim.add_node(NodeSpec::paid(random.below(20))))
             .collect();
         // A ring keeps everybody reachable, a few chords make for choices.
@@ -37,10 +40,7 @@ impl Chaos {
             links.insert((*node, nodes[(place + 1) % nodes.len()]));
         }
         for _ in 0..4 {
-            let (a, b) = (
-                nodes[random.below(NODES) as usize],
-                nodes[random.below(NODES) as usize],
-            );
+            let [a, b] = [0, 0].map(|_| nodes[random.below(count as u64) as usize]);
             if a != b && !links.contains(&(a, b)) && !links.contains(&(b, a)) {
                 links.insert((a, b));
             }
@@ -64,11 +64,12 @@ impl Chaos {
             links: links.into_iter().collect(),
             cut: BTreeSet::new(),
             trips: Vec::new(),
+            kills: 0,
         }
     }
 
     fn any_node(&mut self) -> NodeIndex {
-        self.nodes[self.random.below(NODES) as usize]
+        self.nodes[self.random.below(self.nodes.len() as u64) as usize]
     }
 
     fn step(&mut self) {
@@ -76,7 +77,12 @@ impl Chaos {
         match self.random.below(12) {
             0..=3 if node != other => {
                 let units = 1 + self.random.below(300);
-                if let Ok(trip) = self.sim.establish_once(node, other, TrafficClass::Paid, units) {
+                let trip = if self.random.chance(500_000) {
+                    self.sim.establish_kept_funded(node, other, units)
+                } else {
+                    self.sim.establish_once(node, other, TrafficClass::Paid, units)
+                };
+                if let Ok(trip) = trip {
                     self.trips.push((node, trip));
                 }
             }
@@ -90,7 +96,9 @@ impl Chaos {
                     self.sim.cut(link.0, link.1);
                 }
             }
-            8 if self.sim.is_up(node) => self.sim.kill(node),
+            8 if self.sim.is_up(node) => {
+                self.sim.kill(node);
+            }
             9 if self.sim.is_up(node) => {
                 let before = self.random.chance(500_000);
                 let point = if before {
@@ -104,7 +112,10 @@ impl Chaos {
                     _ => !payer,
                 });
             }
-            _ if !self.sim.is_up(node) => self.sim.restart(node),
+            _ if !self.sim.is_up(node) => {
+                self.kills += 1;
+                self.sim.restart(node);
+            }
             _ => {}
         }
         let pause = self.random.below(1500);
@@ -135,6 +146,7 @@ impl Chaos {
         }
         for node in self.nodes.clone() {
             if !self.sim.is_up(node) {
+                self.kills += 1;
                 self.sim.restart(node);
             }
             self.sim.crash_at(node, CrashPoint::BeforeWriting, |_| false);
@@ -148,7 +160,7 @@ impl Chaos {
 fn whatever_happens_the_books_balance_and_the_network_works_again() {
     let (mut opened, mut delivered) = (0, 0);
     for seed in 0..60 {
-        let mut chaos = Chaos::new(seed);
+        let mut chaos = Chaos::new(seed, NODES);
         for _ in 0..STEPS {
             chaos.step();
         }
@@ -196,7 +208,7 @@ fn whatever_happens_the_books_balance_and_the_network_works_again() {
 #[test]
 fn chaos_itself_is_reproducible() {
     let run = |seed| {
-        let mut chaos = Chaos::new(seed);
+        let mut chaos = Chaos::new(seed, NODES);
         for _ in 0..STEPS {
             chaos.step();
         }
@@ -204,5 +216,57 @@ fn chaos_itself_is_reproducible() {
     };
     for seed in 0..3 {
         assert_eq!(run(seed), run(seed));
+    }
+}
+
+/// Runs until two hundred sessions were opened, and then until all is quiet: the hash of everything that happened, and what
+/// the books come to.
+fn two_hundred_sessions(seed: u64) -> ([u8; 32], String) {
+    let mut chaos = Chaos::new(seed, 5);
+    while chaos.trips.len() < 200 {
+        chaos.step();
+    }
+    chaos.calm();
+    let books = chaos
+        .sim
+        .audit()
+        .unwrap_or_else(|found| panic!("seed {seed}: {found:?}"));
+    let forgotten = (books.drawn + books.balances).saturating_sub(books.credited);
+    let kills = chaos.kills as u64;
+    assert!(kills >= 20, "seed {seed}: {kills} kills test little");
+    assert!(
+        forgotten <= kills * CRASH_LOSS_MSAT,
+        "seed {seed}: {forgotten} msat"
+    );
+    assert_eq!(
+        books.paid,
+        books.credited + books.treasury + books.unredeemed,
+        "seed {seed}: what left the payers is where it belongs"
+    );
+    let figures = format!(
+        "seed {seed}: {} sessions, {kills} kills; paid {} msat and {} msat in Lightning fees; credited {}, treasury {}, \
+         unredeemed {}; drawn {}, still held {}; crashed hops lost {forgotten}",
+        chaos.trips.len(),
+        books.paid,
+        books.lightning_fees,
+        books.credited,
+        books.treasury,
+        books.unredeemed,
+        books.drawn,
+        books.balances,
+    );
+    (chaos.sim.event_hash(), figures)
+}
+
+#[test]
+fn two_hundred_sessions_with_kills_at_any_moment_lose_nothing_and_run_again_alike() {
+    for seed in 1..4 {
+        let first = two_hundred_sessions(seed);
+        println!("{}", first.1);
+        assert_eq!(
+            two_hundred_sessions(seed),
+            first,
+            "seed {seed} is not reproducible"
+        );
     }
 }
