@@ -80,7 +80,7 @@ pub async fn run(sessions: usize, seed: u64) {
     books::audit_each(&nodes).await;
     let books = Books::read(&nodes).await;
     books.check_payments(&nodes).await;
-    books.check_shares(&nodes, &sent);
+    books.check_shares();
     books.check_credit(&killer.deaths, sent.failures as i64 * PACKET_MSAT);
     chain::close_all(&bitcoind, &nodes).await;
     coins.check(&bitcoind, &nodes).await;

@@ -1,6 +1,6 @@
 //! Who pays whom: several payers at a time, each purchase as large as one packet uses up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,8 +38,7 @@ pub struct Traffic {
 #[derive(Default)]
 pub struct Sent {
     pub sessions: usize,
-    /// The route of each session, the payer first.
-    pub paths: BTreeMap<String, Vec<NodeId>>,
+    seen: BTreeSet<String>,
     attempts: usize,
     /// Sends that came to nothing: their packets may have been spent for and lost on the way.
     pub failures: usize,
@@ -94,7 +93,6 @@ impl Traffic {
         for one in self.drivers.join_all().await {
             sent.attempts += one.attempts;
             sent.failures += one.failures;
-            sent.paths.extend(one.paths);
             for (reason, count) in one.refusals {
                 *sent.refusals.entry(reason).or_default() += count;
             }
@@ -120,8 +118,7 @@ async fn drive(
         match send(&nodes[payer].0, nodes[payee].1).await {
             Ok(reply) => {
                 last = std::time::Instant::now();
-                let path = reply.path.into_iter().map(|Text(id)| id).collect();
-                if sent.paths.insert(reply.session, path).is_none() {
+                if sent.seen.insert(reply.session) {
                     sessions.fetch_add(1, Ordering::Relaxed);
                 }
             }
