@@ -12,14 +12,17 @@ use crate::common::lightning::{Node, until};
 /// What an anchor output holds, in sat (BOLT 3). Nobody bothers to collect it, and anybody may.
 const ANCHOR_SATS: u64 = 330;
 
-/// Blocks mined at a time while something matures; nodes look for them every other second.
-const STEP: u32 = 12;
+/// Blocks mined at a time while payments may still be under way, which are given up when too many pass.
+const FEW: u32 = 12;
 
-/// How long nodes get to see them.
+/// The same when there is nothing left but to wait for outputs to mature.
+const MANY: u32 = 48;
+
+/// How long nodes get to see them; they look every other second.
 const STEP_PAUSE: Duration = Duration::from_secs(3);
 
 /// Steps before the chain is believed to stand still: two weeks of blocks.
-const STEPS: u32 = 2016 / STEP;
+const STEPS: u32 = 2016 / FEW;
 
 /// What there was before anything was paid.
 pub struct Coins {
@@ -90,7 +93,7 @@ fn sats(bitcoin: &Value) -> u64 {
 /// passed.
 pub async fn settle(bitcoind: &Bitcoind, nodes: &[Node]) {
     all_linked(nodes).await;
-    step_until(bitcoind, "payments to end", async || {
+    step_until(bitcoind, FEW, "payments to end", async || {
         let mut pending = 0;
         for node in nodes {
             let balance = node.balance().await;
@@ -120,7 +123,7 @@ pub async fn close_all(bitcoind: &Bitcoind, nodes: &[Node]) {
             let _: Result<DoneReply, _> = node.try_call(&Request::Wallet(params)).await;
         }
     }
-    step_until(bitcoind, "channels to close", async || {
+    step_until(bitcoind, MANY, "channels to close", async || {
         for node in nodes {
             let coins = node.balance().await.on_chain.unwrap();
             let waiting = !node.channels().await.is_empty() || coins.closing_sats > 0;
@@ -135,12 +138,12 @@ pub async fn close_all(bitcoind: &Bitcoind, nodes: &[Node]) {
 }
 
 /// Mines, and gives the nodes time to see it, until it holds.
-async fn step_until(bitcoind: &Bitcoind, what: &str, holds: impl AsyncFn() -> bool) {
+async fn step_until(bitcoind: &Bitcoind, blocks: u32, what: &str, holds: impl AsyncFn() -> bool) {
     for _ in 0..STEPS {
         if holds().await {
             return;
         }
-        bitcoind.mine(STEP).await;
+        bitcoind.mine(blocks).await;
         tokio::time::sleep(STEP_PAUSE).await;
     }
     panic!("waited in vain for {what}");
