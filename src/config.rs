@@ -27,8 +27,8 @@ use zeroize::Zeroizing;
 
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::Problem;
-pub use remote::{KeySource, RemoteWallet};
 use reader::{Problems, Section};
+pub use remote::{KeySource, RemoteWallet};
 
 use crate::treasury::TreasuryConfig;
 

@@ -143,10 +143,7 @@ async fn start_lightning(config: &Config, data_dir: &DataDir) -> Result<Option<A
 /// The configuration refuses to want one.
 #[cfg(not(feature = "ldk"))]
 #[expect(clippy::unused_async, reason = "the same call in both builds")]
-async fn start_lightning(
-    _config: &Config,
-    _data_dir: &DataDir,
-) -> Result<Option<Arc<dyn Wallet>>, CliError> {
+async fn start_lightning(_config: &Config, _data_dir: &DataDir) -> Result<Option<Arc<dyn Wallet>>, CliError> {
     Ok(None)
 }
 

@@ -207,7 +207,11 @@ impl<'d> Section<'d> {
     }
 
     /// A text that is never repeated in a message, whatever is wrong with it.
-    pub(super) fn secret(&mut self, key: &'static str, problems: &mut Problems<'_>) -> Option<Located<String>> {
+    pub(super) fn secret(
+        &mut self,
+        key: &'static str,
+        problems: &mut Problems<'_>,
+    ) -> Option<Located<String>> {
         let (_, value) = self.find(key)?;
         let offset = value.span().start;
         match value.get_ref().as_str().filter(|text| !text.trim().is_empty()) {
@@ -217,7 +221,10 @@ impl<'d> Section<'d> {
             }),
             None => {
                 let section = self.place();
-                problems.add(offset, format!("`{key}`{section}: expected a text in double quotes"));
+                problems.add(
+                    offset,
+                    format!("`{key}`{section}: expected a text in double quotes"),
+                );
                 None
             }
         }

@@ -80,7 +80,10 @@ pub(super) fn read_remote(
     let key = match (file, inline) {
         (Some(_), Some(inline)) => {
             let (key, key_file) = (names.key, names.key_file);
-            problems.add(inline.offset, format!("`{key}` and `{key_file}` are both there; keep one"));
+            problems.add(
+                inline.offset,
+                format!("`{key}` and `{key_file}` are both there; keep one"),
+            );
             None
         }
         (Some(file), None) => Some(KeySource::File(file.value)),
@@ -88,7 +91,10 @@ pub(super) fn read_remote(
         (None, None) => {
             if is_wallet {
                 let (section, key_file) = (names.section, names.key_file);
-                problems.add(offset, format!("`{key_file}` is missing in [wallet.{section}]; add it"));
+                problems.add(
+                    offset,
+                    format!("`{key_file}` is missing in [wallet.{section}]; add it"),
+                );
             }
             None
         }
@@ -133,9 +139,9 @@ fn check_plain(
 
 fn parse_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string());
-    url.ok()
-        .filter(|url| url.query().is_none())
-        .ok_or_else(|| "an address such as \"https://127.0.0.1:8080\", without user, query and fragment".into())
+    url.ok().filter(|url| url.query().is_none()).ok_or_else(|| {
+        "an address such as \"https://127.0.0.1:8080\", without user, query and fragment".into()
+    })
 }
 
 fn parse_file(text: &str) -> Result<PathBuf, String> {

@@ -12,8 +12,8 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::ldk::read_ldk;
-use super::remote::{CLN, LNBITS, LND, Names, read_remote};
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
+use super::remote::{CLN, LNBITS, LND, Names, read_remote};
 use super::treasury::read_treasury;
 use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
 

@@ -377,11 +377,17 @@ fn a_wallet_over_rest_needs_an_address_and_one_key() {
             "2: `rune` and `rune_file` are both there",
         ),
         ("[wallet.lnd]\nmacaroon_file = \"m\"", "expected an absolute path"),
-        ("[wallet.lnd]\nrune = \"r\"", "2: unknown key `rune` in [wallet.lnd]"),
+        (
+            "[wallet.lnd]\nrune = \"r\"",
+            "2: unknown key `rune` in [wallet.lnd]",
+        ),
     ];
     for (text, expected) in cases {
         let said = refusal(text);
-        assert!(said.contains(expected), "{text:?} gave {said:?}, not {expected:?}");
+        assert!(
+            said.contains(expected),
+            "{text:?} gave {said:?}, not {expected:?}"
+        );
     }
     let own_network = "[wallet.lnbits]\nurl = \"http://192.0.2.1\"\nallow_plain_http = true";
     assert!(parse(own_network).is_ok());
@@ -390,7 +396,9 @@ fn a_wallet_over_rest_needs_an_address_and_one_key() {
 #[test]
 fn a_key_in_the_configuration_is_shown_nowhere() {
     let with_key = |key: &str| {
-        format!("[wallet]\nbackend = \"lnbits\"\n[wallet.lnbits]\nurl = \"http://127.0.0.1:5000\"\napi_key = {key}")
+        format!(
+            "[wallet]\nbackend = \"lnbits\"\n[wallet.lnbits]\nurl = \"http://127.0.0.1:5000\"\napi_key = {key}"
+        )
     };
     let config = parse(&with_key("\"53cr37\"")).unwrap();
     let Some(KeySource::Inline(key)) = config.wallet.remote.as_ref().map(|remote| &remote.key) else {
@@ -399,7 +407,10 @@ fn a_key_in_the_configuration_is_shown_nowhere() {
     assert_eq!(key.expose(), "53cr37");
     assert!(!format!("{config:?}").contains("53cr37"));
     let said = refusal(&with_key("5377"));
-    assert!(said.contains("`api_key` in [wallet.lnbits]") && !said.contains("5377"), "{said}");
+    assert!(
+        said.contains("`api_key` in [wallet.lnbits]") && !said.contains("5377"),
+        "{said}"
+    );
 }
 
 #[test]

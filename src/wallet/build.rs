@@ -40,7 +40,9 @@ pub enum ConnectError {
     #[error("section [wallet]: {0}")]
     Setup(#[from] HttpError),
     /// The backend was named and not described.
-    #[error("section [wallet] names a backend but not where it is; add its section as config.example.toml shows")]
+    #[error(
+        "section [wallet] names a backend but not where it is; add its section as config.example.toml shows"
+    )]
     NotConfigured,
     /// It is no other program.
     #[error("the ldk wallet is part of this program: it is started, not connected to")]

@@ -74,9 +74,12 @@ enum Trouble {
 impl Cln {
     /// Asks the node who it is.
     pub(super) async fn connect(api: Api) -> Result<Self, WalletError> {
-        let told: GetInfo = call(&api, "getinfo", &json!({})).await.map_err(WalletError::from)?;
+        let told: GetInfo = call(&api, "getinfo", &json!({}))
+            .await
+            .map_err(WalletError::from)?;
         let network = told.network().ok_or_else(|| WalletError::Unavailable {
-            reason: "Core Lightning is on a network that is none of bitcoin, testnet, signet and regtest".to_owned(),
+            reason: "Core Lightning is on a network that is none of bitcoin, testnet, signet and regtest"
+                .to_owned(),
         })?;
         let info = WalletInfo {
             backend: "cln",
@@ -116,7 +119,10 @@ impl Cln {
                 }
             }
             code => WalletError::Failed {
-                reason: format!("Core Lightning says: {} (code {code})", shortened(&complaint.message)),
+                reason: format!(
+                    "Core Lightning says: {} (code {code})",
+                    shortened(&complaint.message)
+                ),
             },
         }
     }
@@ -307,7 +313,9 @@ fn result<T: DeserializeOwned>(answer: Result<Answer, HttpError>) -> Result<T, T
         Answer::Success(response) => Ok(response.json()?),
         Answer::Error(response) => match response.json::<Complaint>() {
             // clnrest says the node's own errors with 500, and with 404 what the node has no method for.
-            Ok(said) if [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::NOT_FOUND].contains(&response.status) => {
+            Ok(said)
+                if [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::NOT_FOUND].contains(&response.status) =>
+            {
                 Err(Trouble::Said(said))
             }
             _ => Err(Trouble::Strange(said(&response))),
@@ -327,7 +335,11 @@ impl From<Trouble> for WalletError {
             Trouble::Http(error) => unavailable(error),
             Trouble::Strange(reason) => Self::Unavailable { reason },
             Trouble::Said(said) => Self::Unavailable {
-                reason: format!("Core Lightning says: {} (code {})", shortened(&said.message), said.code),
+                reason: format!(
+                    "Core Lightning says: {} (code {})",
+                    shortened(&said.message),
+                    said.code
+                ),
             },
         }
     }

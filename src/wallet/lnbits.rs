@@ -94,11 +94,17 @@ struct Reserve {
 impl LnBits {
     /// Asks LNbits who it is.
     pub(super) async fn connect(api: Api) -> Result<Self, WalletError> {
-        let account: Account = get(&api, "api/v1/wallet").await?;
+        let account = account(&api).await?;
         if account.id.is_none() {
             tracing::warn!("the LNbits key is an invoice key: this node can be paid and cannot pay");
         }
-        let made = create(&api, MSAT_PER_SAT, "blvm-mesh: which node signs invoices", PROBE_INVOICE_SECONDS).await?;
+        let made = create(
+            &api,
+            MSAT_PER_SAT,
+            "blvm-mesh: which node signs invoices",
+            PROBE_INVOICE_SECONDS,
+        )
+        .await?;
         let unreadable = || WalletError::Unavailable {
             reason: "LNbits makes invoices that cannot be read".to_owned(),
         };
@@ -118,7 +124,7 @@ impl LnBits {
     }
 
     async fn account(&self) -> Result<Account, WalletError> {
-        get(&self.api, "api/v1/wallet").await
+        account(&self.api).await
     }
 
     async fn spendable_msat(&self) -> Result<u64, WalletError> {
@@ -128,7 +134,11 @@ impl LnBits {
     /// The payment of this hash in this wallet; where it paid its own invoice, the paying side.
     async fn find(&self, payment_hash: PaymentHash) -> Result<Option<Payment>, WalletError> {
         let hash = hex::encode(payment_hash);
-        let answer = self.api.get(&format!("api/v1/payments/{hash}")).await.map_err(unavailable)?;
+        let answer = self
+            .api
+            .get(&format!("api/v1/payments/{hash}"))
+            .await
+            .map_err(unavailable)?;
         let shown: Option<Shown> = match &answer {
             Answer::Error(response) if response.status == StatusCode::NOT_FOUND => None,
             other => Some(other.read()?),
@@ -198,7 +208,10 @@ impl Backend for LnBits {
         Ok(match found.status.as_str() {
             "success" => InvoiceStatus::Settled {
                 // What a service behind LNbits took for receiving never arrived here.
-                amount_msat: found.amount.unsigned_abs().saturating_sub(found.fee.unsigned_abs()),
+                amount_msat: found
+                    .amount
+                    .unsigned_abs()
+                    .saturating_sub(found.fee.unsigned_abs()),
             },
             "failed" if expired(&found) => InvoiceStatus::Expired,
             "failed" => InvoiceStatus::Cancelled,
@@ -214,9 +227,7 @@ impl Backend for LnBits {
         };
         Ok(match found.status.as_str() {
             "success" => PaymentStatus::Succeeded(outcome(&found, payment_hash)?),
-            "failed" => PaymentStatus::Failed(WalletError::Failed {
-                reason: "LNbits says that it failed".to_owned(),
-            }),
+            "failed" => PaymentStatus::Failed(failed()),
             _ => PaymentStatus::InFlight,
         })
     }
@@ -238,6 +249,8 @@ impl Backend for LnBits {
                     Ok(outcome) => Attempt::Paid(outcome),
                     Err(error) => Attempt::Unheard(error.to_string()),
                 },
+                // So it answers when asked again for one that failed: it never tries a payment hash twice.
+                Ok(payment) if payment.status == "failed" => Attempt::Refused(failed()),
                 Ok(payment) => Attempt::Unheard(format!("LNbits says that it is {:?}", payment.status)),
                 Err(error) => Attempt::Unheard(error.to_string()),
             },
@@ -268,7 +281,12 @@ impl Backend for LnBits {
         let under_way = pending
             .iter()
             .filter(|payment| payment.amount < 0 && payment.status == "pending")
-            .map(|payment| payment.amount.unsigned_abs().saturating_add(payment.fee.unsigned_abs()));
+            .map(|payment| {
+                payment
+                    .amount
+                    .unsigned_abs()
+                    .saturating_add(payment.fee.unsigned_abs())
+            });
         Ok(Balance {
             owned_msat,
             spendable_msat: owned_msat,
@@ -286,6 +304,20 @@ async fn get<T: serde::de::DeserializeOwned>(api: &Api, path: &str) -> Result<T,
     api.get(path).await.map_err(unavailable)?.read()
 }
 
+/// Our wallet; LNbits says of a key that it does not know that there is no such wallet.
+async fn account(api: &Api) -> Result<Account, WalletError> {
+    let answer = api.get("api/v1/wallet").await.map_err(unavailable)?;
+    match &answer {
+        Answer::Error(response) if response.status == StatusCode::NOT_FOUND => {
+            Err(WalletError::Unavailable {
+                reason: "LNbits has no wallet with this key: check the key in section [wallet.lnbits]"
+                    .to_owned(),
+            })
+        }
+        known => known.read(),
+    }
+}
+
 /// Makes an invoice over whole satoshi. The description goes in full: Lightning nodes behind LNbits that hash it
 /// themselves take nothing else, and for the others LNbits hashes it.
 async fn create(api: &Api, amount_msat: u64, description: &str, seconds: u64) -> Result<String, WalletError> {
@@ -296,14 +328,27 @@ async fn create(api: &Api, amount_msat: u64, description: &str, seconds: u64) ->
         "unhashed_description": hex::encode(description),
         "expiry": seconds,
     });
-    let made: Payment = api.post("api/v1/payments", &body).await.map_err(unavailable)?.read()?;
+    let made: Payment = api
+        .post("api/v1/payments", &body)
+        .await
+        .map_err(unavailable)?
+        .read()?;
     Ok(made.bolt11)
+}
+
+fn failed() -> WalletError {
+    WalletError::Failed {
+        reason: "LNbits says that it failed, and tries no invoice twice; ask the payee for another"
+            .to_owned(),
+    }
 }
 
 /// Whether LNbits says for sure that it did not pay: it names the payment failed, or did not take the request.
 fn is_refusal(response: &Response) -> bool {
     match response.status.as_u16() {
-        PAYMENT_ERROR => response.json::<Complaint>().is_ok_and(|said| said.status == "failed"),
+        PAYMENT_ERROR => response
+            .json::<Complaint>()
+            .is_ok_and(|said| said.status == "failed"),
         status => (400..500).contains(&status),
     }
 }
@@ -326,7 +371,10 @@ fn expired(found: &Payment) -> bool {
 /// Without a preimage a payment may be done and proves nothing yet: LNbits learns it later from some backends.
 fn outcome(paid: &Payment, payment_hash: PaymentHash) -> Result<PaymentOutcome, WalletError> {
     let mut preimage = [0; 32];
-    let read = paid.preimage.as_ref().map(|digits| hex::decode_to_slice(digits, &mut preimage));
+    let read = paid
+        .preimage
+        .as_ref()
+        .map(|digits| hex::decode_to_slice(digits, &mut preimage));
     if !matches!(read, Some(Ok(()))) {
         return Err(WalletError::OutcomeUnknown { payment_hash });
     }

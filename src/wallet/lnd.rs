@@ -24,7 +24,8 @@ use super::{
 };
 use crate::http::{Response, Streaming};
 use wire::{
-    ChannelBalance, Channels, Complaint, GetInfo, Invoice, MadeInvoice, Payment, Routes, Streamed, State, Status,
+    ChannelBalance, Channels, Complaint, GetInfo, Invoice, MadeInvoice, Payment, Routes, State, Status,
+    Streamed,
 };
 
 /// The header that carries the macaroon.
@@ -86,7 +87,11 @@ impl Lnd {
         }
     }
 
-    async fn status(&self, payment: &Payment, payment_hash: PaymentHash) -> Result<PaymentStatus, WalletError> {
+    async fn status(
+        &self,
+        payment: &Payment,
+        payment_hash: PaymentHash,
+    ) -> Result<PaymentStatus, WalletError> {
         Ok(match payment.status {
             Status::Succeeded => PaymentStatus::Succeeded(outcome(payment, payment_hash)?),
             Status::Failed => PaymentStatus::Failed(self.failure(payment).await),
@@ -114,7 +119,10 @@ impl Lnd {
         max_cltv_blocks: u32,
     ) -> Result<Option<u64>, WalletError> {
         let payee = hex::encode(invoice.payee());
-        let (amount, last) = (invoice.amount_msat(), invoice.as_bolt11().min_final_cltv_expiry_delta());
+        let (amount, last) = (
+            invoice.amount_msat(),
+            invoice.as_bolt11().min_final_cltv_expiry_delta(),
+        );
         let mut path = format!(
             "v1/graph/routes/{payee}/0?amt_msat={amount}&final_cltv_delta={last}&cltv_limit={max_cltv_blocks}&use_mission_control=true"
         );
@@ -288,7 +296,8 @@ async fn next(lines: &mut Streaming, deadline: Instant) -> Result<Option<Payment
     let Some(line) = line.map_err(|error| Unheard::Broken(error.to_string()))? else {
         return Ok(None);
     };
-    let broken = |error: serde_json::Error| Unheard::Broken(format!("LND's answer cannot be understood: {error}"));
+    let broken =
+        |error: serde_json::Error| Unheard::Broken(format!("LND's answer cannot be understood: {error}"));
     if !lines.status.is_success() {
         // An error before the first news comes bare.
         return Err(Unheard::Said(serde_json::from_slice(&line).map_err(broken)?));

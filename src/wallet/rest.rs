@@ -148,7 +148,11 @@ impl<B: Backend> RestWallet<B> {
             Attempt::Refused(error) => self.refused(payment_hash, error, deadline).await,
             Attempt::Unheard(reason) => {
                 let hash = hex::encode(payment_hash);
-                tracing::warn!(payment = hash, reason, "no outcome was heard of a payment; looking it up");
+                tracing::warn!(
+                    payment = hash,
+                    reason,
+                    "no outcome was heard of a payment; looking it up"
+                );
                 self.follow(payment_hash, deadline).await
             }
         }
@@ -302,7 +306,9 @@ fn check_request(request: &InvoiceRequest, granularity_msat: u64) -> Result<u64,
     let text = &request.description;
     let printable = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
     if text.is_empty() || text.len() > MAX_DESCRIPTION_BYTES || !printable {
-        return Err(impossible("a description that is empty, too long or not printable ASCII"));
+        return Err(impossible(
+            "a description that is empty, too long or not printable ASCII",
+        ));
     }
     Ok(request.expiry.as_secs() + u64::from(request.expiry.subsec_nanos() > 0))
 }

@@ -12,7 +12,6 @@ use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Command};
 use mesh_core::routing_policy::MeshMode;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::common::{PATIENCE, eventually, node_config};
 use crate::server::{Reply, Server};
@@ -25,7 +24,7 @@ const PAID: u64 = 50_000;
 async fn address_of(wallet: &dyn Wallet) -> (Server, [u8; 32]) {
     let request = InvoiceRequest {
         amount_msat: PAID,
-        description_hash: Sha256::digest(METADATA).into(),
+        description: METADATA.to_owned(),
         expiry: std::time::Duration::from_secs(3600),
     };
     let created = wallet.create_invoice(request).await.unwrap();

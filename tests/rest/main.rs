@@ -4,5 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod client;
+mod cln;
+mod lnd;
 mod lnurl;
 mod server;
+mod wallets;

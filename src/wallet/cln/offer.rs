@@ -99,7 +99,10 @@ impl Cln {
             return Ok(false);
         }
         let status = self.look_up(kept.payment_hash).await?;
-        Ok(matches!(status, PaymentStatus::Unknown | PaymentStatus::Failed(_)))
+        Ok(matches!(
+            status,
+            PaymentStatus::Unknown | PaymentStatus::Failed(_)
+        ))
     }
 
     async fn fetch(&self, request: &OfferRequest) -> Result<Kept, WalletError> {
@@ -129,7 +132,9 @@ impl Cln {
         if !read.valid {
             return Err(unreadable());
         }
-        let expires = read.invoice_created_at.saturating_add(read.invoice_relative_expiry);
+        let expires = read
+            .invoice_created_at
+            .saturating_add(read.invoice_relative_expiry);
         Ok(Kept {
             invoice,
             payment_hash,

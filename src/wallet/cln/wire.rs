@@ -76,7 +76,12 @@ pub(super) struct Paid {
 
 impl Paid {
     pub(super) fn outcome(&self, payment_hash: PaymentHash) -> Result<PaymentOutcome, WalletError> {
-        outcome(&self.payment_preimage, self.amount_msat, self.amount_sent_msat, payment_hash)
+        outcome(
+            &self.payment_preimage,
+            self.amount_msat,
+            self.amount_sent_msat,
+            payment_hash,
+        )
     }
 }
 
@@ -156,7 +161,8 @@ impl Routes {
         let fee = |route: &Route| {
             let first = route.path.first();
             let sent = first.and_then(|hop| hop.amount_in_msat.or(hop.amount_msat));
-            sent.unwrap_or(route.amount_msat).saturating_sub(route.amount_msat)
+            sent.unwrap_or(route.amount_msat)
+                .saturating_sub(route.amount_msat)
         };
         self.routes.iter().map(fee).fold(0, u64::saturating_add)
     }
@@ -203,14 +209,28 @@ impl Channel {
 impl Channels {
     /// What can be sent now.
     pub(super) fn spendable_msat(&self) -> u64 {
-        self.sum(|channel| if channel.peer_connected { channel.spendable_msat } else { 0 })
+        self.sum(|channel| {
+            if channel.peer_connected {
+                channel.spendable_msat
+            } else {
+                0
+            }
+        })
     }
 
     pub(super) fn balance(&self) -> Balance {
         let outgoing_msat = self.sum(Channel::outgoing_msat);
-        let receivable = |channel: &Channel| if channel.peer_connected { channel.receivable_msat } else { 0 };
+        let receivable = |channel: &Channel| {
+            if channel.peer_connected {
+                channel.receivable_msat
+            } else {
+                0
+            }
+        };
         Balance {
-            owned_msat: self.sum(|channel| channel.to_us_msat).saturating_sub(outgoing_msat),
+            owned_msat: self
+                .sum(|channel| channel.to_us_msat)
+                .saturating_sub(outgoing_msat),
             spendable_msat: self.spendable_msat(),
             receivable_msat: Some(self.sum(receivable)),
             outgoing_msat,

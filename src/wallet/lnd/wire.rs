@@ -172,13 +172,22 @@ impl Channels {
 
     /// What they can receive, in msat.
     pub(super) fn receivable_msat(&self) -> u64 {
-        self.sum(|channel| (channel.remote_balance, channel.remote_constraints.chan_reserve_sat))
+        self.sum(|channel| {
+            (
+                channel.remote_balance,
+                channel.remote_constraints.chan_reserve_sat,
+            )
+        })
     }
 
     fn sum(&self, side: impl Fn(&Channel) -> (u64, u64)) -> u64 {
         let active = self.channels.iter().filter(|channel| channel.active);
-        let above_reserve = active.map(side).map(|(balance, reserve)| balance.saturating_sub(reserve));
-        above_reserve.fold(0, u64::saturating_add).saturating_mul(MSAT_PER_SAT)
+        let above_reserve = active
+            .map(side)
+            .map(|(balance, reserve)| balance.saturating_sub(reserve));
+        above_reserve
+            .fold(0, u64::saturating_add)
+            .saturating_mul(MSAT_PER_SAT)
     }
 }
 

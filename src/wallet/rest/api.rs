@@ -54,7 +54,11 @@ impl Api {
     }
 
     /// Asks with POST, for an answer within the usual time.
-    pub(in crate::wallet) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer, HttpError> {
+    pub(in crate::wallet) async fn post(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Answer, HttpError> {
         self.post_within(path, body, ANSWER_TIMEOUT).await
     }
 
@@ -81,7 +85,10 @@ impl Api {
     }
 
     /// Asks with GET for an answer that comes line by line; its first line must come within the usual time.
-    pub(in crate::wallet) async fn get_streaming(&self, path: &str) -> Result<(Streaming, Instant), HttpError> {
+    pub(in crate::wallet) async fn get_streaming(
+        &self,
+        path: &str,
+    ) -> Result<(Streaming, Instant), HttpError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let request = self.request(Method::GET, path)?;
         Ok((take_key(self.http.open(request, deadline).await?)?, deadline))
@@ -157,5 +164,8 @@ pub(in crate::wallet) fn said(response: &Response) -> String {
 
 /// A service's text, short and without what would move a terminal's cursor.
 pub(in crate::wallet) fn shortened(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_SHOWN_CHARS).collect()
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_SHOWN_CHARS)
+        .collect()
 }

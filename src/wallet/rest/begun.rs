@@ -46,7 +46,10 @@ impl Begun {
         now: Duration,
     ) -> Begin {
         let mut payments = self.lock();
-        if payments.get(&payment_hash).is_some_and(|entry| now <= entry.until) {
+        if payments
+            .get(&payment_hash)
+            .is_some_and(|entry| now <= entry.until)
+        {
             return Begin::Already;
         }
         if payments.len() >= MAX_BEGUN {
@@ -63,7 +66,10 @@ impl Begun {
     /// The payment, if it is under way.
     pub(super) fn look(&self, payment_hash: &PaymentHash, now: Duration) -> Option<Entry> {
         let payments = self.lock();
-        payments.get(payment_hash).filter(|entry| now <= entry.until).copied()
+        payments
+            .get(payment_hash)
+            .filter(|entry| now <= entry.until)
+            .copied()
     }
 
     /// Its attempt was answered: the service's books hold for it from now on.
@@ -116,7 +122,13 @@ mod tests {
             assert_eq!(begun.begin(hash(number), LATE, false, EARLY), Begin::First);
         }
         let one_more = || hash(MAX_BEGUN);
-        assert_eq!(begun.begin(one_more(), LATE, false, EARLY), Begin::Full(MAX_BEGUN));
-        assert_eq!(begun.begin(one_more(), LATE * 2, false, LATE + EARLY), Begin::First);
+        assert_eq!(
+            begun.begin(one_more(), LATE, false, EARLY),
+            Begin::Full(MAX_BEGUN)
+        );
+        assert_eq!(
+            begun.begin(one_more(), LATE * 2, false, LATE + EARLY),
+            Begin::First
+        );
     }
 }
