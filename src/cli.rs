@@ -534,6 +534,10 @@ mod tests {
             &["send", &id, "x", "--class", "free"],
             &["send", &id, "--hex"],
             &["send", &id, "x", "--max-total-msat", "-1"],
+            &["wallet"],
+            &["wallet", "open-channel", "02ab@127.0.0.1:9735"],
+            &["wallet", "open-channel", "02ab@127.0.0.1:9735", "0"],
+            &["wallet", "close-channel"],
         ] {
             let error = parse(arguments)
                 .err()

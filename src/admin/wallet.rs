@@ -263,3 +263,55 @@ fn refused(error: WalletError) -> AdminError {
     };
     AdminError::new(codes::WALLET, error.to_string(), advice)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire::Request;
+    use super::*;
+    use crate::wallet::none::NoWallet;
+
+    #[tokio::test]
+    async fn a_wallet_that_is_no_lightning_node_tells_what_it_holds_and_refuses_the_rest_by_name() {
+        let info = answer(&NoWallet, WalletParams::Info {}).await.unwrap();
+        assert_eq!(info["backend"], "none");
+        let balance = answer(&NoWallet, WalletParams::Balance {}).await.unwrap();
+        assert_eq!(balance["owned_msat"], 0);
+        let id = String::new();
+        for params in [
+            WalletParams::Address {},
+            WalletParams::Channels {},
+            WalletParams::CloseChannel { id, force: false },
+        ] {
+            let refused = answer(&NoWallet, params).await.unwrap_err();
+            assert_eq!(refused.code, codes::WALLET);
+            assert!(refused.message.contains("only backend \"ldk\""), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_of_the_wallet_is_read_as_it_was_written_and_nothing_else_is() {
+        let open = WalletParams::OpenChannel {
+            node_id: "02".repeat(33),
+            address: "127.0.0.1:9735".into(),
+            sats: 5,
+            push_msat: 0,
+        };
+        for params in [WalletParams::Balance {}, open] {
+            let request = Request::Wallet(params);
+            let line = serde_json::to_vec(&request).unwrap();
+            assert_eq!(Request::parse(&line).unwrap(), request);
+        }
+        for wrong in [
+            r#"{"method": "wallet"}"#,
+            r#"{"method": "wallet", "params": {"action": "fly"}}"#,
+            r#"{"method": "wallet", "params": {"action": "balance", "of": "you"}}"#,
+            r#"{"method": "wallet", "params": {"action": "open_channel", "sats": -1}}"#,
+        ] {
+            assert_eq!(
+                Request::parse(wrong.as_bytes()).unwrap_err().code,
+                codes::BAD_REQUEST,
+                "{wrong}"
+            );
+        }
+    }
+}

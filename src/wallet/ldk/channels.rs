@@ -9,7 +9,7 @@ use ldk_node::lightning::ln::msgs::SocketAddress;
 use ldk_node::{ChannelDetails, LightningBalance, NodeError, PendingSweepBalance, UserChannelId};
 
 use super::balance::{owned_msat, sat_to_msat, totals};
-use super::{Inner, LdkWallet, take, unavailable};
+use super::{Inner, LdkWallet, unavailable};
 use crate::wallet::WalletError;
 use crate::wallet::lightning_node::{Channel, LightningNode, OnChainBalance, OpenChannel, PaymentTotals};
 
@@ -56,9 +56,7 @@ impl LightningNode for LdkWallet {
         if let Err(error) = stopped {
             tracing::warn!(%error, "the Lightning node was stopped already");
         }
-        if let Some(runtime) = take(&self.runtime) {
-            runtime.shutdown_background();
-        }
+        self.threads.end();
     }
 }
 

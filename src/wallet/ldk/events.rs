@@ -170,7 +170,48 @@ pub(super) async fn keep_connected(inner: Arc<Inner>) {
                 continue;
             }
             // Who is not there now is dialled at the next round.
-            let _ = inner.node.connect(peer.node_id, peer.address, true);
+            let _ = inner.node.connect(peer.node_id, peer.address, false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_latest_failures_keep_their_reason_and_every_failure_says_that_nothing_moved() {
+        let mut failures = Failures::default();
+        let payment = |number: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            id
+        };
+        for number in 0..=MAX_FAILURES {
+            failures.note(payment(number), Some(PaymentFailureReason::RecipientRejected));
+        }
+        assert_eq!(failures.reasons.len(), MAX_FAILURES);
+        assert_eq!(failures.why(&payment(1), 5), WalletError::Rejected);
+        let forgotten = failures.why(&payment(0), 5);
+        assert!(matches!(forgotten, WalletError::Failed { .. }), "{forgotten}");
+        failures.note(payment(1), Some(PaymentFailureReason::RouteNotFound));
+        assert_eq!(
+            failures.why(&payment(1), 5),
+            WalletError::NoRoute { amount_msat: 5 }
+        );
+        assert_eq!(
+            failures.order.len(),
+            MAX_FAILURES,
+            "noted again is not remembered twice"
+        );
+        for reason in [
+            PaymentFailureReason::RetriesExhausted,
+            PaymentFailureReason::PaymentExpired,
+            PaymentFailureReason::InvoiceRequestExpired,
+            PaymentFailureReason::UserAbandoned,
+        ] {
+            failures.note(payment(2), Some(reason));
+            assert!(failures.why(&payment(2), 5).nothing_moved(), "{reason:?}");
         }
     }
 }

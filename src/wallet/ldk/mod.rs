@@ -37,6 +37,7 @@ use async_trait::async_trait;
 use ldk_node::bitcoin::Network;
 use ldk_node::config::{AnchorChannelsConfig, Config as NodeConfig};
 use ldk_node::lightning::ln::msgs::SocketAddress;
+use ldk_node::logger::{LogLevel, LogRecord, LogWriter};
 use ldk_node::{BuildError, Builder, Node, NodeError};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -109,8 +110,40 @@ pub enum LdkError {
 /// The wallet over the embedded Lightning node.
 pub struct LdkWallet {
     inner: Arc<Inner>,
-    /// Taken when it is stopped.
-    runtime: Mutex<Option<Runtime>>,
+    threads: Threads,
+}
+
+/// The Lightning node's threads. They end with this, without being waited for: who drops it may not be allowed to wait,
+/// and the node is as safe as after a kill.
+struct Threads(Mutex<Option<Runtime>>);
+
+impl Threads {
+    fn end(&self) {
+        if let Some(runtime) = lock(&self.0).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The Lightning node's log, one level lower than it thinks: it tells of every step of every payment at "info".
+struct NodeLog;
+
+impl LogWriter for NodeLog {
+    fn log(&self, record: LogRecord<'_>) {
+        let (said, place) = (record.args, record.module_path);
+        match record.level {
+            LogLevel::Gossip | LogLevel::Trace | LogLevel::Debug => tracing::trace!(place, "{said}"),
+            LogLevel::Info => tracing::debug!(place, "{said}"),
+            LogLevel::Warn => tracing::info!(place, "{said}"),
+            LogLevel::Error => tracing::warn!(place, "{said}"),
+        }
+    }
 }
 
 /// What the wallet's tasks share.
@@ -154,11 +187,14 @@ impl LdkWallet {
             .enable_all()
             .build()
             .map_err(LdkError::Threads)?;
+        let handle = runtime.handle().clone();
+        // From here on, also when this is given up half-way.
+        let threads = Threads(Mutex::new(Some(runtime)));
         let mut builder = Builder::from_config(node_config(config, network, &folder));
         builder
             .set_entropy_bip39_mnemonic(seed, None)
-            .set_log_facade_logger()
-            .set_runtime(runtime.handle().clone());
+            .set_custom_logger(Arc::new(NodeLog))
+            .set_runtime(handle.clone());
         if let Some(alias) = &config.alias {
             builder.set_node_alias(alias.clone()).map_err(LdkError::Build)?;
         }
@@ -182,22 +218,12 @@ impl LdkWallet {
             inner.node.start().map_err(LdkError::Start)?;
             Ok::<_, LdkError>(Arc::new(inner))
         });
-        let inner = match started.await {
-            Ok(Ok(inner)) => inner,
-            failed => {
-                runtime.shutdown_background();
-                return match failed {
-                    Ok(Err(error)) => Err(error),
-                    _ => Err(LdkError::Build(BuildError::RuntimeSetupFailed)),
-                };
-            }
-        };
-        runtime.spawn(events::consume(Arc::clone(&inner)));
-        runtime.spawn(events::keep_connected(Arc::clone(&inner)));
-        Ok(Arc::new(Self {
-            inner,
-            runtime: Mutex::new(Some(runtime)),
-        }))
+        let inner = started
+            .await
+            .unwrap_or(Err(LdkError::Build(BuildError::RuntimeSetupFailed)))?;
+        handle.spawn(events::consume(Arc::clone(&inner)));
+        handle.spawn(events::keep_connected(Arc::clone(&inner)));
+        Ok(Arc::new(Self { inner, threads }))
     }
 
     /// Runs what waits for the disk or the node where waiting hurts nobody. What was begun runs to its end even if nobody
@@ -214,15 +240,6 @@ impl LdkWallet {
                     reason: format!("its work ended badly: {error}"),
                 })
             })
-    }
-}
-
-impl Drop for LdkWallet {
-    fn drop(&mut self) {
-        // Waiting is not allowed here; the node is as safe as after a kill.
-        if let Some(runtime) = take(&self.runtime) {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -364,10 +381,6 @@ fn read_cookie(file: &std::path::Path) -> Result<(String, String), LdkError> {
         .and_then(|text| text.trim().split_once(':'))
         .map(|(user, password)| (user.to_owned(), password.to_owned()))
         .ok_or_else(|| refused("it does not hold a user and a password".to_owned()))
-}
-
-fn take<T>(place: &Mutex<Option<T>>) -> Option<T> {
-    lock(place).take()
 }
 
 /// A thread that panicked half-way through one of these short sections leaves nothing that the next would trip over.
