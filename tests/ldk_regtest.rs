@@ -1,7 +1,7 @@
 //! Daemons whose wallets are Lightning nodes of their own, on a real bitcoind: funded, joined by channels and paid, all by
 //! command.
 // In a test a panic is the report.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg(all(unix, feature = "ldk"))]
 
 mod common;

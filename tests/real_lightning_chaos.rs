@@ -10,7 +10,7 @@
 //! MESH_SESSIONS says how many sessions, MESH_SEED which random numbers. The numbers choose who pays whom, who is killed
 //! and when; what is under way at that moment is the machine's.
 // In a test a panic is the report.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 #![cfg(all(unix, feature = "ldk"))]
 
 #[path = "chaos/mod.rs"]

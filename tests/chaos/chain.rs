@@ -93,11 +93,19 @@ fn sats(bitcoin: &Value) -> u64 {
 /// passed.
 pub async fn settle(bitcoind: &Bitcoind, nodes: &[Node]) {
     all_linked(nodes).await;
-    step_until(bitcoind, FEW, "payments to end", async || {
+    step_until(bitcoind, FEW, "channels to let go of payments", async || {
+        let mut outgoing = 0;
+        for node in nodes {
+            outgoing += node.balance().await.outgoing_msat;
+        }
+        outgoing == 0
+    })
+    .await;
+    // What a kill kept from being sent is known to have come to nothing only when its blocks have passed.
+    step_until(bitcoind, MANY, "payments to end", async || {
         let mut pending = 0;
         for node in nodes {
-            let balance = node.balance().await;
-            pending += balance.payments.unwrap().pending_msat + balance.outgoing_msat;
+            pending += node.balance().await.payments.unwrap().pending_msat;
         }
         pending == 0
     })

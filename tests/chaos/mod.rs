@@ -26,11 +26,12 @@ pub const CHANNEL_SATS: u64 = 3_000_000;
 const COINS: u64 = 6;
 const COIN_SATS: u64 = CHANNEL_SATS + 500_000;
 
-/// What everybody charges per unit, in msat: a share of a purchase is then above what is dust on-chain.
-const MSAT_PER_UNIT: u64 = 1_500;
+/// What everybody charges per unit, in msat: a share of a purchase is then large enough to be worth its fee on-chain
+/// when a channel is closed under it.
+const MSAT_PER_UNIT: u64 = 4_000;
 
 /// What one packet of the traffic costs at a node at the most, in msat.
-const PACKET_MSAT: i64 = 1_500 * 256 * 4;
+const PACKET_MSAT: i64 = 4_000 * 256 * 4;
 
 /// Pseudo-random numbers (splitmix64, Steele, Lea and Flood 2014).
 pub struct Random(pub u64);

@@ -24,8 +24,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Longest time without a new session before the run is given up.
 const STANDSTILL: Duration = Duration::from_secs(300);
 
-/// A payload that uses up what one purchase buys.
-const PAYLOAD_BYTES: usize = 255 * 1024;
+/// A payload that uses up most of what one purchase buys, and costs less than a crash may.
+const PAYLOAD_BYTES: usize = 240 * 1024;
 
 pub struct Traffic {
     sessions: Arc<AtomicUsize>,

@@ -1,7 +1,7 @@
 //! What the node owns and can move.
 
 use ldk_node::payment::{PaymentDetails, PaymentDirection, PaymentKind, PaymentStatus as NodeStatus};
-use ldk_node::{ChannelDetails, LightningBalance, Node};
+use ldk_node::{ChannelDetails, LightningBalance};
 
 use super::Inner;
 use crate::wallet::lightning_node::PaymentTotals;
@@ -61,15 +61,17 @@ impl Inner {
 }
 
 /// Sums over everything that the node's store holds.
-pub(super) fn totals(node: &Node) -> PaymentTotals {
+pub(super) fn totals(inner: &Inner) -> Result<PaymentTotals, WalletError> {
     let mut totals = PaymentTotals::default();
     let is_lightning = |record: &&PaymentDetails| !matches!(record.kind, PaymentKind::Onchain { .. });
-    for record in node.list_payments_with_filter(is_lightning) {
+    for record in inner.node.list_payments_with_filter(is_lightning) {
         let amount_msat = record.amount_msat.unwrap_or(0);
         let sum = match (record.direction, record.status) {
             (PaymentDirection::Inbound, NodeStatus::Succeeded) => &mut totals.received_msat,
             (PaymentDirection::Outbound, NodeStatus::Succeeded) => &mut totals.paid_msat,
-            (PaymentDirection::Outbound, NodeStatus::Pending) => &mut totals.pending_msat,
+            (PaymentDirection::Outbound, NodeStatus::Pending) if !inner.is_over(&record.id.0)? => {
+                &mut totals.pending_msat
+            }
             _ => continue,
         };
         *sum = sum.saturating_add(amount_msat);
@@ -77,7 +79,7 @@ pub(super) fn totals(node: &Node) -> PaymentTotals {
             totals.fees_msat = totals.fees_msat.saturating_add(record.fee_paid_msat.unwrap_or(0));
         }
     }
-    totals
+    Ok(totals)
 }
 
 /// What is ours in a channel. The node tells what can be sent and received, from which it follows; of a channel whose

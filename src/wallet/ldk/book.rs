@@ -1,7 +1,7 @@
 //! What the Lightning node's own payment store does not say, in a small database beside it.
 //!
-//! * **Begun**: a payment is written here before it is handed to the node, and struck out once the node has it in its
-//!   own store. A payment that is still here after a crash fell between the two: it may be under way or not.
+//! * **Begun**: a payment is written here before it is handed to the node, and struck out when the node says what became
+//!   of it. One that is still here after a crash may be under way or not.
 //! * **Offers**: which payment paid an offer under which reference, so that one reference pays once.
 //! * **Paid**: the outcome of a payment that the node's store does not know, for the same reason.
 //! * **Invoices**: until when each unpaid invoice of ours can be paid, which the node keeps to itself.
@@ -82,7 +82,7 @@ impl Book {
         self.get(BEGUN, hash)
     }
 
-    /// The node has the payment in its own store now, or it never began, or it is over.
+    /// What became of the payment is known.
     pub(super) fn strike_out(&self, hash: &PaymentHash) -> Result<(), WalletError> {
         match self.begun(hash)? {
             Some(_) => self.remove(BEGUN, &[*hash]),

@@ -32,7 +32,7 @@ impl LightningNode for LdkWallet {
     }
 
     async fn payments(&self) -> Result<PaymentTotals, WalletError> {
-        self.blocking(|inner| Ok(totals(&inner.node))).await
+        self.blocking(totals).await
     }
 
     async fn channels(&self) -> Result<Vec<Channel>, WalletError> {

@@ -401,3 +401,6 @@ fn unavailable(error: NodeError) -> WalletError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

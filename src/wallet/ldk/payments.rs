@@ -1,10 +1,12 @@
 //! Paying invoices, each at most once.
 //!
-//! The node refuses to pay one payment hash twice, and its store says what became of it. One gap is left: between the
-//! moment the node sends a payment and the moment its store knows of it, a kill makes it forget that it ever began. So
-//! each payment is in the [book](super::book) before it is handed over. One that is still there after a crash is of
-//! unknown outcome, until the node says what became of it, or so many blocks have passed that nothing of it can be under
-//! way. Asking for it again hands it to the node again, which joins the first attempt if there was one.
+//! The node refuses to pay one payment hash twice, and its store says what became of it. Two gaps are left. Between the
+//! moment the node sends a payment and the moment its store knows of it, a kill makes it forget that it ever began. And a
+//! kill between the moment its store knows of a payment and the moment its channels do leaves it pending there for ever.
+//! So each payment is in the [book](super::book) from before it is handed over until the node says what became of it.
+//! One that is still there after a crash is of unknown outcome until then, or until so many blocks have passed that
+//! nothing of it can be under way. Asking again for one that the node's store does not know hands it to the node again,
+//! which joins the first attempt if there was one.
 
 use std::time::Duration;
 
@@ -124,6 +126,7 @@ impl Inner {
         let record = self.outgoing(hash);
         let status = record.as_ref().map(|record| self.status_of(record));
         Ok(match status {
+            Some(PaymentStatus::InFlight) if self.is_over(hash)? => PaymentStatus::Failed(nothing_left()),
             Some(known @ (PaymentStatus::Succeeded(_) | PaymentStatus::InFlight)) => known,
             _ if self.is_doubtful(hash)? => PaymentStatus::InFlight,
             Some(failed) => failed,
@@ -158,12 +161,25 @@ impl Inner {
         Ok(begun.is_some_and(|begun| self.height() < begun.resolved_at_height))
     }
 
+    /// Whether so many blocks have passed since it was begun that, had it arrived or failed, the node would have said so.
+    /// Its store calls a payment pending for ever that a kill kept from being sent.
+    pub(super) fn is_over(&self, hash: &PaymentHash) -> Result<bool, WalletError> {
+        let begun = self.book.begun(hash)?;
+        Ok(begun.is_some_and(|begun| self.height() >= begun.resolved_at_height))
+    }
+
     /// Whether the node is not at it, as far as its store knows.
     fn must_send(&self, hash: &PaymentHash) -> Result<bool, WalletError> {
-        let sent = self
-            .outgoing(hash)
-            .is_some_and(|record| record.status != NodeStatus::Failed);
-        Ok(!sent && self.book.paid(hash)?.is_none())
+        let status = self.payment_status(hash)?;
+        let unsent = match status {
+            PaymentStatus::Succeeded(_) => false,
+            PaymentStatus::Unknown | PaymentStatus::Failed(_) => true,
+            // In doubt: the node's store does not know it.
+            PaymentStatus::InFlight => self
+                .outgoing(hash)
+                .is_none_or(|record| record.status == NodeStatus::Failed),
+        };
+        Ok(unsent)
     }
 
     /// Hands the payment to the node, unless it is at it already. Blocks for the disk.
@@ -176,6 +192,10 @@ impl Inner {
         // The event of an earlier attempt's failure must not be taken for this one's.
         self.wait_for_events();
         let doubtful = self.is_doubtful(&hash)?;
+        if self.is_over(&hash)? {
+            // The node would not pay again what its store calls pending.
+            self.node.remove_payment(&PaymentId(hash)).map_err(unavailable)?;
+        }
         if !doubtful {
             let locked = request.max_cltv_blocks.saturating_add(RESOLVED_MARGIN_BLOCKS);
             let begun = Begun {
@@ -187,7 +207,8 @@ impl Inner {
         let limits = limits(request.max_fee_msat, request.max_cltv_blocks);
         let unknown = WalletError::OutcomeUnknown { payment_hash: hash };
         match self.node.bolt11_payment().send(invoice.as_bolt11(), Some(limits)) {
-            Ok(_) => self.book.strike_out(&hash),
+            // Struck out when the node says what became of it.
+            Ok(_) => Ok(()),
             // The node is at it since before the crash; what becomes of it comes as an event.
             Err(NodeError::DuplicatePayment) => Ok(()),
             // It may have begun, and its store may not know.
@@ -227,13 +248,12 @@ impl Inner {
         }
     }
 
-    /// After a start: payments that the node's store knows need the book no more. The others stay in doubt.
+    /// After a start: payments that went through need the book no more. The others stay in doubt until the node says what
+    /// became of them.
     pub(super) fn explain_begun(&self) -> Result<(), WalletError> {
         for hash in self.book.all_begun()? {
-            let known = self
-                .outgoing(&hash)
-                .is_some_and(|record| record.status != NodeStatus::Failed);
-            if known || self.book.paid(&hash)?.is_some() {
+            let status = self.payment_status(&hash)?;
+            if matches!(status, PaymentStatus::Succeeded(_)) {
                 self.book.strike_out(&hash)?;
             } else {
                 let payment = hex::encode(hash);
@@ -244,6 +264,14 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+fn nothing_left() -> WalletError {
+    WalletError::Failed {
+        reason:
+            "it was begun when the node was killed, and so many blocks later nothing of it can be under way"
+                .to_owned(),
     }
 }
 
