@@ -92,8 +92,8 @@ impl Bitcoind {
         });
         up.await.expect("bitcoind starts");
         bitcoind.rpc("createwallet", json!(["miner"])).await;
-        // The first reward can be spent when a hundred blocks are on top of it.
-        bitcoind.mine(101).await;
+        // A reward can be spent when a hundred blocks are on top of it; twenty of them are enough for every test.
+        bitcoind.mine(120).await;
         Some(bitcoind)
     }
 
