@@ -131,8 +131,8 @@ enum Command {
         /// How long the packet may take, in seconds
         #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=3600))]
         ttl: u64,
-        /// The most that all shares of a purchase may cost, in msat; 0 pays nothing [default: by the daemon's
-        /// configuration]
+        /// The most that all shares of a purchase may cost, in msat; 0 pays nothing [default: auto-pay decides, within the
+        /// caps in [payments] of the daemon's configuration]
         #[arg(long, value_name = "MSAT")]
         max_total_msat: Option<u64>,
         /// The most that Lightning fees may cost per payment, in msat [default: by the daemon's configuration]

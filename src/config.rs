@@ -5,7 +5,9 @@
 //! What is allowed but probably not meant is told at the start ([`Config::warnings`]). `config.example.toml` names
 //! every key with its default and its meaning.
 
+mod chain;
 mod ldk;
+mod payments;
 mod reader;
 mod remote;
 mod sections;
@@ -20,11 +22,13 @@ use std::time::Duration;
 use mesh_core::identity::{NodeId, Signature};
 use mesh_core::limits::ROUTE_LIFETIME;
 use mesh_core::routing_policy::MeshMode;
+use mesh_core::spending::SpendingCaps;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::EndpointConfig;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
+pub use chain::{BitcoindConfig, ChainConfig};
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::Problem;
 use reader::{Problems, Section};
@@ -45,6 +49,8 @@ pub struct Config {
     pub mesh: MeshConfig,
     /// `[wallet]`: what it is paid with.
     pub wallet: WalletConfig,
+    /// `[chain]`: how it is paid on the chain.
+    pub chain: ChainConfig,
     /// `[payments]`: what it may spend.
     pub payments: PaymentsConfig,
     /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
@@ -188,6 +194,18 @@ pub enum WalletBackend {
     Ldk,
 }
 
+impl WalletConfig {
+    /// A wallet that is spoken to over REST.
+    #[must_use]
+    pub fn over_rest(backend: WalletBackend, remote: RemoteWallet) -> Self {
+        Self {
+            backend,
+            remote: Some(remote),
+            ldk: None,
+        }
+    }
+}
+
 impl WalletBackend {
     /// Its name in the configuration.
     #[must_use]
@@ -207,18 +225,37 @@ impl WalletBackend {
 pub struct PaymentsConfig {
     /// Whether it pays at all for requests without a limit.
     pub auto_pay: bool,
-    /// The most one purchase of credit may cost, all shares together, in msat.
-    pub max_total_msat: u64,
-    /// The most Lightning fees may cost per payment, in msat.
-    pub max_fee_msat: u64,
+    /// What it pays at the most if it does; no cap is above one that bounds it.
+    pub caps: SpendingCaps,
 }
 
 impl Default for PaymentsConfig {
+    /// Small enough that a module gone wild costs the operator some cents a day: at a price of 10 msat a unit, the day's
+    /// cap carries some 100 MiB over two hops.
     fn default() -> Self {
         Self {
             auto_pay: false,
-            max_total_msat: 100_000,
-            max_fee_msat: 5_000,
+            caps: SpendingCaps {
+                per_packet_msat: 20_000,
+                max_total_msat: 100_000,
+                per_hour_msat: 500_000,
+                per_day_msat: 2_000_000,
+                per_destination_day_msat: 1_000_000,
+                per_caller_day_msat: 1_000_000,
+                unidentified_day_msat: 100_000,
+                max_fee_msat: 5_000,
+            },
+        }
+    }
+}
+
+impl PaymentsConfig {
+    /// What the node may pay by itself: the caps, or nothing.
+    pub fn spending(&self) -> SpendingCaps {
+        if self.auto_pay {
+            self.caps
+        } else {
+            SpendingCaps::default()
         }
     }
 }
@@ -353,6 +390,12 @@ impl Config {
             warnings.push(
                 "auto_pay is on but [wallet] backend is \"none\": this node cannot pay, and sending over nodes that \
                  charge is refused"
+                    .to_owned(),
+            );
+        }
+        if self.chain.policy.ctv_enforced_from.is_some() && !cfg!(feature = "ctv") {
+            warnings.push(
+                "ctv_enforced_from_height has no effect: this program was built without the feature ctv and takes no covenants"
                     .to_owned(),
             );
         }

@@ -11,21 +11,26 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use mesh_core::chain::PaymentMethod;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Buying, Command, Delivery, Event, Funding, QuotedSlice, Refusal, RouteInfo};
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::limits::{MAX_PACKETS_PER_COMMAND, MAX_PAYLOAD_BYTES};
 use mesh_core::message::RequestId;
+use mesh_core::packet::units_of_packet;
 use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::routing_policy::TrafficClass;
+use mesh_core::spending::Caller;
 use mesh_net::{CounterSnapshot, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::store::StoreHealth;
 
 use patience::Patience;
+use reuse::SessionKey;
 
+pub(crate) use one_call::FIRST_SLICE_UNITS;
 pub(crate) use reuse::{OpenedRoute, Reusable};
 
 /// Deliveries that wait for one reader. A payload is at most 256 KiB, so a reader that stands still costs 64 MiB.
@@ -142,10 +147,23 @@ pub struct SendRequest {
     pub timeout: Duration,
     /// What is carried.
     pub class: TrafficClass,
-    /// The most that all shares of a slice may cost, in msat; 0 pays nothing.
+    /// The most that all shares of a slice may cost, in msat; 0 pays nothing. By auto-pay Lightning fees count too.
     pub max_total_msat: u64,
     /// The most that Lightning fees may cost per payment, in msat.
     pub max_fee_msat: u64,
+    /// For whom the node pays by itself: the operator's caps bound it besides. None: the limits above alone do.
+    pub auto_pay: Option<Caller>,
+}
+
+impl SendRequest {
+    /// Whose session may serve it: credit that was bought for one caller is not spent for another.
+    fn key(&self) -> SessionKey {
+        (self.auto_pay.clone(), self.destination, self.class as u8)
+    }
+
+    fn units(&self) -> u64 {
+        units_of_packet(&self.protocol_id, &self.payload)
+    }
 }
 
 /// A packet on its way.
@@ -249,9 +267,25 @@ impl NodeHandle {
         }
     }
 
-    /// Quotes of everybody on a route.
+    /// Quotes of everybody on a route, to be paid over Lightning.
     pub async fn quote(
         &self,
+        path: Vec<NodeId>,
+        class: TrafficClass,
+        units: u64,
+        buying: Buying,
+        timeout: Duration,
+    ) -> Result<QuotedSlice, CommandError> {
+        self.quote_by(PaymentMethod::Lightning, path, class, units, buying, timeout)
+            .await
+    }
+
+    /// Quotes of everybody on a route, to be paid by `method`. On the chain the caller pays, and opens with
+    /// [`Funding::Proofs`] when his payments are as deep as the quotes say: with these quotes while they hold, or with
+    /// later ones that buy nowhere.
+    pub async fn quote_by(
+        &self,
+        method: PaymentMethod,
         path: Vec<NodeId>,
         class: TrafficClass,
         units: u64,
@@ -264,6 +298,7 @@ impl NodeHandle {
                 class,
                 units,
                 buying,
+                method,
                 timeout,
             })
             .await?

@@ -31,6 +31,7 @@ use mesh_net::{LinkEvent, LinkSender, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::chain::ChainSource;
 use crate::clock::Clock;
 use crate::handle::{CommandInbox, Readers};
 use crate::store::Store;
@@ -72,6 +73,7 @@ pub(crate) struct ManagerParts {
     pub(crate) routes: Arc<ArcSwap<RouteSnapshot>>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) wallet: Arc<dyn Wallet>,
+    pub(crate) chain: Option<Arc<dyn ChainSource>>,
     pub(crate) treasury: Option<Treasury>,
     pub(crate) store: Store,
     pub(crate) stop: oneshot::Receiver<()>,
@@ -125,6 +127,7 @@ pub(crate) struct MeshManager {
     publish_at: Option<Instant>,
     events: broadcast::Sender<Arc<Event>>,
     wallet: Arc<dyn Wallet>,
+    chain: Option<Arc<dyn ChainSource>>,
     treasury: Option<Treasury>,
     checker: Checker,
     inputs: mpsc::Sender<Input>,
@@ -164,6 +167,7 @@ impl MeshManager {
             routes,
             events,
             wallet,
+            chain,
             treasury,
             store,
             stop,
@@ -185,6 +189,7 @@ impl MeshManager {
             publish_at: None,
             events,
             wallet,
+            chain,
             treasury,
             checker,
             inputs,

@@ -11,12 +11,14 @@ use mesh_core::drop_reason::DropReason;
 use mesh_core::identity::{Ed25519Verifier, Identity, NodeId};
 use mesh_core::routing::snapshot::SnapshotWriter;
 use mesh_core::routing_policy::MeshMode;
+use mesh_core::spending::SpendingCaps;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::admin::NodeBooks;
+use crate::chain::{ChainError, ChainSetup};
 use crate::clock::Clock;
 use crate::handle::{NodeHandle, Readers, Reusable};
 use crate::http::HttpError;
@@ -53,12 +55,16 @@ pub struct NodeConfig {
     pub route_lifetime: Duration,
     /// Free bytes that each neighbour may send per second.
     pub free_bytes_per_second: u64,
+    /// What it may pay by itself for modules; the default is nothing.
+    pub spending: SpendingCaps,
     /// Its links.
     pub links: EndpointConfig,
     /// Neighbours to keep a link to.
     pub peers: Vec<(SocketAddr, NodeId)>,
     /// How it is paid and pays.
     pub wallet: Arc<dyn Wallet>,
+    /// How it is paid on the chain; none when it is not.
+    pub chain: Option<ChainSetup>,
     /// Whither the treasury's part goes; none when it stays owed.
     pub treasury: Option<TreasuryConfig>,
 }
@@ -88,6 +94,9 @@ pub enum StartError {
         /// The configuration's.
         configured: BitcoinNetwork,
     },
+    /// The chain source.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
     /// What was written down does not fit.
     #[error("the database holds more than this node takes up ({0}); nothing was changed")]
     Restore(DropReason),
@@ -124,6 +133,13 @@ impl RunningNode {
                 configured: config.network,
             });
         }
+        if let Some(chain) = &config.chain {
+            let found = chain.source.network().await?;
+            if found != config.network {
+                let configured = config.network;
+                return Err(ChainError::WrongNetwork { found, configured }.into());
+            }
+        }
         let (store, restored) = open(&config.data_dir.join(crate::data_dir::DATABASE_FILE))?;
         let mut clock = Clock::starting_at(restored.wall_clock);
         let now = clock.now();
@@ -143,10 +159,14 @@ impl RunningNode {
             announcing: config.announcing,
             route_lifetime: config.route_lifetime,
             free_bytes_per_second: config.free_bytes_per_second,
+            spending: config.spending,
             account_secret: config.account_secret,
             seed,
         };
         let mut core = Core::new(core_config, config.identity, Arc::new(Ed25519Verifier), now);
+        if let Some(chain) = &config.chain {
+            core.take_payments_on_chain(chain.policy.clone());
+        }
         let treasury = config.treasury.as_ref().map(Treasury::new).transpose()?;
         if let Some(treasury) = &config.treasury {
             core.set_treasury(treasury.policy());
@@ -184,6 +204,7 @@ impl RunningNode {
             routes,
             events,
             wallet: config.wallet,
+            chain: config.chain.map(|chain| chain.source),
             treasury,
             store,
             stop,

@@ -8,6 +8,8 @@
 mod ledger;
 mod reader;
 
+mod chain;
+
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +39,8 @@ const TREASURY: TableDefinition<'_, (), &[u8]> = TableDefinition::new("treasury"
 const CREDIT: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("credit");
 /// Origin to (seqno, expires).
 const ANNOUNCED: TableDefinition<'_, [u8; 32], (u64, u64)> = TableDefinition::new("announced");
+/// Auto-payments of the last day, by the quotes they paid.
+const SPENDING: TableDefinition<'_, [u8; 16], &[u8]> = TableDefinition::new("spending");
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 const TREASURY_OWED: &str = "treasury_owed_msat";
@@ -342,8 +346,10 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
     transaction.open_table(ACCOUNTS)?;
     transaction.open_table(PROOFS)?;
     transaction.open_table(CREDIT)?;
+    transaction.open_table(SPENDING)?;
     transaction.open_table(TREASURY)?;
     transaction.open_table(NUMBERS)?;
+    chain::prepare(&transaction)?;
     let suspects = ledger::prepare(&transaction)?;
     transaction.commit()?;
     Ok(suspects)
@@ -443,6 +449,19 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::Credit { payee, msat } => {
             transaction.open_table(CREDIT)?.insert(payee.0, msat)?;
         }
+        Record::OutputQuote(_)
+        | Record::OutputQuoteClosed(_)
+        | Record::Honoured(_)
+        | Record::Bill(_)
+        | Record::BillForgotten(_) => chain::apply(transaction, record)?,
+        Record::Spending(spending) => {
+            transaction
+                .open_table(SPENDING)?
+                .insert(spending.id, encode(spending)?.as_slice())?;
+        }
+        Record::SpendingForgotten(id) => {
+            transaction.open_table(SPENDING)?.remove(id)?;
+        }
     }
     Ok(())
 }
@@ -491,6 +510,9 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
             msat: msat.value(),
         });
     }
+    for entry in transaction.open_table(SPENDING)?.iter()? {
+        records.push(Record::Spending(decode(entry?.1.value())?));
+    }
     for entry in transaction.open_table(ANNOUNCED)?.iter()? {
         let (origin, seen) = entry?;
         let (seqno, expires) = seen.value();
@@ -500,6 +522,7 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
             expires: UnixMillis(expires),
         });
     }
+    chain::load(&transaction, &mut records)?;
     let numbers = transaction.open_table(NUMBERS)?;
     if let Some(seqno) = numbers.get(OWN_SEQNO)? {
         records.push(Record::OwnSeqno(seqno.value()));

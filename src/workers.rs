@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use mesh_core::chain::ChainQuestion;
 use mesh_core::check::{Checked, check};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Input, LinkId, Payment, Ticket, WalletAnswer, WalletQuestion};
@@ -15,6 +16,7 @@ use mesh_core::verifier::{InvoiceFacts, Settlement, read_invoice};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
+use crate::chain::{self, ChainSource};
 use crate::handle::lock;
 use crate::treasury::Treasury;
 use crate::wallet::{
@@ -199,6 +201,25 @@ pub(crate) fn ask_wallet(
         };
         // A loop that is gone needs no answer: what the wallet did is found again by its payment hash.
         let _ = inputs.send(Input::Wallet { ticket, answer }).await;
+    });
+}
+
+/// Asks the chain source; the core's tables bound how many questions are open at once. Without one the core asks only
+/// about what an earlier life honoured, and is told that nothing is known.
+pub(crate) fn ask_chain(
+    source: Option<Arc<dyn ChainSource>>,
+    ticket: Ticket,
+    question: ChainQuestion,
+    inputs: mpsc::Sender<Input>,
+    tasks: &mut JoinSet<()>,
+) {
+    tasks.spawn(async move {
+        let answer = match source {
+            Some(source) => chain::answer(source.as_ref(), question).await,
+            None => chain::unavailable(&question),
+        };
+        // A loop that is gone needs no answer: what is on the chain is found again there.
+        let _ = inputs.send(Input::Chain { ticket, answer }).await;
     });
 }
 

@@ -6,46 +6,99 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blvm_mesh::api::{AutoPay, MeshModuleApi};
+use blvm_mesh::api::{CallerApi, MeshModuleApi};
+use blvm_mesh::node::{NodeConfig, RunningNode};
 use blvm_mesh::wallet::devnet::Devnet;
 use blvm_mesh::wallet::{PayRequest, Wallet};
-use common::{PATIENCE, TestNode, wait_linked};
+use common::{PATIENCE, TestNode, node_config, wait_linked};
 use mesh_api::{
-    DiscoverRouteRequest, MeshClient, OpenSessionRequest, OpenSessionResponse, PayeeProof, PaymentProof,
-    QuoteRouteRequest, QuoteRouteResponse, RouteQuote, SendPacketRequest,
+    CloseSessionResponse, DiscoverRouteRequest, MeshClient, OpenSessionRequest, OpenSessionResponse,
+    PayeeProof, PaymentProof, QuoteRouteRequest, QuoteRouteResponse, RouteQuote, SendPacketRequest,
+    SendPacketResponse, SessionInfo,
 };
 use mesh_core::routing_policy::MeshMode;
+use mesh_core::spending::{Caller, ModuleName, SpendingCaps};
 
-const AUTO_PAY: AutoPay = AutoPay {
-    max_total_msat: 10_000_000,
-    max_fee_msat: 100_000,
+/// A slice over this line costs some 8,600 msat and two Lightning fees.
+const CAPS: SpendingCaps = SpendingCaps {
+    per_packet_msat: 10_000,
+    max_total_msat: 20_000,
+    per_hour_msat: 100_000,
+    per_day_msat: 100_000,
+    per_destination_day_msat: 100_000,
+    per_caller_day_msat: 50_000,
+    unidentified_day_msat: 50_000,
+    max_fee_msat: 2_000,
 };
+
+const OFF: SpendingCaps = SpendingCaps {
+    max_total_msat: 0,
+    ..CAPS
+};
+
+type Client = MeshClient<CallerApi>;
 
 struct Line {
     devnet: Devnet,
     nodes: Vec<TestNode>,
+    caps: SpendingCaps,
+    api: Arc<MeshModuleApi>,
 }
 
 impl Line {
-    /// Payer, router, destination, each with a Lightning node.
-    async fn start() -> Self {
+    /// Payer, router, destination, each with a Lightning node; the payer pays by itself within the caps.
+    async fn start(caps: SpendingCaps) -> Self {
         let devnet = Devnet::line(3, 1_000_000, 7).await.unwrap();
-        let mut nodes = Vec::new();
+        let mut nodes = vec![];
         for index in 0..3u8 {
             let wallet = devnet.wallet(usize::from(index)).unwrap();
-            nodes.push(TestNode::start(index + 1, MeshMode::PaymentGated, wallet).await);
+            let directory = tempfile::tempdir().unwrap();
+            let config = NodeConfig {
+                spending: if index == 0 { caps } else { SpendingCaps::default() },
+                ..node_config(index + 1, MeshMode::PaymentGated, wallet, &directory)
+            };
+            let node = RunningNode::start(config).await.unwrap();
+            nodes.push(TestNode { node, directory });
         }
         nodes[0].connect(&nodes[1]);
         nodes[1].connect(&nodes[2]);
         wait_linked(&[(&nodes[0], 1), (&nodes[1], 2), (&nodes[2], 1)]).await;
-        Self { devnet, nodes }
+        let api = Arc::new(MeshModuleApi::new(nodes[0].node.handle().clone()));
+        Self {
+            devnet,
+            nodes,
+            caps,
+            api,
+        }
     }
 
-    fn client(&self, auto_pay: AutoPay) -> MeshClient<Arc<MeshModuleApi>> {
-        MeshClient::new(Arc::new(MeshModuleApi::new(
-            self.nodes[0].node.handle().clone(),
-            auto_pay,
-        )))
+    /// The payer is stopped and started again.
+    async fn restart_payer(&mut self) {
+        let TestNode { node, directory } = self.nodes.remove(0);
+        node.stop().await;
+        let wallet = self.devnet.wallet(0).unwrap();
+        let config = NodeConfig {
+            spending: self.caps,
+            ..node_config(1, MeshMode::PaymentGated, wallet, &directory)
+        };
+        let node = RunningNode::start(config).await.unwrap();
+        self.nodes.insert(0, TestNode { node, directory });
+        self.nodes[0].connect(&self.nodes[1]);
+        wait_linked(&[(&self.nodes[0], 1)]).await;
+        self.api = Arc::new(MeshModuleApi::new(self.nodes[0].node.handle().clone()));
+    }
+
+    fn module(&self, name: &str) -> Client {
+        let caller = Caller::Module(ModuleName::new(name).unwrap());
+        MeshClient::new(self.api.for_caller(caller))
+    }
+
+    fn unidentified(&self) -> MeshClient<Arc<MeshModuleApi>> {
+        MeshClient::new(self.api.clone())
+    }
+
+    fn balance(&self) -> u64 {
+        self.devnet.wallet(0).unwrap().balance_msat()
     }
 
     fn request(&self, payment_proof: Option<PaymentProof>) -> SendPacketRequest {
@@ -58,7 +111,15 @@ impl Line {
         }
     }
 
-    async fn quote(&self, client: &MeshClient<Arc<MeshModuleApi>>) -> RouteQuote {
+    /// A packet that takes most of a slice.
+    fn large_request(&self) -> SendPacketRequest {
+        SendPacketRequest {
+            payload: vec![7; 200 * 1024],
+            ..self.request(None)
+        }
+    }
+
+    async fn quote(&self, client: &Client) -> RouteQuote {
         let request = QuoteRouteRequest {
             destination: self.nodes[2].id().0,
             max_hops: None,
@@ -67,10 +128,19 @@ impl Line {
             max_fee_msat: None,
             avoid: Vec::new(),
         };
-        match client.quote_route(request).await.unwrap() {
-            QuoteRouteResponse::Quoted(quote) => quote,
-            QuoteRouteResponse::Refused { reason } => panic!("{reason}"),
+        quoted(client.quote_route(request).await.unwrap())
+    }
+
+    /// Pays all invoices of a quote, as a module with a wallet of its own would.
+    async fn pay_all(&self, quote: &RouteQuote) -> PaymentProof {
+        let mut proofs = Vec::new();
+        for (place, quoted) in quote.payees.iter().enumerate() {
+            if quoted.invoice.is_some() {
+                let (payee, proof) = (quoted.payee, self.pay(quote, place).await);
+                proofs.push(PayeeProof { payee, proof });
+            }
         }
+        PaymentProof::Split { proofs }
     }
 
     /// Pays one quoted invoice from the payer's wallet, as a module with a wallet of its own would.
@@ -101,10 +171,52 @@ impl Line {
     }
 }
 
+/// The quote in an answer that must be one.
+fn quoted(answer: QuoteRouteResponse) -> RouteQuote {
+    match answer {
+        QuoteRouteResponse::Quoted(quote) => quote,
+        QuoteRouteResponse::Refused { reason } => panic!("{reason}"),
+    }
+}
+
+fn refused_quote(answer: QuoteRouteResponse) -> String {
+    match answer {
+        QuoteRouteResponse::Refused { reason } => reason,
+        QuoteRouteResponse::Quoted(quote) => panic!("{quote:?}"),
+    }
+}
+
+fn opened(answer: OpenSessionResponse) -> SessionInfo {
+    match answer {
+        OpenSessionResponse::Opened(session) => session,
+        refused => panic!("{refused:?}"),
+    }
+}
+
+fn refused_open(answer: OpenSessionResponse) -> String {
+    match answer {
+        OpenSessionResponse::Refused { reason, .. } => reason,
+        opened => panic!("{opened:?}"),
+    }
+}
+
+/// The answer is "payment required", it names the cap, and the quote that it names can be had.
+async fn payment_required(client: &Client, answer: SendPacketResponse, cap: &str) -> RouteQuote {
+    let error = answer.error.clone().unwrap();
+    assert!(!answer.success);
+    assert!(error.contains(cap), "{error}");
+    let id = answer
+        .required_quote()
+        .unwrap_or_else(|| panic!("no quote: {error}"));
+    let quote = quoted(client.get_quote(id).await.unwrap());
+    assert_eq!(quote.quote_id, id);
+    quote
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_call_finds_pays_and_sends_within_the_limits() {
-    let line = Line::start().await;
-    let client = line.client(AUTO_PAY);
+async fn one_call_finds_pays_and_sends_within_the_caps() {
+    let line = Line::start(CAPS).await;
+    let client = line.module("chat");
     let mut arrivals = line.nodes[2].node.handle().deliveries(Some("chat".to_owned()));
     let sent = client.send_packet(line.request(None)).await.unwrap();
     assert_eq!(
@@ -137,26 +249,215 @@ async fn one_call_finds_pays_and_sends_within_the_limits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_auto_pay_the_answer_says_that_payment_is_required() {
-    let line = Line::start().await;
-    let client = line.client(AutoPay::default());
-    let before = line.devnet.wallet(0).unwrap().balance_msat();
+async fn without_auto_pay_the_answer_is_a_quote_and_whoever_pays_it_may_send() {
+    let line = Line::start(OFF).await;
+    let client = line.module("chat");
+    let before = line.balance();
     let refused = client.send_packet(line.request(None)).await.unwrap();
-    assert!(!refused.success);
-    assert!(refused.error.unwrap().contains("payment required"));
+    let quote = payment_required(&client, refused, "auto-pay is off").await;
     line.devnet.wait_quiet().await.unwrap();
-    assert_eq!(
-        line.devnet.wallet(0).unwrap().balance_msat(),
-        before,
-        "nothing was paid"
+    assert_eq!(line.balance(), before, "nothing was paid");
+    let asked: u64 = quote.payees.iter().map(|payee| payee.amount_msat).sum();
+    assert_eq!((quote.route.len(), asked), (3, quote.total_fee_msat));
+
+    let proof = line.pay_all(&quote).await;
+    let mut arrivals = line.nodes[2].node.handle().deliveries(Some("chat".to_owned()));
+    let sent = client.send_packet(line.request(Some(proof))).await.unwrap();
+    assert!(sent.success, "{:?}", sent.error);
+    let arrived = tokio::time::timeout(PATIENCE, arrivals.recv()).await.unwrap();
+    assert_eq!(arrived.unwrap().packet_id, sent.packet_id);
+    line.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn caps_on_a_packet_and_on_a_purchase_are_named_in_the_refusal() {
+    let line = Line::start(SpendingCaps {
+        per_packet_msat: 100,
+        max_total_msat: 8_000,
+        ..CAPS
+    })
+    .await;
+    let client = line.module("chat");
+    let before = line.balance();
+    let too_dear = client.send_packet(line.large_request()).await.unwrap();
+    payment_required(&client, too_dear, "per_packet_msat = 100").await;
+    let too_much = client.send_packet(line.request(None)).await.unwrap();
+    let quote = payment_required(&client, too_much, "max_total_msat = 8000").await;
+
+    // The same for a session by hand, and what it would take is listed.
+    let open = |max_fee_msat| OpenSessionRequest {
+        quote_id: quote.quote_id,
+        payment_proof: None,
+        max_fee_msat,
+    };
+    match client.open_session(open(None)).await.unwrap() {
+        OpenSessionResponse::Refused {
+            reason,
+            missing_payees,
+        } => {
+            assert!(reason.contains("max_total_msat"), "{reason}");
+            assert_eq!(missing_payees, quote.payees);
+        }
+        opened => panic!("{opened:?}"),
+    }
+    line.devnet.wait_quiet().await.unwrap();
+    assert_eq!(line.balance(), before, "nothing was paid");
+    line.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_callers_own_limit_bounds_what_the_mesh_pays_for_it() {
+    let line = Line::start(CAPS).await;
+    let client = line.module("chat");
+    let quote = line.quote(&client).await;
+    let open = |max_fee_msat| OpenSessionRequest {
+        quote_id: quote.quote_id,
+        payment_proof: None,
+        max_fee_msat,
+    };
+    let too_low = quote.total_fee_msat - 1;
+    let refused = refused_open(client.open_session(open(Some(too_low))).await.unwrap());
+    assert!(refused.contains("limit_reached"), "{refused}");
+    let before = line.balance();
+    let enough = quote.total_fee_msat + 4_000;
+    opened(client.open_session(open(Some(enough))).await.unwrap());
+    line.devnet.wait_quiet().await.unwrap();
+    assert!(before - line.balance() <= enough);
+    line.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_module_has_its_own_budget_and_its_own_session_and_strangers_share_one_all_of_it_after_a_restart()
+ {
+    let mut line = Line::start(SpendingCaps {
+        per_caller_day_msat: 13_000,
+        unidentified_day_msat: 5_000,
+        ..CAPS
+    })
+    .await;
+    let (greedy, modest) = (line.module("greedy"), line.module("modest"));
+    let before = line.balance();
+    let sent = greedy.send_packet(line.large_request()).await.unwrap();
+    assert!(sent.success, "{:?}", sent.error);
+    // What is left of the slice does not carry another, and the budget buys no other.
+    let refused = greedy.send_packet(line.large_request()).await.unwrap();
+    payment_required(&greedy, refused, "per_caller_day_msat = 13000").await;
+    line.devnet.wait_quiet().await.unwrap();
+    let after_greedy = line.balance();
+    assert!(before - after_greedy <= 13_000);
+
+    let stranger = line.unidentified();
+    let refused = stranger.send_packet(line.request(None)).await.unwrap();
+    let error = refused.error.unwrap();
+    assert!(error.contains("unidentified_day_msat = 5000"), "{error}");
+
+    let sent = modest.send_packet(line.request(None)).await.unwrap();
+    assert!(sent.success, "{:?}", sent.error);
+    line.devnet.wait_quiet().await.unwrap();
+    let after_modest = line.balance();
+    assert!(
+        after_modest < after_greedy,
+        "its own session, out of its own budget"
     );
+
+    line.restart_payer().await;
+    let greedy = line.module("greedy");
+    // Credit is there for it now, and it is not what this module's budget bought.
+    let refused = greedy.send_packet(line.large_request()).await.unwrap();
+    let quote = payment_required(&greedy, refused, "per_caller_day_msat").await;
+    assert!(quote.payees.iter().all(|payee| payee.invoice.is_some()));
+    line.devnet.wait_quiet().await.unwrap();
+    assert_eq!(line.balance(), after_modest, "the restart refilled nothing");
+    line.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hour_the_day_and_the_destination_have_their_caps_for_all_callers_together() {
+    for (caps, named) in [
+        (
+            SpendingCaps {
+                per_hour_msat: 15_000,
+                ..CAPS
+            },
+            "per_hour_msat = 15000",
+        ),
+        (
+            SpendingCaps {
+                per_day_msat: 15_000,
+                ..CAPS
+            },
+            "per_day_msat = 15000",
+        ),
+        (
+            SpendingCaps {
+                per_destination_day_msat: 15_000,
+                ..CAPS
+            },
+            "per_destination_day_msat = 15000",
+        ),
+    ] {
+        let line = Line::start(caps).await;
+        let sent = line
+            .module("first")
+            .send_packet(line.large_request())
+            .await
+            .unwrap();
+        assert!(sent.success, "{:?}", sent.error);
+        let second = line.module("second");
+        let refused = second.send_packet(line.large_request()).await.unwrap();
+        payment_required(&second, refused, named).await;
+        line.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quotes_and_sessions_of_another_caller_are_unknown() {
+    let line = Line::start(OFF).await;
+    let (owner, thief) = (line.module("owner"), line.module("thief"));
+    let quote = line.quote(&owner).await;
+    let proof = line.pay_all(&quote).await;
+    let open = || OpenSessionRequest {
+        quote_id: quote.quote_id,
+        payment_proof: Some(proof.clone()),
+        max_fee_msat: None,
+    };
+    // The thief has seen everything, preimages too.
+    let seen = refused_quote(thief.get_quote(quote.quote_id).await.unwrap());
+    assert!(seen.starts_with("unknown_quote"), "{seen}");
+    let stolen = refused_open(thief.open_session(open()).await.unwrap());
+    assert!(stolen.starts_with("unknown_quote"), "{stolen}");
+    let sent = thief
+        .send_packet(line.request(Some(proof.clone())))
+        .await
+        .unwrap();
+    assert!(!sent.success);
+    assert!(
+        sent.error
+            .unwrap()
+            .contains("pays no quote that this caller was given")
+    );
+
+    let session = opened(owner.open_session(open()).await.unwrap()).session_id;
+    let over = Some(PaymentProof::Session { session_id: session });
+    let error = thief
+        .send_packet(line.request(over.clone()))
+        .await
+        .unwrap()
+        .error
+        .unwrap();
+    assert!(error.starts_with("unknown_session"), "{error}");
+    let CloseSessionResponse { closed, .. } = thief.close_session(session).await.unwrap();
+    assert!(!closed);
+    let sent = owner.send_packet(line.request(over)).await.unwrap();
+    assert!(sent.success, "{:?}", sent.error);
+    assert!(owner.close_session(session).await.unwrap().closed);
     line.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_proof_counts_for_its_own_payee_and_the_others_are_listed_as_missing() {
-    let line = Line::start().await;
-    let client = line.client(AutoPay::default());
+    let line = Line::start(OFF).await;
+    let client = line.module("chat");
     let quote = line.quote(&client).await;
     let for_router = line.pay(&quote, 0).await;
     let open = |payment_proof| OpenSessionRequest {
@@ -192,8 +493,8 @@ async fn a_lone_proof_counts_for_its_own_payee_and_the_others_are_listed_as_miss
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn missing_payees_are_paid_by_the_mesh_when_its_operator_allows() {
-    let line = Line::start().await;
-    let client = line.client(AUTO_PAY);
+    let line = Line::start(CAPS).await;
+    let client = line.module("chat");
     let quote = line.quote(&client).await;
     let for_router = line.pay(&quote, 0).await;
     let mut arrivals = line.nodes[2].node.handle().deliveries(Some("chat".to_owned()));

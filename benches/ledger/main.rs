@@ -4,7 +4,7 @@
 //! make them; a commit is one fsync however many share it. `recovery/…` is what a start does with the database: opening it
 //! and restoring the core, after an orderly stop and from what a kill leaves.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // a benchmark that cannot go on says why
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)] // a benchmark that cannot go on says why
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};

@@ -151,7 +151,6 @@ async fn payer_joined_to_all(payees: usize) -> Devnet {
 async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (RunningNode, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let config = NodeConfig {
-        treasury: None,
         identity: Identity::from_seed([seed; 32]).unwrap(),
         account_secret: [seed; 32],
         data_dir: directory.path().to_owned(),
@@ -163,12 +162,15 @@ async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (Runni
         route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         // No quota that this benchmark could meet.
         free_bytes_per_second: 1 << 40,
+        spending: Default::default(),
         links: EndpointConfig {
             listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             ..EndpointConfig::default()
         },
         peers: Vec::new(),
         wallet,
+        treasury: None,
+        chain: None,
     };
     (RunningNode::start(config).await.unwrap(), directory)
 }

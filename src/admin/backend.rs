@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use mesh_core::chain::PaymentMethod;
 use mesh_core::event::{Answer, Buying, Command, Delivery, NetworkPage, QuotedSlice, RouteInfo, Status};
 use mesh_core::identity::NodeId;
 use mesh_core::limits::{MAX_HOPS, MAX_NETWORK_PAGE, MAX_PROTOCOL_ID_BYTES};
+use mesh_core::spending::Caller;
 use mesh_net::CounterSnapshot;
 use serde::Serialize;
 use serde_json::Value;
@@ -86,7 +88,7 @@ pub struct AdminService {
 }
 
 impl AdminService {
-    /// A service for a node; `payments` decides for a `send` that names no limits.
+    /// A service for a node; `payments` says what Lightning fees may cost when a `send` does not.
     pub fn new(backend: Arc<dyn Backend>, info: NodeInfo, payments: PaymentsConfig) -> Self {
         Self {
             backend,
@@ -218,6 +220,7 @@ impl AdminService {
             class: params.class,
             units: params.units,
             buying: Buying::WhereNeeded,
+            method: PaymentMethod::Lightning,
             timeout,
         };
         let guard = timeout.saturating_add(LOOKUP_GUARD);
@@ -264,11 +267,8 @@ impl AdminService {
                 MAX_TTL.as_millis()
             )));
         }
-        let unasked = if self.payments.auto_pay {
-            self.payments.max_total_msat
-        } else {
-            0
-        };
+        // Who names a limit decides by himself; who does not asks for what the caps allow.
+        let auto_pay = params.max_total_msat.is_none().then_some(Caller::Operator);
         Ok(SendRequest {
             destination: params.destination.0,
             payload: Bytes::from(payload),
@@ -277,8 +277,9 @@ impl AdminService {
             max_hops: checked_hops(params.max_hops)?,
             timeout: checked_timeout(params.timeout_ms)?,
             class: params.class,
-            max_total_msat: params.max_total_msat.unwrap_or(unasked),
-            max_fee_msat: params.max_fee_msat.unwrap_or(self.payments.max_fee_msat),
+            max_total_msat: params.max_total_msat.unwrap_or(u64::MAX),
+            max_fee_msat: params.max_fee_msat.unwrap_or(self.payments.caps.max_fee_msat),
+            auto_pay,
         })
     }
 }

@@ -188,10 +188,18 @@ fn refused(refusal: Refusal) -> AdminError {
         Some(node) => format!("node {node} refused: {}", refusal.reason.as_str()),
         None => format!("refused: {}", refusal.reason.as_str()),
     };
+    // A cap says by itself what to do.
+    let (message, advice) = match refusal.limit {
+        Some(limit) => (
+            format!("{message}: {limit}"),
+            "name a limit of your own (max_total_msat), which asks no cap, or raise the cap in [payments]",
+        ),
+        None => (message, refusal.reason.advice()),
+    };
     AdminError {
         by: refusal.by.map(|node| Box::new(Text(node))),
         missing: texts(refusal.missing),
-        ..AdminError::new(refusal.reason.as_str(), message, refusal.reason.advice())
+        ..AdminError::new(refusal.reason.as_str(), message, advice)
     }
 }
 

@@ -12,6 +12,7 @@ use mesh_core::event::Delivery;
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::routing_policy::TrafficClass;
+use mesh_core::spending::Caller;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -176,31 +177,21 @@ async fn one_connection_carries_every_method() {
 }
 
 #[tokio::test]
-async fn a_send_without_limits_pays_nothing_unless_auto_pay_is_on() {
-    let unlimited = SendParams {
-        max_total_msat: None,
+async fn a_send_without_limits_pays_what_the_operators_caps_allow_and_one_with_limits_what_they_say() {
+    let mut payments = PaymentsConfig::default();
+    payments.caps.max_fee_msat = 5;
+    let stage = Stage::new(FakeNode::default(), payments);
+    let own_limit = |max_total_msat| SendParams {
+        max_total_msat,
         max_fee_msat: None,
         ..send_to(THERE)
     };
-    for (auto_pay, expected) in [(false, 0), (true, 77)] {
-        let payments = PaymentsConfig {
-            auto_pay,
-            max_total_msat: 77,
-            max_fee_msat: 5,
-        };
-        let stage = Stage::new(FakeNode::default(), payments);
-        let _: SendReply = stage
-            .client()
-            .await
-            .call(&Request::Send(unlimited.clone()))
-            .await
-            .unwrap();
+    for (limit, auto_pay, most) in [(None, Some(Caller::Operator), u64::MAX), (Some(0), None, 0)] {
+        let request = Request::Send(own_limit(limit));
+        let _: SendReply = stage.client().await.call(&request).await.unwrap();
         let asked = stage.node.sent.lock().unwrap().pop().unwrap();
-        assert_eq!(
-            (asked.max_total_msat, asked.max_fee_msat),
-            (expected, 5),
-            "auto_pay {auto_pay}"
-        );
+        assert_eq!((asked.auto_pay, asked.max_total_msat), (auto_pay, most));
+        assert_eq!(asked.max_fee_msat, 5);
     }
 }
 

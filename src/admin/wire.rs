@@ -264,8 +264,8 @@ pub struct SendParams {
     /// How long to wait for routes, and again for quotes, in ms; at most [`MAX_TIMEOUT`](super::MAX_TIMEOUT).
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
-    /// The most that all shares of a purchase may cost, in msat; 0 pays nothing. Left out, `[payments]` of the
-    /// daemon's configuration decides.
+    /// The most that all shares of a purchase may cost, in msat; 0 pays nothing. Left out, auto-pay decides, within the
+    /// caps in `[payments]` of the daemon's configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_msat: Option<u64>,
     /// The most that Lightning fees may cost per payment, in msat. Left out, `[payments]` decides.

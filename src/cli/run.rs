@@ -18,8 +18,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::{CliError, Global, Place, locate, print_answer};
 use crate::admin::{AdminServer, AdminService, NodeInfo, Text};
-use crate::config::{Config, MeshConfig, Peer};
-use crate::data_dir::DataDir;
+use crate::chain::ChainSetup;
+use crate::chain::bitcoind::{Bitcoind, Login};
+use crate::config::{ChainConfig, Config, MeshConfig, Peer};
+use crate::data_dir::{DataDir, expand_home};
 use crate::node::{NodeConfig, RunningNode};
 #[cfg(feature = "ldk")]
 use crate::wallet::LightningNetwork;
@@ -179,6 +181,7 @@ async fn start(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
+    let chain = open_chain(&config.chain)?;
     let node = NodeConfig {
         identity,
         account_secret: *data_dir.account_secret()?,
@@ -190,12 +193,34 @@ async fn start(
         announcing,
         route_lifetime: config.mesh.route_lifetime,
         free_bytes_per_second: config.mesh.limits.free_bytes_per_second,
+        spending: config.payments.spending(),
         links: config.endpoint(),
         peers,
         wallet,
+        chain,
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start(node).await?)
+}
+
+/// Whom the node asks about the chain; nobody unless one is configured.
+fn open_chain(config: &ChainConfig) -> Result<Option<ChainSetup>, CliError> {
+    let Some(backend) = &config.backend else {
+        return Ok(None);
+    };
+    let login = match &backend.login {
+        Login::Cookie(file) => Login::Cookie(expand_home(file)?),
+        Login::Password { user, file } => Login::Password {
+            user: user.clone(),
+            file: expand_home(file)?,
+        },
+    };
+    let source = Bitcoind::new(&backend.url, &backend.wallet, login)
+        .map_err(|error| CliError::Usage(error.to_string()))?;
+    Ok(Some(ChainSetup {
+        source: Arc::new(source),
+        policy: config.policy.clone(),
+    }))
 }
 
 /// What the node says of itself; a certificate that does not fit would be refused by every other node.

@@ -11,11 +11,13 @@ use mesh_core::routing_policy::MeshMode;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
+use super::chain::read_chain;
 use super::ldk::read_ldk;
+use super::payments::read_payments;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
 use super::remote::{CLN, LNBITS, LND, Names, read_remote};
 use super::treasury::read_treasury;
-use super::{Config, DEFAULT_PORT, Limits, MeshConfig, PaymentsConfig, Peer, WalletBackend, WalletConfig};
+use super::{Config, DEFAULT_PORT, Limits, MeshConfig, Peer, WalletBackend, WalletConfig};
 
 /// Most millisatoshi that can be asked for: all the bitcoin there will ever be.
 pub(super) const MAX_MSAT: u64 = 21_000_000 * 100_000_000 * 1_000;
@@ -32,12 +34,14 @@ const MAX_QUEUE_BYTES: u64 = 4 << 30;
 pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) -> Config {
     let mesh = root.section("mesh", "mesh", problems);
     let wallet = root.section("wallet", "wallet", problems);
+    let chain = root.section("chain", "chain", problems);
     let payments = root.section("payments", "payments", problems);
     let treasury = root.section("treasury", "treasury", problems);
     root.finish(problems);
     Config {
         mesh: read_mesh(mesh, problems),
         wallet: read_wallet(wallet, problems),
+        chain: read_chain(chain, problems),
         payments: read_payments(payments, problems),
         treasury: read_treasury(treasury, problems),
     }
@@ -282,28 +286,6 @@ fn read_wallet(mut section: Section<'_>, problems: &mut Problems<'_>) -> WalletC
         backend,
         ldk: read_ldk(ldk, backend == WalletBackend::Ldk, problems),
         remote: lnbits.or(lnd).or(cln),
-    }
-}
-
-fn read_payments(mut section: Section<'_>, problems: &mut Problems<'_>) -> PaymentsConfig {
-    let default = PaymentsConfig::default();
-    let auto_pay = section.value("auto_pay", problems, boolean);
-    let max_total = section.value("max_total_msat", problems, number(0..=MAX_MSAT, "msat"));
-    let max_fee = section.value("max_fee_msat", problems, number(0..=MAX_MSAT, "msat"));
-    section.finish(problems);
-    if let (Some(auto_pay), Some(total)) = (auto_pay, max_total)
-        && auto_pay.value
-        && total.value == 0
-    {
-        problems.add(
-            auto_pay.offset,
-            "auto_pay = true with max_total_msat = 0 can never pay; raise the limit or turn auto_pay off",
-        );
-    }
-    PaymentsConfig {
-        auto_pay: or(auto_pay, default.auto_pay),
-        max_total_msat: or(max_total, default.max_total_msat),
-        max_fee_msat: or(max_fee, default.max_fee_msat),
     }
 }
 

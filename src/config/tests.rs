@@ -30,7 +30,8 @@ fn the_example_is_the_defaults_and_names_every_key() {
     let listed = refusal(
         "[mesh]\nzzzzzzzz = 1\n[mesh.limits]\nzzzzzzzz = 1\n[wallet]\nzzzzzzzz = 1\n\
          [wallet.lnbits]\nzzzzzzzz = 1\n[wallet.lnd]\nzzzzzzzz = 1\n[wallet.cln]\nzzzzzzzz = 1\n\
-         [wallet.ldk]\nzzzzzzzz = 1\n[wallet.ldk.chain]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1",
+         [wallet.ldk]\nzzzzzzzz = 1\n[wallet.ldk.chain]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1\n\
+         [chain]\nzzzzzzzz = 1",
     );
     let known: Vec<&str> = listed
         .lines()
@@ -42,7 +43,8 @@ fn the_example_is_the_defaults_and_names_every_key() {
             || example.contains(&format!("\n# {key} = "))
             || ["mesh", "wallet", "wallet.ldk"]
                 .iter()
-                .any(|section| example.contains(&format!("[{section}.{key}]")));
+                .any(|section| example.contains(&format!("[{section}.{key}]")))
+            || example.contains(&format!("[[chain.{key}]]"));
         assert!(named, "{key} is not in config.example.toml");
     }
 }
@@ -84,8 +86,14 @@ fn all_values_arrive_where_they_belong() {
         backend = "none"
         [payments]
         auto_pay = true
+        per_packet_msat = 10
         max_total_msat = 11
-        max_fee_msat = 12
+        per_hour_msat = 12
+        per_day_msat = 17
+        per_destination_day_msat = 14
+        per_caller_day_msat = 15
+        unidentified_day_msat = 16
+        max_fee_msat = 13
         [treasury]
         address = "treasury@example.org"
         threshold_msat = 13
@@ -120,9 +128,18 @@ fn all_values_arrive_where_they_belong() {
     assert_eq!(endpoint.data_queue_bytes, 300_000);
     assert_eq!(endpoint.total_data_queue_bytes, 400_000);
     assert_eq!(endpoint.control_queue_bytes, 70_000);
-    let payments = &config.payments;
-    assert!(payments.auto_pay);
-    assert_eq!((payments.max_total_msat, payments.max_fee_msat), (11, 12));
+    let caps = SpendingCaps {
+        per_packet_msat: 10,
+        max_total_msat: 11,
+        per_hour_msat: 12,
+        per_day_msat: 17,
+        per_destination_day_msat: 14,
+        per_caller_day_msat: 15,
+        unidentified_day_msat: 16,
+        max_fee_msat: 13,
+    };
+    assert_eq!(config.payments, PaymentsConfig { auto_pay: true, caps });
+    assert_eq!(config.payments.spending(), caps);
     let treasury = config.treasury.unwrap();
     assert_eq!(treasury.destination.to_string(), "treasury@example.org");
     assert_eq!((treasury.threshold_msat, treasury.max_fee_msat), (13, 14));
@@ -310,6 +327,34 @@ fn contradictions_are_refused_at_their_line() {
             ":2: auto_pay = true with max_total_msat = 0",
         ),
         (
+            "[payments]\nauto_pay = true\nper_day_msat = 0".to_owned(),
+            ":2: auto_pay = true with per_day_msat = 0",
+        ),
+        (
+            "[payments]\nper_hour_msat = 8\nper_day_msat = 7".to_owned(),
+            ":2: per_hour_msat is above per_day_msat = 7",
+        ),
+        (
+            "[payments]\nmax_total_msat = 500_001".to_owned(),
+            ":2: max_total_msat is above per_hour_msat = 500000",
+        ),
+        (
+            "[payments]\nmax_total_msat = 8\nper_packet_msat = 9".to_owned(),
+            ":3: per_packet_msat is above max_total_msat = 8",
+        ),
+        (
+            "[payments]\nper_destination_day_msat = 2_000_001".to_owned(),
+            ":2: per_destination_day_msat is above per_day_msat",
+        ),
+        (
+            "[payments]\nper_caller_day_msat = 2_000_001".to_owned(),
+            ":2: per_caller_day_msat is above per_day_msat",
+        ),
+        (
+            "[payments]\nunidentified_day_msat = 2_000_001".to_owned(),
+            ":2: unidentified_day_msat is above per_day_msat",
+        ),
+        (
             "[treasury]\nthreshold_msat = 5".to_owned(),
             ":2: `threshold_msat` without `address` or `offer`",
         ),
@@ -326,6 +371,40 @@ fn contradictions_are_refused_at_their_line() {
             "{text:?} gave {said:?}, not {expected:?}"
         );
     }
+}
+
+#[test]
+fn auto_pay_that_is_off_allows_nothing_whatever_the_caps_say() {
+    let off = parse("[payments]\nmax_total_msat = 5").unwrap().payments;
+    assert_eq!(off.spending(), SpendingCaps::default());
+    assert!(!off.spending().is_on());
+}
+
+#[test]
+fn lowering_one_cap_lowers_what_it_bounds() {
+    let day = parse("[payments]\nauto_pay = true\nper_day_msat = 50_000").unwrap();
+    let caps = day.payments.spending();
+    assert_eq!(
+        [
+            caps.per_day_msat,
+            caps.per_hour_msat,
+            caps.max_total_msat,
+            caps.per_destination_day_msat,
+            caps.per_caller_day_msat,
+            caps.unidentified_day_msat
+        ],
+        [50_000; 6]
+    );
+    assert_eq!(caps.per_packet_msat, 20_000);
+    let total = parse("[payments]\nauto_pay = true\nmax_total_msat = 11").unwrap();
+    assert_eq!(total.payments.spending().per_packet_msat, 11);
+    assert_eq!(total.payments.spending().per_hour_msat, 500_000);
+}
+
+#[test]
+fn unidentified_callers_can_be_left_without_a_budget() {
+    let config = parse("[payments]\nauto_pay = true\nunidentified_day_msat = 0").unwrap();
+    assert_eq!(config.payments.spending().unidentified_day_msat, 0);
 }
 
 #[test]

@@ -359,6 +359,7 @@ impl Crimes<'_> {
             class: TrafficClass::Paid,
             units: UNITS,
             buying: Buying::Everywhere,
+            method: Default::default(),
             timeout: PATIENCE,
         };
         match villain.command(quote).await? {

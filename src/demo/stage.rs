@@ -201,12 +201,14 @@ async fn actor(devnet: &Devnet, index: usize, name: &'static str) -> Result<Acto
         announcing: Default::default(),
         route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         free_bytes_per_second: 1 << 20,
+        spending: Default::default(),
         links: EndpointConfig {
             listen_addr: Some(LOOPBACK),
             ..EndpointConfig::default()
         },
         peers: Vec::new(),
         wallet: wallet.clone(),
+        chain: None,
         treasury: None,
     };
     Ok(Actor {

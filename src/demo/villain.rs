@@ -88,6 +88,7 @@ impl Villain {
             route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
             announcing: Default::default(),
             free_bytes_per_second: 1 << 20,
+            spending: Default::default(),
             account_secret,
             seed,
         };
@@ -297,6 +298,8 @@ impl Pump {
                 }
                 // A villain keeps no books.
                 Output::Persist(_) | Output::PersistSoon(_) => {}
+                // Nor is it paid on the chain.
+                Output::AskChain { .. } => {}
                 Output::Deliver(_) | Output::Event(_) | Output::Dropped { .. } => {}
             }
         }

@@ -2,12 +2,12 @@
 
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Buying, Command, Funding, Refusal, RouteInfo};
-use mesh_core::identity::NodeId;
 
+use super::reuse::SessionKey;
 use super::{CommandError, NodeHandle, OpenedRoute, SendRequest, SentPacket, lock};
 
 /// Units that are bought at first: a first slice is small, since a payer that is cheated loses one.
-const FIRST_SLICE_UNITS: u64 = 256;
+pub(crate) const FIRST_SLICE_UNITS: u64 = 256;
 
 impl NodeHandle {
     /// One call: finds a route, asks for quotes, pays within the limits, opens a session, sends. The next packet to the
@@ -15,7 +15,7 @@ impl NodeHandle {
     /// or nobody receipts its packets, the next one takes another known route, or one that is found then. Packets under
     /// way at that moment are lost.
     pub async fn send_packet(&self, request: SendRequest) -> Result<SentPacket, CommandError> {
-        let key = (request.destination, request.class as u8);
+        let key = request.key();
         if let Some(known) = self.reusable(&key) {
             match self.send_over(&known, &request).await {
                 Err(error) if !is_worn_out(&error) => return Err(error),
@@ -29,7 +29,7 @@ impl NodeHandle {
         self.send_over(&opened, &request).await
     }
 
-    fn reusable(&self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
+    fn reusable(&self, key: &SessionKey) -> Option<OpenedRoute> {
         lock(&self.sessions).get(key)
     }
 
@@ -86,13 +86,15 @@ impl NodeHandle {
         let routes = self
             .discover(request.destination, request.max_hops, request.timeout, refresh)
             .await?;
-        let units = mesh_core::packet::units_of(request.payload.len()).max(FIRST_SLICE_UNITS);
+        let units = request.units().max(FIRST_SLICE_UNITS);
         let mut refused = CommandError::Refused(Refusal::own(DropReason::NoRoute));
         for route in routes {
             match self.open_over(route, units, request).await {
                 Ok(opened) => return Ok(opened),
                 // Money may be on its way over this route: trying the next would pay twice.
                 Err(error) if error.reason() == Some(DropReason::PaymentUnknown) => return Err(error),
+                // The cheapest that is too dear says more than why a dearer one failed.
+                Err(_) if refused.reason() == Some(DropReason::LimitReached) => {}
                 Err(error) => refused = error,
             }
         }
@@ -114,11 +116,22 @@ impl NodeHandle {
                 request.timeout,
             )
             .await?;
-        let funding = Funding::Wallet {
-            proofs: Vec::new(),
-            max_total_msat: request.max_total_msat,
-            max_fee_msat: request.max_fee_msat,
-            keep_funded: true,
+        let (max_total_msat, max_fee_msat) = (request.max_total_msat, request.max_fee_msat);
+        let funding = match request.auto_pay.clone() {
+            None => Funding::Wallet {
+                proofs: Vec::new(),
+                max_total_msat,
+                max_fee_msat,
+                keep_funded: true,
+            },
+            Some(caller) => Funding::AutoPay {
+                proofs: Vec::new(),
+                caller,
+                packet_units: request.units(),
+                most_msat: max_total_msat,
+                max_fee_msat,
+                keep_funded: true,
+            },
         };
         let opened = self.open(slice.id, funding).await?;
         Ok(OpenedRoute {

@@ -7,15 +7,19 @@ use mesh_core::drop_reason::DropReason;
 use mesh_core::event::Event;
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
+use mesh_core::spending::Caller;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::TryRecvError;
 
 /// Sessions remembered for reuse by [`NodeHandle::send_packet`](super::NodeHandle::send_packet).
 const MAX_REUSED_SESSIONS: usize = 1024;
 
-/// Sessions that are kept for the next packet to the same destination and of the same class.
+/// By whose auto-pay, to whom, and of which class.
+pub(super) type SessionKey = (Option<Caller>, NodeId, u8);
+
+/// Sessions that are kept for the next packet of the same caller to the same destination and of the same class.
 pub(crate) struct Reusable {
-    routes: BTreeMap<(NodeId, u8), OpenedRoute>,
+    routes: BTreeMap<SessionKey, OpenedRoute>,
     events: broadcast::Receiver<Arc<Event>>,
     /// Broken and silent ones that the core still keeps.
     to_close: Vec<SessionId>,
@@ -31,7 +35,7 @@ impl Reusable {
     }
 
     /// The session to use again, unless it is known to carry nothing any more.
-    pub(super) fn get(&mut self, key: &(NodeId, u8)) -> Option<OpenedRoute> {
+    pub(super) fn get(&mut self, key: &SessionKey) -> Option<OpenedRoute> {
         self.listen();
         self.routes.get(key).cloned()
     }
@@ -69,7 +73,7 @@ impl Reusable {
         std::mem::take(&mut self.to_close)
     }
 
-    pub(super) fn insert(&mut self, key: (NodeId, u8), route: OpenedRoute) {
+    pub(super) fn insert(&mut self, key: SessionKey, route: OpenedRoute) {
         if self.routes.len() >= MAX_REUSED_SESSIONS {
             self.routes.pop_first();
         }
@@ -108,7 +112,7 @@ mod tests {
     use super::*;
     use mesh_core::open::HopRefusal;
 
-    const KEY: (NodeId, u8) = (NodeId([9; 32]), 0);
+    const KEY: SessionKey = (None, NodeId([9; 32]), 0);
 
     fn route(session: u8) -> OpenedRoute {
         OpenedRoute {
@@ -134,14 +138,14 @@ mod tests {
         let (events, receiver) = broadcast::channel(8);
         let mut sessions = Reusable::new(receiver);
         sessions.insert(KEY, route(1));
-        sessions.insert((NodeId([8; 32]), 0), route(2));
+        sessions.insert((None, NodeId([8; 32]), 0), route(2));
         let closes_itself = matches!(event, Event::SessionClosed { .. });
         events.send(Arc::new(event)).unwrap();
         let reused = sessions.get(&KEY).is_some();
         let to_close = sessions.take_to_close();
         assert_eq!(to_close.is_empty(), reused || closes_itself);
         assert!(
-            sessions.get(&(NodeId([8; 32]), 0)).is_some(),
+            sessions.get(&(None, NodeId([8; 32]), 0)).is_some(),
             "others are not concerned"
         );
         reused

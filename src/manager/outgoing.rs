@@ -11,7 +11,7 @@ use mesh_core::time::Now;
 
 use super::{Held, MeshManager};
 use crate::handle::lock;
-use crate::workers::ask_wallet;
+use crate::workers::{ask_chain, ask_wallet};
 
 /// Bytes of packets gathered for one link before they are handed over within the turn. A link writes as much at once,
 /// so more would only come later; and a batch larger than a link's whole queue would be refused though it is empty.
@@ -86,6 +86,10 @@ impl MeshManager {
                     self.inputs.clone(),
                     &mut self.tasks,
                 );
+            }
+            Output::AskChain { ticket, question } => {
+                let (chain, inputs) = (self.chain.clone(), self.inputs.clone());
+                ask_chain(chain, ticket, question, inputs, &mut self.tasks);
             }
             Output::Answer { id, answer } => {
                 if let Some(reply) = self.replies.remove(&id) {

@@ -24,12 +24,14 @@ fn config(seed: u8) -> NodeConfig {
         announcing: Default::default(),
         route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         free_bytes_per_second: 1 << 20,
+        spending: Default::default(),
         links: EndpointConfig {
             listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             ..EndpointConfig::default()
         },
         peers: Vec::new(),
         wallet: Arc::new(NoWallet),
+        chain: None,
         treasury: None,
     }
 }

@@ -3,6 +3,7 @@
 use super::full_disk::Disk;
 use super::*;
 use mesh_core::quotes::InvoiceRecord;
+use mesh_core::spending::{Caller, ModuleName, SpendingRecord};
 
 fn invoice(byte: u8) -> InvoiceRecord {
     InvoiceRecord {
@@ -22,6 +23,17 @@ fn seen(byte: u8) -> Record {
         seqno: u64::from(byte) + 10,
         expires: UnixMillis(99),
     }
+}
+
+fn spending(byte: u8, msat: u64) -> Record {
+    Record::Spending(Box::new(SpendingRecord {
+        id: [byte; 16],
+        at: UnixMillis(7),
+        caller: Caller::Module(ModuleName::new("chat").unwrap()),
+        destination: NodeId([8; 32]),
+        msat,
+        drawn_msat: 9,
+    }))
 }
 
 fn write(store: &Store, records: Vec<Record>) {
@@ -64,18 +76,29 @@ fn what_is_durable_comes_back_as_it_was_left() {
             Record::OwnSeqno(64),
             seen(1),
             seen(2),
+            spending(1, 900),
+            spending(2, 1_000),
         ],
     );
     let forgotten = Record::AnnouncementForgotten {
         origin: NodeId([1; 32]),
     };
-    write(&store, vec![forgotten, Record::OwnSeqno(128)]);
+    write(
+        &store,
+        vec![
+            forgotten,
+            Record::OwnSeqno(128),
+            spending(2, 800),
+            Record::SpendingForgotten([1; 16]),
+        ],
+    );
     drop(store);
     let (_store, restored) = Store::open(&path).unwrap();
     let expected = [
         Record::Invoice(invoice(2)),
         redeemed,
         account(13),
+        spending(2, 800),
         seen(2),
         Record::OwnSeqno(128),
         Record::TreasuryOwed(4),

@@ -105,11 +105,11 @@ impl Bitcoind {
         }
     }
 
-    /// Calls a method; the error is what bitcoind said, or why it did not answer.
+    /// Calls a method, of the miner's wallet if it is a wallet's; the error is what bitcoind said, or why it did not answer.
     pub async fn try_rpc(&self, method: &str, params: Value) -> Result<Value, String> {
         let body = json!({"jsonrpc": "1.0", "id": 0, "method": method, "params": params}).to_string();
         let request = format!(
-            "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {BASIC_AUTH}\r\nConnection: close\r\n\
+            "POST /wallet/miner HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {BASIC_AUTH}\r\nConnection: close\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -46,6 +46,7 @@ pub fn node_config(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>, directory:
         announcing: Default::default(),
         route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
         free_bytes_per_second: 64 << 20,
+        spending: Default::default(),
         links: EndpointConfig {
             listen_addr: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
             initial_backoff: Duration::from_millis(20),
@@ -54,6 +55,7 @@ pub fn node_config(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>, directory:
         },
         peers: Vec::new(),
         wallet,
+        chain: None,
         treasury: None,
     }
 }
@@ -131,5 +133,6 @@ pub fn open_request(destination: NodeId, payload: &[u8]) -> SendRequest {
         class: TrafficClass::Open,
         max_total_msat: 0,
         max_fee_msat: 0,
+        auto_pay: None,
     }
 }

@@ -159,6 +159,7 @@ fn quote_request(certificate: &RouteCertificate, class: TrafficClass, number: u6
         total_msat: 0,
         accounts: vec![[9; 32]],
         buying: vec![false],
+        method: Default::default(),
     }))
 }
 

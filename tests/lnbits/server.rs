@@ -124,16 +124,13 @@ impl LnBitsServer {
     }
 
     pub(crate) fn config(&self, key: &str) -> WalletConfig {
-        WalletConfig {
-            backend: WalletBackend::LnBits,
-            remote: Some(RemoteWallet {
-                url: Url::parse(&self.url).unwrap(),
-                key: KeySource::Inline(Secret::new(key.to_owned())),
-                certificate_file: None,
-                allow_plain_http: false,
-            }),
-            ..WalletConfig::default()
-        }
+        let remote = RemoteWallet {
+            url: Url::parse(&self.url).unwrap(),
+            key: KeySource::Inline(Secret::new(key.to_owned())),
+            certificate_file: None,
+            allow_plain_http: false,
+        };
+        WalletConfig::over_rest(WalletBackend::LnBits, remote)
     }
 
     pub(crate) async fn wallet(&self, key: &str) -> Arc<dyn Wallet> {

@@ -64,16 +64,13 @@ pub(crate) fn pay(timeout: Duration) -> PayRequest {
 }
 
 pub(crate) fn config(backend: WalletBackend, url: &str, key: &str) -> WalletConfig {
-    WalletConfig {
-        backend,
-        remote: Some(RemoteWallet {
-            url: Url::parse(url).unwrap(),
-            key: KeySource::Inline(Secret::new(key.to_owned())),
-            certificate_file: None,
-            allow_plain_http: false,
-        }),
-        ..WalletConfig::default()
-    }
+    let remote = RemoteWallet {
+        url: Url::parse(url).unwrap(),
+        key: KeySource::Inline(Secret::new(key.to_owned())),
+        certificate_file: None,
+        allow_plain_http: false,
+    };
+    WalletConfig::over_rest(backend, remote)
 }
 
 pub(crate) async fn connect(config: &WalletConfig) -> Arc<dyn Wallet> {

@@ -9,12 +9,13 @@ use crate::codec::{CodecError, decode, encode};
 use crate::methods::{ApiRequest, Method};
 use crate::sessions::{
     CloseSessionRequest, CloseSessionResponse, GetNetworkStateRequest, GetNetworkStateResponse,
-    GetSessionRequest, OpenSessionRequest, OpenSessionResponse, PollDeliveriesRequest,
+    GetQuoteRequest, GetSessionRequest, OpenSessionRequest, OpenSessionResponse, PollDeliveriesRequest,
     PollDeliveriesResponse, QuoteRouteRequest, QuoteRouteResponse, SessionInfo,
 };
 use crate::types::{
     DiscoverRouteRequest, DiscoverRouteResponse, GetNodeIdRequest, GetRoutingStatsRequest, MeshStats, NodeId,
-    RegisterProtocolRequest, RegisterProtocolResponse, SendPacketRequest, SendPacketResponse, SessionId,
+    QuoteId, RegisterProtocolRequest, RegisterProtocolResponse, SendPacketRequest, SendPacketResponse,
+    SessionId,
 };
 
 /// How long a client waits for an answer beyond the time the mesh may work on the request: the way there and back
@@ -211,6 +212,12 @@ impl<C: ModuleCaller> MeshClient<C> {
         self.call(&request).await
     }
 
+    /// A quote that the mesh gave the calling module before, such as the one that a refused packet requires
+    /// ([`SendPacketResponse::required_quote`]).
+    pub async fn get_quote(&self, quote_id: QuoteId) -> Result<QuoteRouteResponse, ClientError> {
+        self.call(&GetQuoteRequest { quote_id }).await
+    }
+
     /// Any request by its type.
     pub async fn call<R: ApiRequest>(&self, request: &R) -> Result<R::Response, ClientError> {
         let method = R::METHOD;
@@ -348,6 +355,7 @@ mod tests {
                 max_nodes: 1,
             })
             .await;
+        let _ = client.get_quote(session_id).await;
         let asked: Vec<String> = client
             .caller
             .asked

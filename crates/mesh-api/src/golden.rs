@@ -118,6 +118,12 @@ fn send_packet() {
         },
         "00 00*32 0000000000000000 0000000000000000 01 0600000000000000 6e6f20776179",
     );
+    let words = "payment required: quote 01010101010101010101010101010101: why";
+    assert_eq!(
+        SendPacketResponse::payment_required([1; 16], "why"),
+        SendPacketResponse::refused(words),
+        "modules read these words"
+    );
 }
 
 #[test]
@@ -405,6 +411,7 @@ fn quotes() {
         QuoteRouteResponse::Refused { reason: "far".into() },
         "01000000 0300000000000000 666172",
     );
+    is(GetQuoteRequest { quote_id: [0x88; 16] }, "88*16");
 }
 
 fn payee_quote() -> PayeeQuote {

@@ -6,6 +6,7 @@
 //!
 //! * [`types`] and [`sessions`]: every request and response, with units and limits at each field;
 //! * [`payment_proof`]: the ways to show that a packet is paid for;
+//! * [`payment_required`]: what to pay when the mesh may not pay by itself;
 //! * [`codec`]: the byte layout, that of `bincode::serialize` of bincode 1.3, with a size limit for every type;
 //! * [`methods`]: the methods by name, and which request belongs to which response;
 //! * [`client_api`]: [`MeshClient`], the typed way to call them, over anything that is a [`ModuleCaller`].
@@ -22,6 +23,7 @@ pub mod codec;
 pub mod limits;
 pub mod methods;
 pub mod payment_proof;
+pub mod payment_required;
 pub mod sessions;
 pub mod types;
 
@@ -38,9 +40,9 @@ pub use methods::{ApiRequest, Method, UnknownMethod};
 pub use payment_proof::{PayeeProof, PaymentProof};
 pub use sessions::{
     CloseSessionRequest, CloseSessionResponse, Concentration, Delivery, GetNetworkStateRequest,
-    GetNetworkStateResponse, GetSessionRequest, GetSessionResponse, NodeState, OpenSessionRequest,
-    OpenSessionResponse, PayeeQuote, PollDeliveriesRequest, PollDeliveriesResponse, QuoteRouteRequest,
-    QuoteRouteResponse, RouteQuote, SessionInfo,
+    GetNetworkStateResponse, GetQuoteRequest, GetSessionRequest, GetSessionResponse, NodeState,
+    OpenSessionRequest, OpenSessionResponse, PayeeQuote, PollDeliveriesRequest, PollDeliveriesResponse,
+    QuoteRouteRequest, QuoteRouteResponse, RouteQuote, SessionInfo,
 };
 pub use types::{
     DiscoverRouteRequest, DiscoverRouteResponse, GetNodeIdRequest, GetNodeIdResponse, GetRoutingStatsRequest,

@@ -8,8 +8,8 @@ use crate::codec::Wire;
 use crate::limits::{MAX_METHOD_NAME_BYTES, MAX_TIMEOUT_SECONDS};
 use crate::sessions::{
     CloseSessionRequest, CloseSessionResponse, GetNetworkStateRequest, GetNetworkStateResponse,
-    GetSessionRequest, GetSessionResponse, OpenSessionRequest, OpenSessionResponse, PollDeliveriesRequest,
-    PollDeliveriesResponse, QuoteRouteRequest, QuoteRouteResponse,
+    GetQuoteRequest, GetSessionRequest, GetSessionResponse, OpenSessionRequest, OpenSessionResponse,
+    PollDeliveriesRequest, PollDeliveriesResponse, QuoteRouteRequest, QuoteRouteResponse,
 };
 use crate::types::{
     DiscoverRouteRequest, DiscoverRouteResponse, GetNodeIdRequest, GetNodeIdResponse, GetRoutingStatsRequest,
@@ -47,6 +47,8 @@ pub enum Method {
     PollDeliveries,
     /// [`GetNetworkStateRequest`] to [`GetNetworkStateResponse`].
     GetNetworkState,
+    /// [`GetQuoteRequest`] to [`QuoteRouteResponse`].
+    GetQuote,
 }
 
 /// A name that no method of the mesh has.
@@ -58,7 +60,7 @@ pub struct UnknownMethod {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 11] = [
+    pub const ALL: [Method; 12] = [
         Method::SendPacket,
         Method::DiscoverRoute,
         Method::RegisterProtocolHandler,
@@ -70,6 +72,7 @@ impl Method {
         Method::GetSession,
         Method::PollDeliveries,
         Method::GetNetworkState,
+        Method::GetQuote,
     ];
 
     /// The name it is called by.
@@ -86,6 +89,7 @@ impl Method {
             Method::GetSession => "get_session",
             Method::PollDeliveries => "poll_deliveries",
             Method::GetNetworkState => "get_network_state",
+            Method::GetQuote => "get_quote",
         }
     }
 }
@@ -153,6 +157,7 @@ api_request!(CloseSession: CloseSessionRequest => CloseSessionResponse);
 api_request!(GetSession: GetSessionRequest => GetSessionResponse);
 api_request!(PollDeliveries: PollDeliveriesRequest => PollDeliveriesResponse);
 api_request!(GetNetworkState: GetNetworkStateRequest => GetNetworkStateResponse);
+api_request!(GetQuote: GetQuoteRequest => QuoteRouteResponse);
 
 fn looking_for(timeout_seconds: Option<u64>) -> Duration {
     timeout_seconds.map_or(DEFAULT_DISCOVERY_TIME, |seconds| {

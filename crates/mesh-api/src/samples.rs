@@ -46,7 +46,8 @@ macro_rules! for_every_type {
             PollDeliveriesResponse,
             Delivery,
             GetNetworkStateRequest,
-            GetNetworkStateResponse
+            GetNetworkStateResponse,
+            GetQuoteRequest
         );
     };
 }

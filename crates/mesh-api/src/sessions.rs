@@ -81,6 +81,15 @@ pub struct PayeeQuote {
 
 impl Item for PayeeQuote {}
 
+/// Asks for a quote that the mesh gave this caller before: as the answer to `quote_route`, or because `send_packet`
+/// required payment ([`SendPacketResponse::required_quote`](crate::types::SendPacketResponse::required_quote)). Answered
+/// with a [`QuoteRouteResponse`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GetQuoteRequest {
+    /// The quote, given to the same module.
+    pub quote_id: QuoteId,
+}
+
 /// Binds a quoted route for packets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenSessionRequest {
@@ -294,6 +303,7 @@ wire!(
     OpenSessionResponse,
     size::VARIANT + size::larger(SESSION_INFO_BYTES, REASON_BYTES + PAYEES_BYTES)
 );
+wire!(GetQuoteRequest, size::ID16);
 wire!(CloseSessionRequest, size::ID16);
 wire!(CloseSessionResponse, size::BOOL + size::U64);
 wire!(GetSessionRequest, size::ID16);

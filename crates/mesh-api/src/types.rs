@@ -32,7 +32,8 @@ pub struct SendPacketRequest {
     /// What it is to get, at most 256 KiB.
     #[serde(with = "AtMost::<MAX_PAYLOAD_BYTES>")]
     pub payload: Vec<u8>,
-    /// How the hops are paid. Without one the mesh pays by itself, within the limits its operator set for that.
+    /// How the hops are paid. Without one the mesh pays by itself, within the limits its operator set for that; above
+    /// them the answer is a quote ([`SendPacketResponse::required_quote`]).
     pub payment_proof: Option<PaymentProof>,
     /// Which protocol handler at the destination it is for, at most 64 bytes; `None` is for whoever polls without one.
     #[serde(with = "AtMost::<MAX_PROTOCOL_ID_BYTES>")]

@@ -160,6 +160,21 @@ impl Accounts {
         })
     }
 
+    /// Takes back up to `msat` of what an account holds, because the money that it was credited for is gone: how much was
+    /// left to take, and the record of it. What packets drew is spent and stays so; it has records of its own.
+    pub fn take_back(&mut self, key: &[u8; 32], msat: u64) -> Option<(u64, AccountRecord)> {
+        let account = &mut self.slots[*self.by_key.get(key)?];
+        let taken = account.balance_msat.min(msat);
+        account.balance_msat -= taken;
+        account.recorded_msat -= taken;
+        self.total_msat -= taken;
+        let record = AccountRecord {
+            key: account.key,
+            balance_msat: account.recorded_msat,
+        };
+        Some((taken, record))
+    }
+
     /// Takes `msat` for one packet. Whether draws are to be written down now: take them with [`Accounts::due`].
     pub fn draw(&mut self, slot: AccountSlot, msat: u64) -> Result<bool, DropReason> {
         let unconfirmed = self.unconfirmed_msat();
@@ -410,6 +425,18 @@ mod tests {
         accounts.restore(record(1, 3)).unwrap();
         accounts.restore(record(2, 1)).unwrap();
         assert_eq!(accounts.total_msat(), 4);
+    }
+
+    #[test]
+    fn no_more_is_taken_back_than_is_left() {
+        let mut accounts = Accounts::new(1);
+        let slot = accounts.slot(&[1; 32]).unwrap();
+        accounts.credit(slot, 100).unwrap();
+        accounts.draw(slot, 30).unwrap();
+        let (taken, record) = accounts.take_back(&[1; 32], 100).unwrap();
+        assert_eq!((taken, record.balance_msat, accounts.total_msat()), (70, 0, 0));
+        assert_eq!(accounts.take_back(&[1; 32], 100).unwrap().0, 0);
+        assert_eq!(accounts.take_back(&[2; 32], 1), None);
     }
 
     #[test]

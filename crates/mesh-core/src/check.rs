@@ -113,6 +113,7 @@ mod tests {
             price_msat: 0,
             amount_msat: 0,
             invoice: None,
+            output: None,
             nonce: [4; 16],
             pay_by: UnixMillis(1),
             redeem_by: UnixMillis(2),
@@ -175,6 +176,7 @@ mod tests {
             total_msat: 1,
             accounts: vec![[5; 32]; 3],
             buying: vec![true; 3],
+            method: Default::default(),
         };
         let ask = |request: &QuoteRequest, me: u8| {
             let counting = Counting(Cell::new(0));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::announcement::ListedNeighbour;
+use crate::chain::{BillId, PaymentMethod, QuotedOutput};
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
 use crate::identity::NodeId;
@@ -14,6 +15,7 @@ use crate::packet::PacketId;
 use crate::payment_proof::PaymentProof;
 use crate::routing::RoutingCounters;
 use crate::routing_policy::{MeshMode, TrafficClass};
+use crate::spending::{Caller, SpendingRefusal};
 use crate::time::UnixMillis;
 use crate::treasury::TreasuryState;
 
@@ -41,6 +43,9 @@ pub enum Command {
         units: u64,
         /// Where to buy credit.
         buying: Buying,
+        /// How it is to be paid. On the chain it is the caller who pays, and shows the proofs when they are as deep as the
+        /// payees ask for; this node's wallet pays over Lightning only.
+        method: PaymentMethod,
         /// How long to wait for all quotes.
         timeout: Duration,
     },
@@ -131,6 +136,22 @@ pub enum Funding {
         /// packets are sent and their receipts come.
         keep_funded: bool,
     },
+    /// This node's wallet pays for a caller, within the operator's caps ([`crate::spending`]), everybody for whom the caller
+    /// shows no proof.
+    AutoPay {
+        /// What the caller paid by himself, each proof for its payee.
+        proofs: Vec<(NodeId, PaymentProof)>,
+        /// Who he is, as the host authenticated him.
+        caller: Caller,
+        /// Units of the packet that is to be sent first.
+        packet_units: u64,
+        /// The caller's own limit: the most that all payments together may cost, Lightning fees included, in msat.
+        most_msat: u64,
+        /// The caller's own limit on Lightning fees per payment, in msat.
+        max_fee_msat: u64,
+        /// Whether to buy the next slice, within the caps, before the one before runs out, as with [`Funding::Wallet`].
+        keep_funded: bool,
+    },
     /// The caller paid and shows the proofs, each for its payee.
     Proofs(Vec<(NodeId, PaymentProof)>),
 }
@@ -177,7 +198,7 @@ pub enum Answer {
 
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}{}", .by.map(|node| format!(" (said node {})", node.short())).unwrap_or_default())]
+#[error("{}{}", told(.reason, .limit), .by.map(|node| format!(" (said node {})", node.short())).unwrap_or_default())]
 pub struct Refusal {
     /// Why.
     pub reason: DropReason,
@@ -188,6 +209,17 @@ pub struct Refusal {
     /// Payees that this node's wallet paid before it came to that, with the amount and the Lightning fee, in msat: credit
     /// there, which the next session over them uses.
     pub paid: Vec<(NodeId, u64, u64)>,
+    /// Which of the operator's caps was reached, where it was one.
+    pub limit: Option<SpendingRefusal>,
+    /// What was too dear: the caller may pay its invoices by himself and open it with the proofs.
+    pub quote: Option<Box<QuotedSlice>>,
+}
+
+fn told(reason: &DropReason, limit: &Option<SpendingRefusal>) -> String {
+    match limit {
+        Some(limit) => format!("{}: {limit}", reason.as_str()),
+        None => reason.to_string(),
+    }
 }
 
 impl Refusal {
@@ -198,6 +230,8 @@ impl Refusal {
             by: None,
             missing: Vec::new(),
             paid: Vec::new(),
+            limit: None,
+            quote: None,
         })
     }
 
@@ -208,6 +242,8 @@ impl Refusal {
             by: Some(node),
             missing: Vec::new(),
             paid: Vec::new(),
+            limit: None,
+            quote: None,
         })
     }
 }
@@ -236,6 +272,8 @@ pub struct QuotedSlice {
     pub class: TrafficClass,
     /// Units the slice pays for.
     pub units: u64,
+    /// How it is to be paid.
+    pub method: PaymentMethod,
     /// The fee, in msat: the sum of all shares when everybody is to be paid.
     pub total_msat: u64,
     /// The payees, first router first, destination last.
@@ -247,14 +285,17 @@ pub struct QuotedSlice {
 pub struct QuotedPayee {
     /// Who is to be paid.
     pub payee: NodeId,
-    /// What the invoice is for, in msat; 0 when nothing is bought.
+    /// What is to be paid, in msat; 0 when nothing is bought.
     pub amount_msat: u64,
     /// The part of it that the payee passes on to the treasury, in msat.
     pub treasury_msat: u64,
     /// What the session draws per unit, in msat.
     pub price_msat: u64,
-    /// The invoice to pay.
+    /// The invoice to pay; none when nothing is bought, or it is paid on the chain.
     pub invoice: Option<String>,
+    /// The output to pay, and the name of the bill to show with it; none when nothing is bought, or it is paid over
+    /// Lightning.
+    pub output: Option<(BillId, QuotedOutput)>,
     /// Until when it may be paid.
     pub pay_by: UnixMillis,
     /// Until when it is redeemed.

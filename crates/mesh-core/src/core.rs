@@ -21,8 +21,11 @@
 //! credit drawn and window marked together → next link, or opened and delivered. See `relay.rs`.
 
 mod answers;
+mod auto_pay;
 mod books;
 mod breaks;
+mod chain;
+mod chain_watch;
 mod chart;
 mod closing;
 mod discover;
@@ -58,7 +61,7 @@ use crate::keys::{DhSecret, SessionId};
 use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
-use crate::packet::{FrameKind, Preamble};
+use crate::packet::{FrameKind, Preamble, units_of_packet};
 use crate::payer::{Payer, account_key};
 use crate::quotes::QuoteBook;
 use crate::relays::Relays;
@@ -68,6 +71,7 @@ use crate::routing::blame::Blame;
 use crate::routing::snapshot::{RouteSnapshot, SnapshotWriter};
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
+use crate::spending::{Spending, SpendingCaps};
 use crate::time::{Instant, Now};
 use crate::verifier::{BitcoinNetwork, PaymentVerifier};
 
@@ -89,6 +93,8 @@ pub struct CoreConfig {
     pub route_lifetime: Duration,
     /// Free bytes that each neighbour may send per second; 0 refuses all free packets.
     pub free_bytes_per_second: u64,
+    /// What it may pay by itself for callers on this machine.
+    pub spending: SpendingCaps,
     /// The secret that this node's account keys at payees derive from. It outlives restarts: credit is bound to it.
     pub account_secret: [u8; 32],
     /// Fresh secret randomness, different at every start.
@@ -142,6 +148,7 @@ enum Timer {
     OwnSessionGone(SessionId),
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
+    WatchChain,
     LookUpPayments,
     LookUpTreasury,
     Announce,
@@ -181,6 +188,7 @@ pub struct Core {
     quote_relays: Relays<RequestId, quoting::QuoteRelay>,
     earned_msat: u64,
     treasury_owed_msat: u64,
+    chain: chain::ChainDesk,
     treasury: treasury::Treasury,
 
     routes: RoutingTable,
@@ -189,6 +197,7 @@ pub struct Core {
     blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
+    spending: Spending,
 
     /// Commands that the core gave itself to buy the next slice of a session, and what came of them.
     topping_up: BTreeMap<CommandId, SessionId>,
@@ -242,6 +251,7 @@ impl Core {
             quote_relays: Relays::default(),
             earned_msat: 0,
             treasury_owed_msat: 0,
+            chain: chain::ChainDesk::default(),
             treasury: treasury::Treasury::default(),
             routes: RoutingTable::new(me, entropy.u64(), config.route_lifetime),
             announcer: route::Announcer::new(config.announcing),
@@ -249,6 +259,7 @@ impl Core {
             blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
+            spending: Spending::new(config.spending),
             topping_up: BTreeMap::new(),
             topped_up: VecDeque::new(),
             own_commands: 0,
@@ -277,6 +288,7 @@ impl Core {
             Input::Message { link, message } => self.on_message(now, link, *message),
             Input::Command { id, command } => self.on_command(now, id, command),
             Input::Wallet { ticket, answer } => self.on_wallet(now, ticket, answer),
+            Input::Chain { ticket, answer } => self.on_chain(now, ticket, answer),
             Input::Timeout => self.on_timeout(now),
             Input::Durable { records } => self.accounts.confirm(records),
             Input::Rejected { link, reason } => self.drop_from(link, reason),
@@ -391,8 +403,9 @@ impl Core {
                 class,
                 units,
                 buying,
+                method,
                 timeout,
-            } => self.start_quotes(now, id, &path, class, units, buying, timeout),
+            } => self.start_quotes(now, id, &path, class, units, buying, method, timeout),
             Command::Open {
                 quotes,
                 funding,
@@ -406,7 +419,9 @@ impl Core {
             } => self
                 .send(now, &session, &protocol_id, &payload, ttl)
                 .map(|(packet_id, sequence)| Some(Answer::Sent { packet_id, sequence }))
-                .map_err(Refusal::own),
+                .map_err(|reason| {
+                    self.packet_refused(&session, units_of_packet(&protocol_id, &payload), reason)
+                }),
             Command::SendMany {
                 session,
                 protocol_id,
@@ -462,6 +477,7 @@ impl Core {
                 Timer::QuoteEnds(quotes) => self.quotes_timed_out(now, quotes),
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
                 Timer::Announce => self.announce_if_due(now),
+                Timer::WatchChain => self.watch_chain(now),
                 Timer::LookUpPayments => self.look_up_payments(),
                 Timer::TopUp(session) => self.top_up_if_due(now, &session),
                 Timer::LookUpTreasury => self.look_up_treasury(),

@@ -107,10 +107,10 @@ drop_reasons! {
     UnknownQuote = 40, "unknown_quote", "ask for a fresh quote";
     /// No proof of payment came with the open and the account holds too little.
     PaymentMissing = 41, "payment_missing", "pay the quoted invoice and show its preimage";
-    /// The proof is not a BOLT11 invoice, or its signature is broken.
-    InvoiceInvalid = 42, "invoice_invalid", "show the invoice exactly as it was quoted";
-    /// The invoice is payable to somebody else.
-    InvoiceNotMine = 43, "invoice_not_mine", "pay the invoice in this node's own quote; others' invoices are nothing to it";
+    /// The proof is not a BOLT11 invoice, or its signature is broken, or it names no bill.
+    InvoiceInvalid = 42, "invoice_invalid", "show the invoice or the bill's name exactly as it was quoted";
+    /// The invoice is payable to somebody else, or the bill is none of this node's.
+    InvoiceNotMine = 43, "invoice_not_mine", "pay what this node's own quote asks for; what is payable to others is nothing to it";
     /// The invoice belongs to another Bitcoin network.
     WrongNetwork = 44, "wrong_network", "both nodes must use the same Bitcoin network";
     /// Shown after redeem-by.
@@ -119,13 +119,13 @@ drop_reasons! {
     WrongPreimage = 46, "wrong_preimage", "pay the invoice: its preimage is learned by paying";
     /// The payee's wallet does not report the invoice as settled.
     NotSettled = 47, "not_settled", "wait until the payment settles and open again; a preimage alone is no money";
-    /// Settled with less than was quoted.
+    /// Paid with less than was quoted, or a covenant holds too little to be settled.
     Underpaid = 48, "underpaid", "pay the full quoted amount";
-    /// The invoice was quoted to another account key.
-    WrongAccountKey = 49, "wrong_account_key", "only the payer whose key the invoice commits to can redeem it";
+    /// The invoice or script was quoted to another account key.
+    WrongAccountKey = 49, "wrong_account_key", "only the payer whose key the quote commits to can redeem it";
     /// This payment was redeemed before.
     AlreadyRedeemed = 50, "already_redeemed", "each payment buys its credit once";
-    /// The offered share lies below the payee's price or the least payable share.
+    /// The offered share lies below the payee's price or the least payable share, or on the chain is not whole satoshis.
     ShareTooSmall = 51, "share_too_small", "buy a larger slice";
     /// The payee has no wallet that can be paid.
     PaymentsUnavailable = 52, "payments_unavailable", "choose a route whose nodes can be paid, or configure a wallet there";
@@ -169,6 +169,21 @@ drop_reasons! {
     ConflictingAnnouncement = 79, "conflicting_announcement", "two nodes run with one key; stop one of them";
     /// A metric that no honest neighbour can have: nothing for another's node, or beyond the plane.
     ImpossibleMetric = 80, "impossible_metric", "the neighbour lies about its routes; unlink it";
+
+    /// The payment is not yet as deep in the best chain as the payee asks for, or the payee's node does not know it.
+    Unconfirmed = 90, "unconfirmed", "wait for more blocks and show it again; the quote says how many at the least";
+    /// The payment does not pay the quoted script, or not everybody what the split says.
+    OutputMismatch = 91, "output_mismatch", "pay exactly the scripts and amounts that were quoted";
+    /// What funds the payment was spent by another transaction.
+    FundingSpent = 92, "funding_spent", "pay the quoted script again: the first payment was replaced or double spent and never arrives";
+    /// The payment was honoured, and then a reorganisation took it out of the best chain.
+    Reorganised = 93, "reorganised", "hand the transaction to the network again: its credit comes back when it is as deep as before, by itself";
+    /// The covenant's output is not bound to the shown template and nothing else, or the template cannot be settled.
+    TemplateMismatch = 94, "template_mismatch", "make the covenant as the protocol says: one input, final, one leaf, no output below dust";
+    /// The chain does not enforce BIP-119 there and the covenant is not yet settled: anybody could take its money.
+    CtvNotEnforced = 95, "ctv_not_enforced", "settle the covenant and show it when the settling transaction is as deep as the payee asks, or pay otherwise";
+    /// The payee has no answer from its Bitcoin node, or an unusable one.
+    ChainUnavailable = 96, "chain_unavailable", "try again later; the payee's operator checks [chain] and the Bitcoin node";
 }
 
 impl fmt::Display for DropReason {

@@ -6,17 +6,20 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountRecord;
+use crate::chain::{BillId, ChainAnswer, ChainQuestion, OutPoint, OutputQuote};
+use crate::chain_book::{Bill, HonouredOutput};
 use crate::check::Checked;
 use crate::drop_reason::DropReason;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::ledger::Entry;
 use crate::limits::{MAX_CONTROL_BYTES, MAX_FRAME_BYTES};
-use crate::message::QuoteId;
+use crate::message::{QuoteId, RequestId};
 use crate::open::{HopRefusal, Receipt};
 use crate::packet::PacketId;
 use crate::payer::PurchasedProof;
 use crate::quotes::{InvoiceRecord, QuoteKeyRecord};
+use crate::spending::SpendingRecord;
 use crate::time::UnixMillis;
 use crate::treasury::{TreasuryBill, TreasuryPayment};
 use crate::verifier::{InvoiceFacts, Settlement};
@@ -121,6 +124,13 @@ pub enum Input {
         /// What it says.
         answer: WalletAnswer,
     },
+    /// The chain source's answer.
+    Chain {
+        /// The question's.
+        ticket: Ticket,
+        /// What it says.
+        answer: ChainAnswer,
+    },
     /// The first so many of all records that this core put out ([`Output::Persist`] and [`Output::PersistSoon`], counted
     /// together in their order since it was made) are durable. Told after every commit: what is drawn and not known to be
     /// durable is bounded.
@@ -161,6 +171,13 @@ pub enum Output {
         ticket: Ticket,
         /// The question.
         question: WalletQuestion,
+    },
+    /// Ask the chain source.
+    AskChain {
+        /// Comes back with the answer.
+        ticket: Ticket,
+        /// The question.
+        question: ChainQuestion,
     },
     /// The answer to a command; each command gets exactly one.
     Answer {
@@ -339,12 +356,29 @@ pub enum Event {
     },
     /// A payment was verified and credited here.
     PaymentVerified {
-        /// Its payment hash.
+        /// Its payment hash; of a payment on the chain the name of the bill that it paid.
         payment_hash: [u8; 32],
         /// This node's share, credited to the payer's account, in msat.
         credit_msat: u64,
         /// The treasury's part, booked as owed, in msat.
         treasury_msat: u64,
+    },
+    /// A reorganisation took an honoured output out of the best chain.
+    OutputTakenBack {
+        /// The output.
+        outpoint: OutPoint,
+        /// What was left of its credit and is taken from the payer's account, in msat.
+        taken_msat: u64,
+        /// What packets had drawn of it or the treasury was paid: this node's loss unless the output comes back, in msat.
+        lost_msat: u64,
+    },
+    /// An output that was taken back is in the best chain again, as deep as is asked for; what was taken from the account
+    /// is credited again.
+    OutputCameBack {
+        /// The output.
+        outpoint: OutPoint,
+        /// The credit, in msat.
+        credit_msat: u64,
     },
     /// Somebody announced this node's id with a number this node has not used: its own earlier life, if its database was
     /// lost, or a second node with the same key. Two nodes with one key take each other's traffic away.
@@ -462,4 +496,18 @@ pub enum Record {
         /// The credit.
         msat: u64,
     },
+    /// A script was quoted.
+    OutputQuote(OutputQuote),
+    /// A quoted script was paid and redeemed, or can no longer be.
+    OutputQuoteClosed(BillId),
+    /// An output was honoured, or how it stands has changed. Never forgotten.
+    Honoured(Box<HonouredOutput>),
+    /// Another node quoted a script to this node as payer.
+    Bill(Bill),
+    /// That bill was paid and redeemed, or can no longer be.
+    BillForgotten(BillId),
+    /// An auto-payment, before it is made with the most that it may cost, and again with what it did cost.
+    Spending(Box<SpendingRecord>),
+    /// An auto-payment that was not made, or that is older than any cap looks back.
+    SpendingForgotten(RequestId),
 }

@@ -250,6 +250,20 @@ pub const MAX_BLAMED_NODES: usize = 4096;
 /// Payees a payer keeps unredeemed proofs or credit at.
 pub const MAX_PURSES: usize = 65_536;
 
+/// Longest name of a module that callers are told apart by, in bytes.
+pub const MAX_MODULE_NAME_BYTES: usize = 64;
+
+/// Destinations whose share of the auto-pay budget is kept account of. A purchase costs at least [`MIN_SHARE_MSAT`], so
+/// whoever wants to fill this with destinations of his own needs a budget of four thousand times that.
+pub const MAX_SPENDING_DESTINATIONS: usize = 4096;
+
+/// Callers whose share of the auto-pay budget is kept account of: the modules of one node.
+pub const MAX_SPENDING_CALLERS: usize = 256;
+
+/// Auto-payments of the last day that are written down one by one, so that a restart refills no budget: three in four
+/// seconds, all day.
+pub const MAX_SPENDING_RECORDS: usize = 65_536;
+
 /// Sessions of one's own at once.
 pub const MAX_OWN_SESSIONS: usize = 4096;
 
@@ -402,3 +416,37 @@ pub const MAX_GRAPH_NODES: usize = 262_144;
 /// Neighbours listed in all announcements together, sixteen a node when the graph is full. An edge that counts is two
 /// of them. One that is not returned takes 34 bytes, so invented ones fill 143 MB at the most.
 pub const MAX_GRAPH_LISTINGS: usize = 4_194_304;
+
+/// The least share that is worth an output on the chain, in msat: above what any node calls dust, and more than
+/// spending it costs at a common feerate.
+pub const MIN_CHAIN_SHARE_MSAT: u64 = 1_000_000;
+
+/// How long a quoted script may be paid: a payer signs, and hands the transaction to the network, within an hour.
+pub const CHAIN_PAY_BY: Duration = Duration::from_secs(3600);
+
+/// How long after pay-by a payment on the chain can be redeemed: a transaction with a low fee waits for days.
+pub const CHAIN_REDEEM_AFTER_PAY_BY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Quoted scripts that a payee holds at once, all payers together.
+pub const MAX_OUTPUT_QUOTES: usize = 32_768;
+
+/// Quoted scripts that a payee holds for requests that came over one neighbour: scripts are quoted for nothing and
+/// remembered for a week, so a flooding neighbour fills its own share only.
+pub const MAX_OUTPUT_QUOTES_PER_NEIGHBOUR: usize = 2048;
+
+/// Blocks upon a payment after which it is taken for final, and no longer looked after: as many as consensus lets lie
+/// upon new coins before they can be spent.
+pub const FINAL_DEPTH: u32 = 100;
+
+/// Honoured outputs looked after at once, until they are final: 40 a block.
+pub const MAX_WATCHED_OUTPUTS: usize = 4096;
+
+/// Blocks that the chain source is asked about at once: all in which outputs are not yet final, with room for those that
+/// left the best chain.
+pub const MAX_BLOCKS_ASKED: usize = 256;
+
+/// Honoured outputs whose transactions are looked up at once.
+pub const MAX_OUTPUTS_ASKED: usize = 64;
+
+/// Quotes of others to be paid on the chain that a payer remembers, so that it knows what its payment is worth.
+pub const MAX_BILLS: usize = 4096;

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::chain::{MAX_SCRIPT_BYTES, MSAT_PER_SAT};
 use crate::drop_reason::DropReason;
 use crate::fees::{self, Split};
 use crate::identity::{Identity, NodeId, Signature, SignatureContext, SignatureVerifier};
-use crate::limits::{MAX_CONTROL_BYTES, MIN_SHARE_MSAT};
+use crate::limits::MAX_CONTROL_BYTES;
 use crate::packet::{FrameKind, PREAMBLE_BYTES, Preamble};
 use crate::routing_policy::TrafficClass;
 use crate::time::UnixMillis;
@@ -15,6 +16,7 @@ use crate::time::UnixMillis;
 pub use crate::certificate::{
     DiscoveryMode, DiscoveryRequest, Price, RouteCertificate, RouterAttestation, check_path,
 };
+pub use crate::chain::{PaymentMethod, QuotedOutput};
 pub use crate::routing::update::{RoutingUpdate, SeqnoRequest};
 
 /// Sixteen random bytes that tell one request from all others.
@@ -104,6 +106,8 @@ pub struct QuoteRequest {
     pub accounts: Vec<[u8; 32]>,
     /// At which payees credit is bought; at the others the account holds enough.
     pub buying: Vec<bool>,
+    /// How those payees are to be paid.
+    pub method: PaymentMethod,
 }
 
 /// One payee's part of a slice.
@@ -133,26 +137,46 @@ impl QuoteRequest {
         *hasher.finalize().as_bytes()
     }
 
-    /// The least fee for which every payee's share covers its price, in msat: 0 when all are free.
+    /// The least fee for which every payee's share covers its price, in msat, when it is paid over Lightning: 0 when all
+    /// are free.
     pub fn least_total(certificate: &RouteCertificate, units: u64) -> Result<u64, DropReason> {
+        Self::least_total_by(PaymentMethod::Lightning, certificate, units)
+    }
+
+    /// As [`QuoteRequest::least_total`], paid by `method`.
+    pub fn least_total_by(
+        method: PaymentMethod,
+        certificate: &RouteCertificate,
+        units: u64,
+    ) -> Result<u64, DropReason> {
         let prices = certificate.prices();
         let (destination, routers) = prices.split_last().ok_or(DropReason::BadRoute)?;
         let routers: Vec<u64> = routers.iter().map(|price| price.msat_per_unit).collect();
-        fees::slice_total(&routers, destination.msat_per_unit, units, MIN_SHARE_MSAT)
-            .map_err(|_| DropReason::ShareTooSmall)
+        fees::slice_total(
+            &routers,
+            destination.msat_per_unit,
+            units,
+            method.min_share_msat(),
+        )
+        .map_err(|_| DropReason::ShareTooSmall)
     }
 
     /// The fee to offer for `units` units of `class`, in msat: nothing unless the class is paid. The free classes cost
     /// nothing at any node that carries them, whatever it charges for paid traffic.
     pub fn total_for(
         class: TrafficClass,
+        method: PaymentMethod,
         certificate: &RouteCertificate,
         units: u64,
     ) -> Result<u64, DropReason> {
-        match class {
-            TrafficClass::Paid => Self::least_total(certificate, units),
-            _ => Ok(0),
+        if class != TrafficClass::Paid {
+            return Ok(0);
         }
+        let step = method.total_step_msat(certificate.hops().saturating_sub(1));
+        Self::least_total_by(method, certificate, units)?
+            .div_ceil(step)
+            .checked_mul(step)
+            .ok_or(DropReason::LimitReached)
     }
 
     /// Whether the lists in it fit its route, and it asks for something: what can be said without any signature.
@@ -174,8 +198,12 @@ impl QuoteRequest {
         if self.class != TrafficClass::Paid {
             return Ok(PayeeTerms::default());
         }
-        let least = Self::least_total(&self.certificate, self.units)?;
-        if self.total_msat < least || (least == 0 && self.total_msat != 0) {
+        let least = Self::least_total_by(self.method, &self.certificate, self.units)?;
+        let whole_sats = !self.method.is_on_chain()
+            || self
+                .total_msat
+                .is_multiple_of(self.method.total_step_msat(hops - 1));
+        if !whole_sats || self.total_msat < least || (least == 0 && self.total_msat != 0) {
             return Err(DropReason::ShareTooSmall);
         }
         let split = Split::of(self.total_msat, hops - 1).map_err(|_| DropReason::ShareTooSmall)?;
@@ -201,6 +229,23 @@ impl QuoteRequest {
     }
 }
 
+impl QuoteRequest {
+    /// What the payees that are bought from are to be paid, in route order, in msat, and the place in that list of the
+    /// payee at `place` of the route.
+    pub fn amounts_msat(&self, place: usize) -> Result<(Vec<u64>, usize), DropReason> {
+        let mut amounts = Vec::new();
+        let mut own = 0;
+        for payee in 1..=self.certificate.hops() {
+            let amount = self.terms(payee)?.amount_msat();
+            if amount > 0 {
+                own += usize::from(payee < place);
+                amounts.push(amount);
+            }
+        }
+        Ok((amounts, own))
+    }
+}
+
 /// A payee's signed offer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quote {
@@ -214,11 +259,13 @@ pub struct Quote {
     pub price_msat: u64,
     /// What the invoice is for, in msat; 0 when there is none.
     pub amount_msat: u64,
-    /// The BOLT11 invoice; none when nothing is bought.
+    /// The BOLT11 invoice; none when nothing is bought, or it is paid on the chain.
     pub invoice: Option<String>,
-    /// Enters the invoice's description hash.
+    /// Where it is paid on the chain; none when nothing is bought, or it is paid over Lightning.
+    pub output: Option<QuotedOutput>,
+    /// Enters the invoice's description hash, or the name of the output's bill.
     pub nonce: [u8; 16],
-    /// Until when the invoice may be paid.
+    /// Until when it may be paid.
     pub pay_by: UnixMillis,
     /// Until when a settled payment is redeemed.
     pub redeem_by: UnixMillis,
@@ -252,6 +299,19 @@ impl Quote {
         let mut id = [0; 16];
         id.copy_from_slice(&blake3::hash(&self.signed_bytes()).as_bytes()[..16]);
         id
+    }
+
+    /// Whether it says where to pay, in the one way that was asked for, if there is something to pay.
+    pub fn fits(&self, method: PaymentMethod) -> bool {
+        let buys = self.amount_msat > 0;
+        if !method.is_on_chain() {
+            return self.invoice.is_some() == buys && self.output.is_none();
+        }
+        let payable = self.output.as_ref().is_none_or(|output| {
+            (1..=MAX_SCRIPT_BYTES).contains(&output.script.len())
+                && self.amount_msat.is_multiple_of(MSAT_PER_SAT)
+        });
+        self.invoice.is_none() && self.output.is_some() == buys && payable
     }
 
     fn signed_bytes(&self) -> Vec<u8> {
@@ -315,6 +375,7 @@ mod tests {
             total_msat,
             accounts: vec![[5; 32]; 3],
             buying: vec![true; 3],
+            method: PaymentMethod::Lightning,
         }
     }
 
@@ -338,7 +399,8 @@ mod tests {
     #[test]
     fn free_classes_cost_nothing_over_nodes_that_charge_for_paid_traffic() {
         for class in TrafficClass::ALL {
-            let total_msat = QuoteRequest::total_for(class, &certificate(), 1000).unwrap();
+            let total_msat =
+                QuoteRequest::total_for(class, PaymentMethod::Lightning, &certificate(), 1000).unwrap();
             let request = QuoteRequest {
                 class,
                 ..request(total_msat)
@@ -373,6 +435,7 @@ mod tests {
             price_msat: 1,
             amount_msat: 1000,
             invoice: Some("lnbcrt1".into()),
+            output: None,
             nonce: [4; 16],
             pay_by: UnixMillis(1),
             redeem_by: UnixMillis(2),

@@ -200,6 +200,11 @@ impl<'a> PacketView<'a> {
     }
 }
 
+/// Units that a packet costs.
+pub fn units_of_packet(protocol_id: &str, payload: &[u8]) -> u64 {
+    units_of(protocol_id.len().saturating_add(payload.len()).saturating_add(1))
+}
+
 /// Units that `content_bytes` bytes of content cost: one per started KiB, at least one. The largest inner header is
 /// free, so that a payload of a whole number of KiB costs just as many units whatever its protocol is called.
 pub fn units_of(content_bytes: usize) -> u64 {

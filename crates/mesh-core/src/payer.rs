@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::chain::{BillId, bill_id};
+use crate::chain_book::{Bill, Bills};
 use crate::drop_reason::DropReason;
 use crate::event::CommandId;
 use crate::identity::{NodeId, Signature};
@@ -14,6 +16,7 @@ use crate::open::{Receipt, SourceSession};
 use crate::payment_proof::PaymentProof;
 use crate::receipt_watch::ReceiptWatch;
 use crate::routing_policy::TrafficClass;
+use crate::spending::{Caller, Reservation};
 use crate::time::{Instant, UnixMillis};
 use crate::verifier::{Commitment, InvoiceFacts};
 
@@ -176,8 +179,23 @@ pub struct AcceptedQuote {
     pub quote: Quote,
     /// What it was checked against.
     pub terms: PayeeTerms,
-    /// The payment hash of its invoice.
+    /// The payment hash of its invoice, or the name of its bill to be paid on the chain.
     pub payment_hash: Option<[u8; 32]>,
+}
+
+impl AcceptedQuote {
+    /// The bill to be paid on the chain, if it is one.
+    pub fn bill(&self) -> Option<Bill> {
+        self.quote.output.as_ref()?;
+        Some(Bill {
+            id: self.payment_hash?,
+            payee: self.quote.payee,
+            credit_msat: self.terms.credit_msat,
+            treasury_msat: self.terms.treasury_msat,
+            redeem_by: self.quote.redeem_by,
+            redeemed: false,
+        })
+    }
 }
 
 /// Quotes that this node asked for along one route.
@@ -226,20 +244,24 @@ impl QuoteSet {
             && quote.amount_msat == terms.amount_msat()
             && quote.pay_by > now
             && quote.redeem_by >= quote.pay_by + REDEEM_AFTER_PAY_BY
-            && quote.invoice.is_some() == (quote.amount_msat > 0);
+            && quote.fits(self.request.method);
         if !as_asked {
             return Err(DropReason::QuoteMismatch);
         }
+        let commitment = Commitment {
+            payee: &quote.payee,
+            account: &account.public(),
+            amount_msat: quote.amount_msat,
+            terms: &self.digest,
+            pay_by: quote.pay_by,
+            redeem_by: quote.redeem_by,
+            nonce: &quote.nonce,
+        };
+        let bill: Option<BillId> = quote
+            .output
+            .as_ref()
+            .map(|output| bill_id(&commitment.description_hash(), &output.script));
         if let Some(facts) = &invoice {
-            let commitment = Commitment {
-                payee: &quote.payee,
-                account: &account.public(),
-                amount_msat: quote.amount_msat,
-                terms: &self.digest,
-                pay_by: quote.pay_by,
-                redeem_by: quote.redeem_by,
-                nonce: &quote.nonce,
-            };
             if facts.network != network {
                 return Err(DropReason::WrongNetwork);
             }
@@ -254,7 +276,7 @@ impl QuoteSet {
             *slot = Some(AcceptedQuote {
                 quote,
                 terms,
-                payment_hash: invoice.map(|facts| facts.payment_hash),
+                payment_hash: invoice.map(|facts| facts.payment_hash).or(bill),
             });
         }
         Ok(())
@@ -281,6 +303,17 @@ pub struct SpendingLimits {
     pub max_fee_msat: u64,
 }
 
+/// What auto-pay counts a session for: it carries no more, and no dearer packet than the operator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ration {
+    /// Units.
+    pub units: u64,
+    /// What one of them costs, in msat.
+    pub msat_per_unit: u64,
+    /// What they are worth of credit that was there before, in msat.
+    pub drawn_msat: u64,
+}
+
 /// A purchase under way: quotes are complete, payments and the open come next.
 pub struct Opening {
     /// Who waits for it.
@@ -303,6 +336,14 @@ pub struct Opening {
     pub paid: Vec<(NodeId, u64, u64)>,
     /// The first probe or payment that failed.
     pub failure: Option<(NodeId, DropReason)>,
+    /// What auto-pay set aside for it.
+    pub set_aside: Option<Reservation>,
+    /// What payments of unknown outcome may have cost, with the most that their Lightning fees may be, in msat.
+    pub uncertain_msat: u64,
+    /// What auto-pay counts it for; none when it does not.
+    pub ration: Option<Ration>,
+    /// For whom auto-pay keeps the session funded; none when it does not.
+    pub caller: Option<Caller>,
 }
 
 /// A session whose next slice is bought before the present one runs out.
@@ -360,6 +401,10 @@ pub struct OwnSession {
     pub opening: Option<(CommandId, bytes::Bytes)>,
     /// What was paid for it.
     pub paid: Vec<(NodeId, u64, u64)>,
+    /// What auto-pay counted it for; none when it did not.
+    pub ration: Option<Ration>,
+    /// For whom auto-pay buys its next slice; none when the limits in [`KeptFunded`] are somebody's own decision.
+    pub caller: Option<Caller>,
     /// Whether and how it is kept funded.
     pub kept: Option<KeptFunded>,
     /// Packets sent.
@@ -389,6 +434,8 @@ pub struct Payer {
     pub names: BTreeMap<SessionId, SessionId>,
     /// Money at others.
     pub purses: Purses,
+    /// Bills to be paid on the chain.
+    pub bills: Bills,
     /// Payments of unknown outcome, by payment hash: at most those that were being paid when an earlier life ended or
     /// that the wallet could not tell the end of.
     pub under_way: BTreeMap<[u8; 32], PurchasedProof>,

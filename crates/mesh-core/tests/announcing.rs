@@ -61,6 +61,7 @@ impl Lab {
                 ..Announcing::default()
             },
             free_bytes_per_second: 0,
+            spending: Default::default(),
             route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
             account_secret: [9; 32],
             seed: [8; 32],

@@ -374,6 +374,7 @@ fn quote_and_description_hash() {
         total_msat: 6670,
         accounts: vec![secret(0x1e).public(), secret(0x1f).public()],
         buying: vec![true, true],
+        method: Default::default(),
     };
     let least = QuoteRequest::least_total(&certificate(), units).unwrap();
     assert_eq!((least, offered_total(least)), (6666, Ok(6670)));
@@ -409,6 +410,7 @@ fn quote_and_description_hash() {
         price_msat: terms.price_msat,
         amount_msat: terms.amount_msat(),
         invoice: Some("lnbcrt1".to_owned()),
+        output: None,
         nonce: [0xf0; 16],
         pay_by,
         redeem_by,
@@ -430,6 +432,12 @@ fn quote_and_description_hash() {
     vectors.add(
         "refusal (table_full): bytes the payee signs, behind the context",
         refusal,
+    );
+    let script = hex::decode("0014751e76e8199196d454941c45d1b3a323f1433bd6").unwrap();
+    let bill = mesh_core::chain::bill_id(&commitment.description_hash(), &script);
+    vectors.add(
+        "name of the bill to the script 0014751e76e8199196d454941c45d1b3a323f1433bd6",
+        bill,
     );
     vectors.assert_written("quote");
 }

@@ -157,6 +157,7 @@ impl Life {
             unix: UnixMillis(1_700_000_000_000),
         };
         let config = CoreConfig {
+            spending: Default::default(),
             mode: MeshMode::PaymentGated,
             price_msat_per_unit: 1,
             network: BitcoinNetwork::Regtest,

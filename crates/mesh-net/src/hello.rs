@@ -100,7 +100,7 @@ impl Hello {
         Self::decode(body)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let channel = match self.channel {
             Channel::Data => 0,
             Channel::Control => 1,
@@ -114,7 +114,7 @@ impl Hello {
         frame
     }
 
-    fn decode(body: &[u8]) -> Result<Self, CloseReason> {
+    pub(crate) fn decode(body: &[u8]) -> Result<Self, CloseReason> {
         let (version, rest) = body.split_first_chunk::<2>().ok_or(CloseReason::BadHello)?;
         if u16::from_be_bytes(*version) != VERSION {
             return Err(CloseReason::WrongVersion);

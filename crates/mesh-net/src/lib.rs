@@ -23,6 +23,8 @@ mod dial;
 mod endpoint;
 mod error;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hello;
 mod link;
 pub mod memory;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use mesh_core::chain::PaymentMethod;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{
     Answer, Buying, Command, CommandId, Funding, OpenedSession, QuotedSlice, Refusal, RouteInfo,
@@ -68,9 +69,22 @@ impl Simulation {
         }
     }
 
-    /// Asks for prices along a route, once.
+    /// Asks for prices along a route, once, to be paid over Lightning.
     pub fn quote(
         &mut self,
+        from: NodeIndex,
+        path: &[NodeId],
+        class: TrafficClass,
+        units: u64,
+        buying: Buying,
+    ) -> Result<QuotedSlice, Box<Refusal>> {
+        self.quote_by(PaymentMethod::Lightning, from, path, class, units, buying)
+    }
+
+    /// The same, to be paid by `method`.
+    pub fn quote_by(
+        &mut self,
+        method: PaymentMethod,
         from: NodeIndex,
         path: &[NodeId],
         class: TrafficClass,
@@ -82,6 +96,7 @@ impl Simulation {
             class,
             units,
             buying,
+            method,
             timeout: DISCOVERY_TIMEOUT,
         };
         match self.ask(from, command)? {

@@ -13,6 +13,9 @@ use crate::simulation::{Happening, Simulation};
 /// What may be written soon is written within this time.
 const WRITTEN_SOON_MICROS: u64 = 50_000;
 
+/// How long the chain source takes to answer anything.
+const CHAIN_ANSWERS_AFTER: Duration = Duration::from_millis(3);
+
 /// The core's hands.
 impl Simulation {
     pub(crate) fn feed(&mut self, node: NodeIndex, input: Input) {
@@ -98,6 +101,16 @@ impl Simulation {
                         asked,
                     },
                 );
+            }
+            Output::AskChain { ticket, question } => {
+                let life = self.nodes[node.0].life;
+                let happening = Happening::Chain {
+                    node,
+                    life,
+                    ticket,
+                    question,
+                };
+                self.schedule(CHAIN_ANSWERS_AFTER, happening);
             }
             Output::Answer { id, answer } => self.note_answer(node, id, answer),
             Output::Event(event) => {

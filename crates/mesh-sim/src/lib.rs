@@ -33,6 +33,7 @@
 //! ```
 
 mod audit;
+mod chain;
 mod commands;
 mod driver;
 mod faults;
@@ -48,6 +49,7 @@ mod villain;
 mod world;
 
 pub use audit::{Books, Discrepancy};
+pub use chain::{Chain, Transaction};
 pub use driver::Trip;
 pub use faults::{Fate, FaultRates, LinkSpec, Plan, Stage};
 pub use lightning::{Lightning, SettledPayment, WalletSpec};

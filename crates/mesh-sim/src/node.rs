@@ -8,6 +8,7 @@ use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Delivery, Event, LinkId, Record};
 use mesh_core::identity::NodeId;
 use mesh_core::routing_policy::MeshMode;
+use mesh_core::spending::SpendingCaps;
 use mesh_core::time::UnixMillis;
 
 /// Names a node within its simulation.
@@ -29,6 +30,8 @@ pub struct NodeSpec {
     pub balance_msat: u64,
     /// Whether it announces itself; one that does not is found by flooding only.
     pub announces: bool,
+    /// What it may pay by itself for callers; nothing unless a test says so.
+    pub spending: SpendingCaps,
 }
 
 impl NodeSpec {
@@ -41,6 +44,7 @@ impl NodeSpec {
             payable: true,
             balance_msat: 1_000_000_000,
             announces: true,
+            spending: SpendingCaps::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use mesh_core::chain::{ChainPolicy, ChainQuestion};
 use mesh_core::check::check;
 use mesh_core::event::{Answer, CommandId, Input, LinkId, QuotedSlice, Refusal, Ticket, WalletQuestion};
 use mesh_core::identity::NodeId;
@@ -13,6 +14,7 @@ use mesh_core::message::RequestId;
 use mesh_core::packet::{FrameKind, PacketId, Preamble};
 use mesh_core::time::{Instant, Now, UnixMillis};
 
+use crate::chain::Chain;
 use crate::faults::{LinkSpec, Plans, Stage};
 use crate::lightning::{Lightning, Outcome};
 use crate::node::{NodeIndex, SimNode};
@@ -58,6 +60,12 @@ pub(crate) enum Happening {
         question: WalletQuestion,
         asked: UnixMillis,
     },
+    Chain {
+        node: NodeIndex,
+        life: u64,
+        ticket: Ticket,
+        question: ChainQuestion,
+    },
 }
 
 pub(crate) struct Direction {
@@ -86,6 +94,10 @@ pub struct Simulation {
     pub(crate) signatures: Arc<MemoisingVerifier>,
     /// Everybody's wallets.
     pub lightning: Lightning,
+    /// The chain that everybody sees.
+    pub chain: Chain,
+    /// How nodes that start from now on are paid on it; not at all if none.
+    pub chain_policy: Option<ChainPolicy>,
 
     pub(crate) next_command: u64,
     pub(crate) answers: BTreeMap<CommandId, CommandOutcome>,
@@ -237,6 +249,18 @@ impl Simulation {
                             self.feed(node, Input::Wallet { ticket, answer });
                         }
                     }
+                }
+            }
+            Happening::Chain {
+                node,
+                life,
+                ticket,
+                question,
+            } => {
+                let answer = self.chain.answer(&question);
+                self.note(&answer);
+                if self.nodes[node.0].life == life {
+                    self.feed(node, Input::Chain { ticket, answer });
                 }
             }
         }

@@ -104,6 +104,7 @@ impl RawPayer {
             units,
             accounts: accounts.collect::<Result<_, _>>()?,
             buying: vec![buying; hops],
+            method: Default::default(),
             certificate,
         })
     }

@@ -9,6 +9,7 @@ use mesh_core::event::{LinkId, Record};
 use mesh_core::identity::Identity;
 use mesh_core::verifier::BitcoinNetwork;
 
+use crate::chain::Chain;
 use crate::faults::{LinkSpec, Plan, Plans};
 use crate::lightning::Lightning;
 use crate::node::{CrashPoint, CrashWhen, NodeIndex, NodeSpec, SimNode};
@@ -35,6 +36,8 @@ impl Simulation {
             next_link: 0,
             signatures: Arc::default(),
             lightning: Lightning::new(),
+            chain: Chain::default(),
+            chain_policy: None,
             next_command: 0,
             answers: BTreeMap::new(),
             unanswered: BTreeMap::new(),
@@ -135,10 +138,14 @@ impl Simulation {
                 ..Announcing::default()
             },
             free_bytes_per_second: state.spec.free_bytes_per_second,
+            spending: state.spec.spending,
             account_secret,
             seed,
         };
         let mut core = Core::new(config, identity(state.secret), self.signatures.clone(), now);
+        if let Some(policy) = &self.chain_policy {
+            core.take_payments_on_chain(policy.clone());
+        }
         if let Err(reason) = core.restore(state.disk.iter().cloned(), now) {
             panic!("node {} cannot read what it wrote down: {reason}", node.0);
         }

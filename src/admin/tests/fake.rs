@@ -36,10 +36,9 @@ impl Backend for FakeNode {
     async fn command(&self, command: Command) -> Result<Answer, CommandError> {
         if let Some(reason) = self.refuse {
             let refusal = Refusal {
-                paid: Vec::new(),
-                reason,
                 by: Some(THERE),
                 missing: vec![HERE],
+                ..*Refusal::own(reason)
             };
             return Err(CommandError::Refused(Box::new(refusal)));
         }
@@ -150,6 +149,7 @@ fn slice(path: Vec<NodeId>, class: TrafficClass, units: u64) -> QuotedSlice {
         treasury_msat: 100,
         price_msat: 10,
         invoice: Some("lnbcrt1".into()),
+        output: None,
         pay_by: UnixMillis(1),
         redeem_by: UnixMillis(2),
     };
@@ -158,6 +158,7 @@ fn slice(path: Vec<NodeId>, class: TrafficClass, units: u64) -> QuotedSlice {
         path,
         class,
         units,
+        method: Default::default(),
         total_msat: 900,
         payees: vec![payee],
     }

@@ -84,6 +84,12 @@ sample!(
 );
 
 sample!(
+    GetQuoteRequest,
+    any::<[u8; 16]>().prop_map(|quote_id| GetQuoteRequest { quote_id }),
+    GetQuoteRequest { quote_id: [1; 16] }
+);
+
+sample!(
     OpenSessionRequest,
     (
         any::<[u8; 16]>(),

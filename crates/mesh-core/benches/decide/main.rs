@@ -1,5 +1,5 @@
-//! What the core takes to decide one packet, without any I/O: at a router of a paid session, at its destination, and
-//! when the packet is refused.
+//! What the core takes to decide one packet, without any I/O: at a router of a paid session, at its destination, when
+//! the packet is refused, and when it is the first one of a session, which opens it.
 //!
 //! The sessions are real: quotes, proofs and the open went through the same cores (see `route.rs`). Packets are made
 //! a chunk at a time outside the measured stretch and lie in one buffer, as links hand them over.
@@ -13,6 +13,7 @@
 // A benchmark that cannot set up has nothing to say.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod opens;
 mod route;
 
 use std::hint::black_box;
@@ -22,11 +23,14 @@ use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group};
 use mesh_core::core::Core;
 use mesh_core::event::{Input, LinkId, Output};
-use mesh_core::time::Now;
+use mesh_core::time::{Now, UnixMillis};
 use route::{FROM_ROUTER, FROM_SOURCE, Route};
 
 /// Packets made at once: what a few reads of a socket bring, so that they are as warm as in life.
 const CHUNK: u64 = 256;
+
+/// Sessions opened at one router in turn.
+const OPENS: u64 = 8;
 
 /// Payload bytes of one packet.
 const PAYLOAD: usize = 1024;
@@ -59,7 +63,7 @@ fn time(
     at: impl Fn(&mut Route) -> (&mut Core, LinkId),
     passes: bool,
 ) -> Duration {
-    let mut spent = Duration::ZERO;
+    let mut spent = Vec::new();
     let mut left = count;
     while left > 0 {
         let chunk = left.min(CHUNK);
@@ -71,7 +75,7 @@ fn time(
         for frame in frames {
             through += decide(core, now, link, frame);
         }
-        spent += started.elapsed();
+        spent.push(started.elapsed().as_secs_f64() / chunk as f64);
         assert_eq!(
             through,
             if passes { chunk } else { 0 },
@@ -79,7 +83,15 @@ fn time(
         );
         left -= chunk;
     }
-    spent
+    typical(spent, count)
+}
+
+/// What `count` would have taken at the median of what one took, chunk by chunk: a chunk in which the machine turned to
+/// another program says nothing of this one.
+fn typical(mut seconds_each: Vec<f64>, count: u64) -> Duration {
+    seconds_each.sort_by(f64::total_cmp);
+    let median = seconds_each.get(seconds_each.len() / 2).copied();
+    Duration::from_secs_f64(median.unwrap_or(0.0) * count as f64)
 }
 
 fn packets(route: &mut Route, count: u64) -> Vec<Bytes> {
@@ -96,6 +108,37 @@ fn forged(route: &mut Route, count: u64) -> Vec<Bytes> {
             packet.freeze()
         })
         .collect()
+}
+
+/// Times the first packet of `count` sessions at a router: the open that makes the session.
+fn time_opens(count: u64) -> Duration {
+    let now = Now {
+        unix: UnixMillis(1_700_000_000_000),
+        ..Now::default()
+    };
+    let mut spent = Vec::new();
+    let mut left = count;
+    while left > 0 {
+        let chunk = left.min(OPENS);
+        let (mut router, frames) = opens::opens(now, chunk);
+        let started = Instant::now();
+        for frame in frames {
+            router.handle(
+                now,
+                Input::Frame {
+                    link: FROM_SOURCE,
+                    frame,
+                },
+            );
+            while let Some(output) = router.poll_output() {
+                assert!(!matches!(output, Output::Dropped { .. }), "{output:?}");
+                black_box(output);
+            }
+        }
+        spent.push(started.elapsed().as_secs_f64() / chunk as f64);
+        left -= chunk;
+    }
+    typical(spent, count)
 }
 
 fn at_router(route: &mut Route) -> (&mut Core, LinkId) {
@@ -130,6 +173,9 @@ fn benches(criterion: &mut Criterion) {
         bencher.iter_custom(|count| time(count, &mut route, again, at_router, false));
     });
     group.finish();
+    criterion.bench_function("first packet of a session, router", |bencher| {
+        bencher.iter_custom(time_opens);
+    });
 }
 
 criterion_group!(decide_benches, benches);

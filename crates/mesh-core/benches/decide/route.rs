@@ -127,11 +127,26 @@ impl Route {
     }
 }
 
+/// Source, router and destination.
+pub(crate) fn ids() -> [NodeId; 3] {
+    [1, 2, 3].map(|byte| identity(byte).node_id())
+}
+
+/// The router with its links up and no session.
+pub(crate) fn router(now: Now) -> Core {
+    let [source, _, destination] = ids();
+    core(
+        now,
+        identity(2),
+        &[(FROM_SOURCE, source), (TO_DESTINATION, destination)],
+    )
+}
+
 fn identity(byte: u8) -> Identity {
     Identity::from_seed([byte; 32]).unwrap()
 }
 
-fn secret(byte: u8) -> DhSecret {
+pub(crate) fn secret(byte: u8) -> DhSecret {
     DhSecret::new([byte; 32]).unwrap()
 }
 
@@ -148,6 +163,7 @@ fn core(now: Now, identity: Identity, links: &[(LinkId, NodeId)]) -> Core {
             ..Announcing::default()
         },
         free_bytes_per_second: 0,
+        spending: Default::default(),
         account_secret: [9; 32],
         seed: [8; 32],
     };
@@ -183,6 +199,7 @@ fn request(
         units: UNITS,
         accounts: accounts.iter().map(DhSecret::public).collect(),
         buying: vec![true; 2],
+        method: Default::default(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::chain::bill_of;
 use crate::drop_reason::DropReason;
 use crate::event::{Answer, Channel, Event, OpenedSession, Output, Refusal};
 use crate::identity::NodeId;
@@ -14,7 +15,7 @@ use crate::limits::{
 };
 use crate::neighbours::Neighbour;
 use crate::open::{BackMessage, HopErrorView, HopPlan, OpenPlan};
-use crate::packet::{PacketId, PacketView, units_of};
+use crate::packet::{PacketId, PacketView, units_of_packet};
 use crate::payer::{KeptFunded, Opening, OwnSession, TopUp};
 use crate::payment_proof::PaymentProof;
 use crate::receipt_watch::ReceiptWatch;
@@ -78,6 +79,8 @@ impl Core {
             expires,
             opening: Some((opening.command, frame)),
             paid: opening.paid,
+            ration: opening.ration,
+            caller: opening.caller,
             kept: opening
                 .limits
                 .filter(|_| opening.keep_funded)
@@ -146,6 +149,7 @@ impl Core {
                 continue;
             };
             self.redeemed_at(now.unix, payee, payment_hash);
+            self.bill_redeemed_at(now.unix, payee, payment_hash);
         }
     }
 
@@ -169,6 +173,9 @@ fn is_final(reason: DropReason) -> bool {
             | DropReason::Underpaid
             | DropReason::WrongAccountKey
             | DropReason::ProofKindRefused
+            | DropReason::OutputMismatch
+            | DropReason::FundingSpent
+            | DropReason::TemplateMismatch
     )
 }
 
@@ -178,7 +185,7 @@ pub(super) fn hash_of_shown(proof: &PaymentProof) -> Option<[u8; 32]> {
         PaymentProof::Lightning { preimage, .. } => {
             Some(<sha2::Sha256 as sha2::Digest>::digest(preimage).into())
         }
-        _ => None,
+        proof => bill_of(proof),
     }
 }
 
@@ -214,7 +221,15 @@ impl Core {
         let first = session.path.get(1).ok_or(DropReason::BadRoute)?;
         let link = self.neighbours.link_to(first).ok_or(DropReason::NextHopGone)?;
         // As the hops count: a unit counted beyond theirs would be credit that nobody ever spends.
-        let units = units_of(1 + protocol_id.len() + payload.len());
+        let units = units_of_packet(protocol_id, payload);
+        if let Some(ration) = session.ration {
+            self.spending
+                .allows_packet(ration.msat_per_unit.saturating_mul(units))
+                .map_err(|_| DropReason::LimitReached)?;
+            if session.units.saturating_add(units) > ration.units {
+                return Err(self.out_of_credit(now, id));
+            }
+        }
         let costs: Vec<u64> = session
             .prices_msat
             .iter()

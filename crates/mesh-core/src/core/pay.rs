@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::chain::PaymentMethod;
+use crate::chain_book::Bill;
 use crate::check::refusal_signed;
 use crate::drop_reason::DropReason;
 use crate::event::{Answer, Buying, CommandId, QuotedPayee, QuotedSlice, Refusal};
-use crate::fees::offered_total;
 use crate::identity::NodeId;
 use crate::limits::{MAX_PENDING_COMMANDS, PAY_BY, PURCHASE_TIMEOUT, QUOTE_TIMEOUT, RETRY_INTERVAL};
 use crate::message::{ControlMessage, QuoteAnswer, QuoteRequest, QuoteResponse, RequestId};
@@ -28,9 +29,10 @@ impl Core {
         class: TrafficClass,
         units: u64,
         buying: Buying,
+        method: PaymentMethod,
         timeout: Duration,
     ) -> Result<Option<Answer>, Box<Refusal>> {
-        let outcome = self.ask_for_quotes(now, command, path, class, units, buying, timeout);
+        let outcome = self.ask_for_quotes(now, command, path, class, units, buying, method, timeout);
         outcome.map(|()| None).map_err(Refusal::own)
     }
 
@@ -43,6 +45,7 @@ impl Core {
         class: TrafficClass,
         units: u64,
         buying: Buying,
+        method: PaymentMethod,
         timeout: Duration,
     ) -> Result<(), DropReason> {
         if self.payer.quote_sets.len() >= MAX_PENDING_COMMANDS {
@@ -59,19 +62,22 @@ impl Core {
             .certificate
             .clone();
         let payees = path.get(1..).ok_or(DropReason::BadRoute)?;
+        if method.is_on_chain() {
+            self.payer.bills.check_room(payees.len())?;
+        }
         let accounts = payees
             .iter()
             .map(|payee| self.account_key(payee))
             .collect::<Result<Vec<_>, _>>()?;
         let mut request = QuoteRequest {
             id: self.entropy.bytes16(),
-            total_msat: offered_total(QuoteRequest::total_for(class, &certificate, units)?)
-                .map_err(|_| DropReason::LimitReached)?,
+            total_msat: QuoteRequest::total_for(class, method, &certificate, units)?,
             certificate,
             class,
             units,
             accounts: accounts.iter().map(|account| account.public()).collect(),
             buying: vec![true; payees.len()],
+            method,
         };
         for (place, payee) in payees.iter().enumerate() {
             let needed = request.terms(place + 1)?.price_msat.saturating_mul(units);
@@ -170,10 +176,17 @@ impl Core {
         match response.answer {
             QuoteAnswer::Quote(quote) => {
                 set.accept(quote, invoice, network, now.unix)?;
+                let bills: Vec<Bill> = set
+                    .quotes
+                    .iter()
+                    .flatten()
+                    .filter_map(crate::payer::AcceptedQuote::bill)
+                    .collect();
                 if set.is_complete()
                     && let Some(command) = set.command.take()
                 {
                     let slice = quoted_slice(set);
+                    self.note_bills(bills);
                     self.answer(command, Ok(Answer::Quoted(Box::new(slice))));
                 }
                 Ok(())
@@ -202,13 +215,14 @@ impl Core {
     }
 }
 
-fn quoted_slice(set: &QuoteSet) -> QuotedSlice {
+pub(super) fn quoted_slice(set: &QuoteSet) -> QuotedSlice {
     let payees = set.quotes.iter().flatten().map(|accepted| QuotedPayee {
         payee: accepted.quote.payee,
         amount_msat: accepted.quote.amount_msat,
         treasury_msat: accepted.terms.treasury_msat,
         price_msat: accepted.quote.price_msat,
         invoice: accepted.quote.invoice.clone(),
+        output: accepted.payment_hash.zip(accepted.quote.output.clone()),
         pay_by: accepted.quote.pay_by,
         redeem_by: accepted.quote.redeem_by,
     });
@@ -217,6 +231,7 @@ fn quoted_slice(set: &QuoteSet) -> QuotedSlice {
         path: set.request.certificate.path.clone(),
         class: set.request.class,
         units: set.request.units,
+        method: set.request.method,
         total_msat: set.request.total_msat,
         payees: payees.collect(),
     }

@@ -22,6 +22,7 @@ use crate::session::{DestinationEnd, HopSession};
 use crate::time::Now;
 use crate::verifier::{InvoiceFacts, Settlement, ShownProof};
 
+use super::chain::ChainAsked;
 use super::{Asked, Core, Timer};
 
 /// An open whose proof is being checked.
@@ -34,6 +35,25 @@ pub(super) struct PendingOpen {
     hop_box: HopBox,
     secret: HopSecret,
     quote: QuoteId,
+}
+
+impl PendingOpen {
+    /// The proof that it shows.
+    pub(super) fn proof(&self) -> Option<&PaymentProof> {
+        self.hop_box.proof.as_ref()
+    }
+
+    /// The session that it would open.
+    pub(super) fn session(&self) -> SessionId {
+        let mut session = SessionId([0; 16]);
+        session.0.copy_from_slice(&self.transcript[..16]);
+        session
+    }
+
+    /// The quote that it is sealed to.
+    pub(super) fn quote(&self) -> &QuoteId {
+        &self.quote
+    }
 }
 
 impl Core {
@@ -142,6 +162,17 @@ impl Core {
                 self.ask_wallet(Asked::ProofOf(id), question);
                 Ok(())
             }
+            Some(PaymentProof::OnChainSettlement { .. } | PaymentProof::InstantSettlement { .. }) => {
+                match self.question_about(now, &pending) {
+                    Ok(question) => {
+                        self.neighbours.retain(pending.from);
+                        self.pending_opens.insert(id, pending);
+                        self.ask_chain(ChainAsked::ProofOf(id), question);
+                        Ok(())
+                    }
+                    Err(reason) => Err((pending, reason)),
+                }
+            }
             Some(_) => Err((pending, DropReason::ProofKindRefused)),
         }
     }
@@ -184,12 +215,24 @@ impl Core {
         id: &SessionId,
         found: Result<(InvoiceFacts, Settlement), DropReason>,
     ) {
+        self.decide_open(now, id, |core, pending| {
+            let (facts, settlement) = found?;
+            core.redeem(now, pending, &facts, settlement)
+        });
+    }
+
+    /// Redeems the proof in an open and goes on with it, or refuses it.
+    pub(super) fn decide_open(
+        &mut self,
+        now: Now,
+        id: &SessionId,
+        redeem: impl FnOnce(&mut Self, &PendingOpen) -> Result<(), DropReason>,
+    ) {
         let Some(pending) = self.pending_opens.remove(id) else {
             return;
         };
         let from = pending.from;
-        let redeemed = found.and_then(|(facts, settlement)| self.redeem(now, &pending, &facts, settlement));
-        let outcome = match redeemed {
+        let outcome = match redeem(self, &pending) {
             Ok(()) => self.finish_open(now, pending),
             Err(reason) => Err((pending, reason)),
         };

@@ -11,8 +11,10 @@ use crate::limits::{PROBE_TIMEOUT, PURCHASE_TIMEOUT};
 use crate::message::RequestId;
 use crate::payer::{AcceptedQuote, Opening, PurchasedProof, SpendingLimits};
 use crate::payment_proof::PaymentProof;
+use crate::spending::{Caller, SpendingCaps};
 use crate::time::Now;
 
+use super::auto_pay::Wanted;
 use super::open_session::hash_of_shown;
 use super::under_way::purchase;
 use super::{Asked, Core};
@@ -24,6 +26,91 @@ struct Bill {
     payee: NodeId,
     amount_msat: u64,
     invoice: String,
+}
+
+/// Who may pay what.
+enum Allowed {
+    /// Whoever gave the command decided by himself.
+    Within(SpendingLimits),
+    /// The operator's caps decide.
+    ByCaps(Wanted),
+}
+
+impl Allowed {
+    /// The most that any purchase may cost, before budgets are asked.
+    fn at_most(&self, caps: &SpendingCaps) -> SpendingLimits {
+        match self {
+            Self::Within(limits) => *limits,
+            Self::ByCaps(wanted) => SpendingLimits {
+                max_total_msat: caps.max_total_msat.min(wanted.most_msat),
+                max_fee_msat: caps.max_fee_msat.min(wanted.max_fee_msat),
+            },
+        }
+    }
+
+    fn caller(&self) -> Option<Caller> {
+        match self {
+            Self::Within(_) => None,
+            Self::ByCaps(wanted) => Some(wanted.caller.clone()),
+        }
+    }
+}
+
+/// A command's funding, taken apart.
+struct Paying {
+    shown: Vec<(NodeId, PaymentProof)>,
+    /// None when this node's wallet pays nothing.
+    allowed: Option<Allowed>,
+    keep_funded: bool,
+}
+
+impl Paying {
+    fn by(funding: Funding) -> Self {
+        match funding {
+            Funding::Proofs(shown) => Self {
+                shown,
+                allowed: None,
+                keep_funded: false,
+            },
+            Funding::Wallet {
+                proofs,
+                max_total_msat,
+                max_fee_msat,
+                keep_funded,
+            } => Self {
+                shown: proofs,
+                allowed: Some(Allowed::Within(SpendingLimits {
+                    max_total_msat,
+                    max_fee_msat,
+                })),
+                keep_funded,
+            },
+            Funding::AutoPay {
+                proofs,
+                caller,
+                packet_units,
+                most_msat,
+                max_fee_msat,
+                keep_funded,
+            } => Self {
+                allowed: Some(Allowed::ByCaps(Wanted {
+                    caller,
+                    packet_units,
+                    most_msat,
+                    max_fee_msat,
+                    draws: proofs.is_empty(),
+                })),
+                shown: proofs,
+                keep_funded,
+            },
+        }
+    }
+}
+
+pub(super) fn sum(amounts_msat: &[u64]) -> u64 {
+    amounts_msat
+        .iter()
+        .fold(0, |sum, amount| sum.saturating_add(*amount))
 }
 
 /// From the quotes to the open.
@@ -43,54 +130,56 @@ impl Core {
         if self.payer.openings.contains_key(&quotes) {
             return Err(Refusal::own(DropReason::BadCommand));
         }
-        let (shown, limits, keep_funded) = match funding {
-            Funding::Proofs(proofs) => (proofs, None, false),
-            Funding::Wallet {
-                proofs,
-                max_total_msat,
-                max_fee_msat,
-                keep_funded,
-            } => {
-                let limits = SpendingLimits {
-                    max_total_msat,
-                    max_fee_msat,
-                };
-                (proofs, Some(limits), keep_funded)
-            }
-        };
+        let Paying {
+            shown,
+            allowed,
+            keep_funded,
+        } = Paying::by(funding);
         let mut opening = Opening {
             command,
             quotes,
             sign_as_source,
             proofs: vec![None; set.quotes.len()],
-            limits,
+            limits: allowed
+                .as_ref()
+                .map(|allowed| allowed.at_most(self.spending.caps())),
             keep_funded,
             ends: now.instant + PURCHASE_TIMEOUT,
             unanswered: 0,
             paid: Vec::new(),
             failure: None,
+            set_aside: None,
+            uncertain_msat: 0,
+            ration: None,
+            caller: allowed.as_ref().and_then(Allowed::caller),
         };
         self.take_proofs(now, quotes, &mut opening, &shown);
+        self.check_bills_paid(quotes, &opening)?;
         let bills = self.bills(now, quotes, &mut opening);
-        let Some(limits) = limits.filter(|_| !bills.is_empty()) else {
+        if let (true, Some(Allowed::ByCaps(wanted))) = (bills.is_empty(), &allowed) {
+            self.count_drawn(now, quotes, wanted, &mut opening)?;
+        }
+        let Some(allowed) = allowed.filter(|_| !bills.is_empty()) else {
             self.open_session(now, opening)?;
             return Ok(None);
         };
-        let total = bills
-            .iter()
-            .fold(0u64, |sum, bill| sum.saturating_add(bill.amount_msat));
-        if total > limits.max_total_msat {
-            return Err(Box::new(Refusal {
-                missing: bills.iter().map(|bill| bill.payee).collect(),
-                ..*Refusal::own(DropReason::LimitReached)
-            }));
+        let amounts: Vec<u64> = bills.iter().map(|bill| bill.amount_msat).collect();
+        let max_fee_msat = match allowed {
+            Allowed::Within(limits) if sum(&amounts) <= limits.max_total_msat => Ok(limits.max_fee_msat),
+            Allowed::Within(_) => Err(None),
+            Allowed::ByCaps(wanted) => self.set_aside(now, quotes, &wanted, &amounts, &mut opening),
+        };
+        let missing = || bills.iter().map(|bill| bill.payee).collect();
+        let max_fee_msat = max_fee_msat.map_err(|limit| self.limit_reached(quotes, missing(), limit))?;
+        if let Some(limits) = &mut opening.limits {
+            limits.max_fee_msat = max_fee_msat;
         }
         opening.unanswered = bills.len();
         self.payer.openings.insert(quotes, opening);
         for bill in bills {
             let question = WalletQuestion::Probe {
                 invoice: bill.invoice,
-                max_fee_msat: limits.max_fee_msat,
+                max_fee_msat,
                 timeout: PROBE_TIMEOUT,
             };
             let place = bill.place;
@@ -148,10 +237,17 @@ impl Core {
             let Some((_, proof)) = shown.iter().find(|(paid, _)| *paid == payee) else {
                 continue;
             };
+            // Blocks take their time, so callers show together what was paid together, again and again. What one payee
+            // has redeemed is not shown there once more: it would refuse the session.
+            let bill = hash_of_shown(proof).and_then(|id| self.payer.bills.get(&id));
+            if bill.is_some_and(|bill| bill.redeemed && bill.payee == payee) {
+                continue;
+            }
             *slot = Some(proof.clone());
             // Only a payment of this very quote has a known worth; others are credited there, but not counted here.
             if let (Some(payment_hash), Some(shown_hash)) = (accepted.payment_hash, hash_of_shown(proof))
                 && payment_hash == shown_hash
+                && accepted.quote.invoice.is_some()
                 && !self.payer.purses.holds(&payee, &payment_hash)
             {
                 let purchased = PurchasedProof {
@@ -256,6 +352,11 @@ impl Core {
             }
             Err(reason) => {
                 opening.failure.get_or_insert((payee, reason));
+                if reason == DropReason::PaymentUnknown {
+                    let fee = opening.limits.map_or(0, |limits| limits.max_fee_msat);
+                    let most = accepted.quote.amount_msat.saturating_add(fee);
+                    opening.uncertain_msat = opening.uncertain_msat.saturating_add(most);
+                }
                 self.note_failed(now, &accepted, reason);
             }
         }
@@ -286,9 +387,10 @@ impl Core {
     }
 
     fn payments_done(&mut self, now: Now, quotes: RequestId) {
-        let Some(opening) = self.payer.openings.remove(&quotes) else {
+        let Some(mut opening) = self.payer.openings.remove(&quotes) else {
             return;
         };
+        self.settle_spending(now, &mut opening);
         let command = opening.command;
         if let Some((payee, reason)) = opening.failure {
             // The shares that were paid stay in their purses and open the next session over those payees.

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
+use crate::chain::{BillId, MSAT_PER_SAT, PaymentMethod, QuotedOutput};
 use crate::drop_reason::DropReason;
 use crate::event::{Channel, Record, WalletQuestion};
 use crate::identity::{NodeId, Signature, SignatureContext};
 use crate::keys::DhSecret;
-use crate::limits::{MAX_PENDING_INVOICES, PAY_BY, REDEEM_AFTER_PAY_BY};
+use crate::limits::{MAX_PENDING_INVOICES, PAY_BY};
 use crate::message::{
     ControlMessage, PayeeTerms, Quote, QuoteAnswer, QuoteRequest, QuoteResponse, RequestId, refusal_bytes,
 };
@@ -18,19 +19,57 @@ use crate::verifier::Commitment;
 
 use super::{Asked, Core};
 
-/// A quote that waits for the wallet's invoice.
+/// A quote that waits for the wallet's invoice or the chain source's script.
 pub(super) struct PendingQuote {
     request: RequestId,
     requester: NodeId,
     digest: [u8; 32],
-    account: [u8; 32],
-    terms: PayeeTerms,
+    pub(super) account: [u8; 32],
+    pub(super) terms: PayeeTerms,
     class: TrafficClass,
-    previous: NodeId,
+    pub(super) previous: NodeId,
     next: Option<NodeId>,
     nonce: [u8; 16],
     pay_by: UnixMillis,
-    redeem_by: UnixMillis,
+    pub(super) redeem_by: UnixMillis,
+    /// When the key is erased unless it opens a session before.
+    key_until: UnixMillis,
+    /// See [`crate::chain::OutputQuote::split`] and the place in it.
+    pub(super) split: (Vec<u64>, u8),
+}
+
+impl PendingQuote {
+    /// What the invoice or the bill commits to, as its hash.
+    pub(super) fn description_hash(&self, payee: &NodeId) -> [u8; 32] {
+        self.commitment(payee).description_hash()
+    }
+
+    /// The same as the text that is hashed.
+    fn description(&self, payee: &NodeId) -> String {
+        self.commitment(payee).description()
+    }
+
+    fn commitment<'a>(&'a self, payee: &'a NodeId) -> Commitment<'a> {
+        Commitment {
+            payee,
+            account: &self.account,
+            amount_msat: self.terms.amount_msat(),
+            terms: &self.digest,
+            pay_by: self.pay_by,
+            redeem_by: self.redeem_by,
+            nonce: &self.nonce,
+        }
+    }
+}
+
+/// What is to be paid for a quote.
+pub(super) enum Due {
+    /// Nothing.
+    Nothing,
+    /// An invoice, with its payment hash.
+    Invoice(String, [u8; 32]),
+    /// An output, with the name of its bill.
+    Output(QuotedOutput, BillId),
 }
 
 /// A quote request that passed by.
@@ -127,7 +166,7 @@ impl Core {
         }
         self.quotes.check_room(&previous)?;
         let terms = request.terms(place)?;
-        let pay_by = now.unix + PAY_BY;
+        let (pay_by, redeem_by) = request.method.deadlines(now.unix);
         let pending = PendingQuote {
             request: request.id,
             requester: *request.certificate.requester().ok_or(DropReason::BadRoute)?,
@@ -139,10 +178,17 @@ impl Core {
             next,
             nonce: self.entropy.bytes16(),
             pay_by,
-            redeem_by: pay_by + REDEEM_AFTER_PAY_BY,
+            redeem_by,
+            // A payment over Lightning takes until pay-by; the open must still find its key then. On the chain it takes
+            // longer, and is shown with a later quote.
+            key_until: now.unix + PAY_BY + PAY_BY,
+            split: split_for(request, place)?,
         };
         if terms.amount_msat() == 0 {
-            return self.give_quote(pending, None);
+            return self.give_quote(pending, Due::Nothing);
+        }
+        if request.method.is_on_chain() {
+            return self.ask_for_script(pending, request.method);
         }
         if !self.verifier.payable() {
             return Err(DropReason::PaymentsUnavailable);
@@ -150,18 +196,9 @@ impl Core {
         if self.asked.len() >= MAX_PENDING_INVOICES {
             return Err(DropReason::TableFull);
         }
-        let commitment = Commitment {
-            payee: &self.node_id(),
-            account: &pending.account,
-            amount_msat: terms.amount_msat(),
-            terms: &digest,
-            pay_by,
-            redeem_by: pending.redeem_by,
-            nonce: &pending.nonce,
-        };
         let question = WalletQuestion::CreateInvoice {
             amount_msat: terms.amount_msat(),
-            description: commitment.description(),
+            description: pending.description(&self.node_id()),
             expiry: PAY_BY,
         };
         self.ask_wallet(Asked::InvoiceFor(Box::new(pending)), question);
@@ -173,23 +210,25 @@ impl Core {
         pending: PendingQuote,
         invoice: Result<(String, [u8; 32]), DropReason>,
     ) {
+        self.give_or_refuse(pending, invoice.map(|(text, hash)| Due::Invoice(text, hash)));
+    }
+
+    /// What is to be paid is known, or why it is not.
+    pub(super) fn give_or_refuse(&mut self, pending: PendingQuote, due: Result<Due, DropReason>) {
         let (request, requester, digest) = (pending.request, pending.requester, pending.digest);
-        let given = invoice.and_then(|invoice| self.give_quote(pending, Some(invoice)));
+        let given = due.and_then(|due| self.give_quote(pending, due));
         if let Err(reason) = given {
             self.count(reason);
             self.refuse_quote(request, requester, &digest, reason);
         }
     }
 
-    fn give_quote(
-        &mut self,
-        pending: PendingQuote,
-        invoice: Option<(String, [u8; 32])>,
-    ) -> Result<(), DropReason> {
+    fn give_quote(&mut self, pending: PendingQuote, due: Due) -> Result<(), DropReason> {
         let secret = self.entropy.bytes32();
-        let (invoice, payment_hash) = match invoice {
-            Some((text, hash)) => (Some(text), Some(hash)),
-            None => (None, None),
+        let (invoice, output, payment_hash, bill) = match due {
+            Due::Nothing => (None, None, None, None),
+            Due::Invoice(text, hash) => (Some(text), None, Some(hash), None),
+            Due::Output(output, bill) => (None, Some(output), None, Some(bill)),
         };
         let quote = Quote {
             request_digest: pending.digest,
@@ -198,6 +237,7 @@ impl Core {
             price_msat: pending.terms.price_msat,
             amount_msat: pending.terms.amount_msat(),
             invoice,
+            output,
             nonce: pending.nonce,
             pay_by: pending.pay_by,
             redeem_by: pending.redeem_by,
@@ -212,9 +252,11 @@ impl Core {
             next: pending.next,
             class: pending.class,
             price_msat: pending.terms.price_msat,
-            // A payment takes until pay-by; the open must still find its key then.
-            expires: pending.pay_by + PAY_BY,
+            expires: pending.key_until,
         };
+        if let (Some(output), Some(bill)) = (&quote.output, bill) {
+            self.note_output_quote(&pending, bill, &output.script)?;
+        }
         self.quotes.insert_key(key.clone())?;
         self.persist(Record::QuoteKey(key));
         if let Some(payment_hash) = payment_hash {
@@ -283,4 +325,14 @@ impl Core {
         let previous = relay.previous;
         self.send_message(&previous, &ControlMessage::QuoteResponse(response))
     }
+}
+
+/// What a covenant must pay to everybody who is bought from, in sats, and this node's place among them.
+fn split_for(request: &QuoteRequest, place: usize) -> Result<(Vec<u64>, u8), DropReason> {
+    if request.method != PaymentMethod::Ctv {
+        return Ok((Vec::new(), 0));
+    }
+    let (amounts, own) = request.amounts_msat(place)?;
+    let sats = amounts.iter().map(|msat| msat / MSAT_PER_SAT).collect();
+    Ok((sats, u8::try_from(own).map_err(|_| DropReason::BadRoute)?))
 }

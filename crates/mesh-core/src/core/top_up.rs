@@ -9,9 +9,9 @@
 
 use std::time::Duration;
 
+use crate::chain::PaymentMethod;
 use crate::drop_reason::DropReason;
 use crate::event::{Answer, Buying, Command, CommandId, Event, Funding, QuotedSlice, Refusal};
-use crate::fees::offered_total;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::limits::{
@@ -21,6 +21,7 @@ use crate::limits::{
 use crate::message::QuoteRequest;
 use crate::payer::{KeptFunded, OwnSession, TopUp};
 use crate::routing_policy::TrafficClass;
+use crate::spending::Caller;
 use crate::time::Now;
 
 use super::{Core, Timer};
@@ -61,9 +62,16 @@ impl Core {
 
     /// Whether credit for less than half a slice is left at some hop.
     fn is_low(&self, session: &OwnSession, kept: &KeptFunded) -> bool {
+        let half_units = (kept.units / 2).max(1);
+        let counted = session
+            .ration
+            .map(|ration| ration.units.saturating_sub(session.units));
+        if counted.is_some_and(|units| units < half_units) {
+            return true;
+        }
         let payees = session.path.iter().skip(1);
         payees.zip(&session.prices_msat).any(|(payee, price)| {
-            let half = price.saturating_mul((kept.units / 2).max(1));
+            let half = price.saturating_mul(half_units);
             self.payer.purses.credit_msat(payee) < half
         })
     }
@@ -99,6 +107,7 @@ impl Core {
             class,
             units,
             buying: Buying::WhereNeeded,
+            method: PaymentMethod::Lightning,
             timeout: QUOTE_TIMEOUT,
         };
         self.command_oneself(now, *id, command);
@@ -117,10 +126,8 @@ impl Core {
         let Some(route) = self.routes.cache.get(path, now.unix) else {
             return most;
         };
-        let cost = |units| {
-            let total = QuoteRequest::total_for(class, &route.certificate, units).ok()?;
-            offered_total(total).ok()
-        };
+        let cost =
+            |units| QuoteRequest::total_for(class, PaymentMethod::Lightning, &route.certificate, units).ok();
         let mut units = most.max(1);
         while units > 1 && cost(units).is_none_or(|total| total > max_total_msat) {
             units /= 2;
@@ -173,12 +180,7 @@ impl Core {
         kept.next_units = slice.units;
         let command = Command::Open {
             quotes: slice.id,
-            funding: Funding::Wallet {
-                proofs: Vec::new(),
-                max_total_msat: kept.limits.max_total_msat,
-                max_fee_msat: kept.limits.max_fee_msat,
-                keep_funded: false,
-            },
+            funding: funding(kept, session.caller.clone()),
             sign_as_source: kept.sign_as_source,
         };
         self.command_oneself(now, id, command);
@@ -250,6 +252,27 @@ impl Core {
             session: name,
             reason: refusal.reason,
         });
+    }
+}
+
+/// The next slice is paid as the first one was.
+fn funding(kept: &KeptFunded, caller: Option<Caller>) -> Funding {
+    let (max_total_msat, max_fee_msat) = (kept.limits.max_total_msat, kept.limits.max_fee_msat);
+    match caller {
+        None => Funding::Wallet {
+            proofs: Vec::new(),
+            max_total_msat,
+            max_fee_msat,
+            keep_funded: false,
+        },
+        Some(caller) => Funding::AutoPay {
+            proofs: Vec::new(),
+            caller,
+            packet_units: 1,
+            most_msat: u64::MAX,
+            max_fee_msat,
+            keep_funded: false,
+        },
     }
 }
 

@@ -1,6 +1,8 @@
 //! A node's life from start to stop: what it takes up from an earlier one, sweeps now and then, says of itself, and writes
 //! down at the end.
 
+use std::collections::BTreeMap;
+
 use crate::drop_reason::DropReason;
 use crate::event::{Record, Status, WalletQuestion};
 use crate::limits::{HOUSEKEEPING_INTERVAL, LEASES_PER_STEP, MAX_PENDING_INVOICES};
@@ -11,6 +13,7 @@ use super::{Asked, Core, FORGET_ON_AFTER, Timer};
 impl Core {
     /// Takes up what an earlier life wrote down, in the order it was written.
     pub fn restore(&mut self, records: impl IntoIterator<Item = Record>, now: Now) -> Result<(), DropReason> {
+        let mut spending = BTreeMap::new();
         for record in records {
             match record {
                 Record::QuoteKey(key) => self.quotes.insert_key(key)?,
@@ -50,6 +53,21 @@ impl Core {
                     self.payer.purses.forget_proof(&payment_hash);
                 }
                 Record::Booked(_) => {}
+                Record::OutputQuote(quote) => self.chain.quotes.insert(quote)?,
+                Record::OutputQuoteClosed(bill) => {
+                    self.chain.quotes.close(&bill);
+                }
+                Record::Honoured(output) => self.restore_honoured(*output, now)?,
+                Record::Bill(bill) => self.payer.bills.insert(bill),
+                Record::BillForgotten(bill) => {
+                    self.payer.bills.forget(&bill);
+                }
+                Record::Spending(spent) => {
+                    spending.insert(spent.id, spent);
+                }
+                Record::SpendingForgotten(id) => {
+                    spending.remove(&id);
+                }
                 Record::TreasuryBegun(payment) => self.restore_treasury(now, Some(*payment)),
                 Record::TreasuryDone => self.restore_treasury(now, None),
                 Record::Credit { payee, msat } => {
@@ -57,6 +75,9 @@ impl Core {
                     (purse.credit_msat, purse.durable_msat) = (msat, msat);
                 }
             }
+        }
+        for spent in spending.values() {
+            self.spending.restore(now, spent);
         }
         if !self.payer.under_way.is_empty() {
             self.set_timer(now.instant, Timer::LookUpPayments);
@@ -80,6 +101,7 @@ impl Core {
         self.routes.cache.expire(now.unix);
         self.write_oldest_leases(now.unix, LEASES_PER_STEP);
         self.expire_proofs(now.unix);
+        self.forget_spending(now);
         self.forget_seen(now);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
@@ -93,6 +115,7 @@ impl Core {
                 redeemed_until: None,
             });
         }
+        self.forget_bills_and_output_quotes(now);
         // A wallet that answers nothing is not asked more and more, and keeps room for questions about new quotes.
         if self.asked.len() < MAX_PENDING_INVOICES / 2 {
             for payment_hash in self.quotes.take_unpaid(now.unix) {

@@ -106,6 +106,7 @@ impl Network {
                 ..Announcing::default()
             },
             free_bytes_per_second: FREE_BYTES_PER_SECOND,
+            spending: Default::default(),
             account_secret: self.secret_of(node, "account", 0),
             seed: self.secret_of(node, "seed", self.nodes[node].life),
         };

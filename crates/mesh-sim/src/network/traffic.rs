@@ -429,6 +429,7 @@ fn quote(route: &RouteInfo) -> Command {
         class: TrafficClass::Open,
         units: UNITS,
         buying: Buying::WhereNeeded,
+        method: Default::default(),
         timeout: DISCOVERY_TIMEOUT,
     }
 }

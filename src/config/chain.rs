@@ -1,0 +1,190 @@
+//! `[chain]`: how the node is paid on the chain.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mesh_core::chain::{ChainPolicy, DepthStep};
+use mesh_core::limits::FINAL_DEPTH;
+
+use super::reader::{Problems, Section, number, text};
+use crate::chain::bitcoind::Login;
+use crate::http::Url;
+
+/// All satoshis there will ever be.
+const MAX_SATS: u64 = 21_000_000 * 100_000_000;
+
+/// Steps that can be configured: nobody needs one for each block.
+const MAX_STEPS: usize = 16;
+
+/// Largest height that can be configured: some eight thousand years of blocks.
+const MAX_HEIGHT: u64 = 500_000_000;
+
+/// `[chain]`: how the node is paid on the chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainConfig {
+    /// Whom it asks; none when it is not paid on the chain.
+    pub backend: Option<BitcoindConfig>,
+    /// How deep which payments must be, and from when the chain enforces covenants.
+    pub policy: ChainPolicy,
+}
+
+impl Default for ChainConfig {
+    fn default() -> Self {
+        let step = |up_to_sats, blocks| DepthStep { up_to_sats, blocks };
+        Self {
+            backend: None,
+            policy: ChainPolicy {
+                steps: vec![step(100_000, 2), step(10_000_000, 3), step(100_000_000, 6)],
+                ctv_enforced_from: None,
+                watch_every: Duration::from_secs(30),
+            },
+        }
+    }
+}
+
+/// A Bitcoin Core or Knots node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BitcoindConfig {
+    /// Its RPC address.
+    pub url: String,
+    /// The wallet whose scripts are quoted.
+    pub wallet: String,
+    /// How it knows us.
+    pub login: Login,
+}
+
+pub(super) fn read_chain(mut section: Section<'_>, problems: &mut Problems<'_>) -> ChainConfig {
+    let default = ChainConfig::default();
+    let steps = section.sections("depths", "chain.depths", problems);
+    let backend = section.value("backend", problems, text(parse_backend));
+    let backend_at = backend.as_ref().map_or(section.offset, |found| found.offset);
+    let url = section.value("url", problems, text(parse_url));
+    let wallet = section.value("wallet", problems, text(parse_wallet));
+    let cookie = section.value("cookie_file", problems, text(parse_path));
+    let user = section.value("user", problems, text(parse_user));
+    let password = section.value("password_file", problems, text(parse_path));
+    let watch = section.value("watch_interval_seconds", problems, number(1..=3600, "seconds"));
+    let enforced = section.value(
+        "ctv_enforced_from_height",
+        problems,
+        number(0..=MAX_HEIGHT, "blocks"),
+    );
+    section.finish(problems);
+    let login = match (cookie, user, password) {
+        (Some(cookie), None, None) => Some(Login::Cookie(cookie.value)),
+        (None, Some(user), Some(password)) => Some(Login::Password {
+            user: user.value,
+            file: password.value,
+        }),
+        _ => None,
+    };
+    let wanted = backend.is_some_and(|found| found.value);
+    if wanted && login.is_none() {
+        problems.add(
+            backend_at,
+            "backend = \"bitcoind\" in [chain] needs either `cookie_file`, or `user` and `password_file`",
+        );
+    }
+    let backend = login.filter(|_| wanted).map(|login| BitcoindConfig {
+        url: url.map_or_else(|| "http://127.0.0.1:8332".to_owned(), |found| found.value),
+        wallet: wallet.map_or_else(|| "blvm-mesh".to_owned(), |found| found.value),
+        login,
+    });
+    ChainConfig {
+        backend,
+        policy: ChainPolicy {
+            steps: read_steps(steps, problems).unwrap_or(default.policy.steps),
+            ctv_enforced_from: enforced.and_then(|found| u32::try_from(found.value).ok()),
+            watch_every: watch.map_or(default.policy.watch_every, |found| {
+                Duration::from_secs(found.value)
+            }),
+        },
+    }
+}
+
+/// None when there are none.
+fn read_steps(sections: Vec<Section<'_>>, problems: &mut Problems<'_>) -> Option<Vec<DepthStep>> {
+    let mut steps: Vec<DepthStep> = Vec::new();
+    for mut section in sections {
+        let at = section.offset;
+        let up_to = section.required("up_to_sats", problems, number(1000..=MAX_SATS, "sats"));
+        let blocks = section.required("blocks", problems, number(1..=u64::from(FINAL_DEPTH), "blocks"));
+        section.finish(problems);
+        let (Some(up_to), Some(blocks)) = (up_to, blocks) else {
+            continue;
+        };
+        let step = DepthStep {
+            up_to_sats: up_to.value,
+            blocks: u32::try_from(blocks.value).unwrap_or(FINAL_DEPTH),
+        };
+        let rises = steps
+            .last()
+            .is_none_or(|last| step.up_to_sats > last.up_to_sats && step.blocks > last.blocks);
+        if !rises {
+            problems.add(
+                at,
+                "each [[chain.depths]] must have more sats and more blocks than the one before it; put them in order",
+            );
+        }
+        if steps.len() == MAX_STEPS {
+            problems.add(
+                at,
+                format!("more than {MAX_STEPS} of [[chain.depths]]; remove some"),
+            );
+        }
+        steps.push(step);
+    }
+    (!steps.is_empty()).then_some(steps)
+}
+
+/// Whether there is one.
+fn parse_backend(text: &str) -> Result<bool, String> {
+    match text {
+        "none" => Ok(false),
+        "bitcoind" => Ok(true),
+        _ => Err("\"none\" or \"bitcoind\" (Bitcoin Core or Knots)".to_owned()),
+    }
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(url) if url.is_https() || url.names_loopback() => Ok(text.to_owned()),
+        Ok(_) => Err(
+            "https://…, or http:// to this machine: over the network everybody could read the password"
+                .into(),
+        ),
+        Err(error) => Err(format!(
+            "an RPC address such as \"http://127.0.0.1:8332\" ({error})"
+        )),
+    }
+}
+
+/// What can stand in a URL as it is.
+fn parse_wallet(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if (1..=64).contains(&text.len()) && text.chars().all(fits) && text != "." && text != ".." {
+        Ok(text.to_owned())
+    } else {
+        Err("a wallet's name of at most 64 letters, digits, dots, dashes and underscores".to_owned())
+    }
+}
+
+fn parse_user(text: &str) -> Result<String, String> {
+    if (1..=64).contains(&text.len()) && !text.contains(':') && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("a user's name of at most 64 characters, without colons".to_owned())
+    }
+}
+
+fn parse_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() || path.starts_with("~") {
+        Ok(path)
+    } else {
+        Err("an absolute path or one that begins with ~/".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! Paid on a real chain: nodes that ask a bitcoind on a regression-test chain, which BITCOIND_EXE names; skipped, saying
+//! so, without one.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // a test that cannot go on says where
+
+#[path = "common/bitcoind.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod bitcoind;
+mod common;
+#[path = "onchain/mod.rs"]
+mod onchain;
