@@ -1,18 +1,22 @@
 //! `blvm-mesh wallet …`: what the node is paid with. All but `backup` and `restore` ask the running daemon.
 
+#[cfg(feature = "ldk")]
 use std::io::{self, Read};
 use std::path::Path;
 
 use clap::Subcommand;
 use comfy_table::{Table, presets};
 
-use super::{CliError, Global, ask, locate, print_answer};
+#[cfg(feature = "ldk")]
+use super::print_answer;
+use super::{CliError, Global, ask, locate};
 use crate::admin::{
     DoneReply, Request, WalletAddressReply, WalletBalanceReply, WalletChannelsReply, WalletInfoReply,
     WalletOpenedReply, WalletParams,
 };
 
 /// Longest text that is read as the words of a seed, in bytes; 24 words have at most 215.
+#[cfg(feature = "ldk")]
 const MAX_WORDS_BYTES: u64 = 1024;
 
 #[derive(Subcommand)]
