@@ -20,6 +20,7 @@
 //! | `discover` | [`DiscoverParams`] | [`RoutesReply`], at least one route |
 //! | `quote` | [`QuoteParams`] | [`QuoteReply`] |
 //! | `send` | [`SendParams`] | [`SendReply`] |
+//! | `wallet` | [`WalletParams`] | what its `action` says |
 //! | `ledger` | [`LedgerParams`] | [`LedgerReply`] |
 //! | `fees` | | [`FeesReport`](crate::ledger::FeesReport) |
 //! | `audit` | | [`AuditReport`](crate::ledger::AuditReport) |
@@ -45,6 +46,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod treasury;
+mod wallet;
 mod wire;
 
 use std::time::Duration;
@@ -56,6 +58,10 @@ pub use books::{LedgerParams, LedgerReply, NodeBooks};
 pub use client::{AdminClient, ClientError};
 pub use server::{AdminServer, BindError};
 pub use treasury::{PayTreasuryParams, TreasuryPaidReply, TreasuryReply, UnderWayReply};
+pub use wallet::{
+    ChannelReply, OnChainReply, PaymentsReply, WalletAddressReply, WalletBalanceReply, WalletChannelsReply,
+    WalletInfoReply, WalletOpenedReply, WalletParams,
+};
 pub use wire::{
     AdminError, DeliveryReply, DiscoverParams, DoneReply, LinksReply, ListenParams, ListenReply,
     NetworkNodeReply, NetworkParams, NetworkReply, PayeeReply, PeerReply, PeersReply, QuoteParams,

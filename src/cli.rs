@@ -12,6 +12,7 @@ mod run;
 mod show;
 mod sim;
 mod treasury;
+mod wallet;
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -155,6 +156,9 @@ enum Command {
         #[arg(long)]
         protocol: Option<String>,
     },
+    /// Look at the node's wallet, and at the Lightning node in it
+    #[command(subcommand)]
+    Wallet(wallet::WalletCommand),
     /// Play five nodes, real payments and ten crimes on this machine
     Demo,
     /// Play whole networks in virtual time, as scenario files say, and judge their routes
@@ -197,6 +201,9 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Start(#[from] StartError),
+    #[cfg(feature = "ldk")]
+    #[error(transparent)]
+    Ldk(#[from] crate::wallet::ldk::LdkError),
     #[error(transparent)]
     Admin(#[from] BindError),
     #[error(transparent)]
@@ -353,6 +360,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Treasury(command) => treasury::run(&global, command).await,
         Command::Audit => audit::run(&global).await,
         Command::Sim { files, seed } => sim::run(&files, seed, global.json),
+        Command::Wallet(command) => wallet::run(&global, command).await,
         Command::Listen { protocol } => listen(&global, protocol, ids).await,
     }
 }
@@ -526,6 +534,10 @@ mod tests {
             &["send", &id, "x", "--class", "free"],
             &["send", &id, "--hex"],
             &["send", &id, "x", "--max-total-msat", "-1"],
+            &["wallet"],
+            &["wallet", "open-channel", "02ab@127.0.0.1:9735"],
+            &["wallet", "open-channel", "02ab@127.0.0.1:9735", "0"],
+            &["wallet", "close-channel"],
         ] {
             let error = parse(arguments)
                 .err()

@@ -6,6 +6,7 @@
 //! every key with its default and its meaning.
 
 mod chain;
+mod ldk;
 mod payments;
 mod reader;
 mod remote;
@@ -28,6 +29,7 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 pub use chain::{BitcoindConfig, ChainConfig};
+pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::Problem;
 use reader::{Problems, Section};
 pub use remote::{KeySource, RemoteWallet};
@@ -170,6 +172,8 @@ impl Default for Limits {
 pub struct WalletConfig {
     /// The Lightning backend.
     pub backend: WalletBackend,
+    /// `[wallet.ldk]`; always there when that is the backend.
+    pub ldk: Option<LdkConfig>,
     /// Where it is; always there for the backends that are spoken to over REST.
     pub remote: Option<RemoteWallet>,
 }
@@ -186,6 +190,8 @@ pub enum WalletBackend {
     Lnd,
     /// A Core Lightning node.
     Cln,
+    /// A Lightning node inside this program, if it was built with the feature `ldk`.
+    Ldk,
 }
 
 impl WalletConfig {
@@ -195,6 +201,7 @@ impl WalletConfig {
         Self {
             backend,
             remote: Some(remote),
+            ldk: None,
         }
     }
 }
@@ -208,6 +215,7 @@ impl WalletBackend {
             Self::LnBits => "lnbits",
             Self::Lnd => "lnd",
             Self::Cln => "cln",
+            Self::Ldk => "ldk",
         }
     }
 }

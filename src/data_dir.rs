@@ -7,7 +7,8 @@
 //! ├── account.key           0600  the secret that accounts at other nodes derive from: whoever reads it spends them
 //! ├── lock                  held while a daemon runs, so that two never share a directory
 //! ├── admin.sock            0600  where the command line talks to the daemon
-//! └── mesh.redb             the database
+//! ├── mesh.redb             the database
+//! └── lightning/            0700  the embedded Lightning node, if that is the wallet: its seed and its state
 //! ```
 //!
 //! Both keys are made at the first start from the operating system's randomness and never overwritten. A key file
@@ -156,36 +157,66 @@ impl DataDir {
         }
     }
 
-    /// Written beside and renamed, so that a crash leaves a whole key or none: half a key file would be refused at
-    /// every later start.
     fn make_secret(&self, path: &Path) -> Result<Zeroizing<[u8; 32]>, DataDirError> {
         let mut secret = Zeroizing::new([0; 32]);
         aws_lc_rs::rand::fill(secret.as_mut()).map_err(|_| DataDirError::NoRandomness)?;
-        let unfinished = path.with_extension("key.new");
-        // Left by a crash; the lock says that nobody else is at it.
-        match std::fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_error("remove", &unfinished)(error));
-            }
-            _ => {}
-        }
-        let digits = Zeroizing::new(hex::encode(secret.as_slice()) + "\n");
-        let written = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)
-            .and_then(|mut file| {
-                file.write_all(digits.as_bytes())?;
-                file.sync_all()
-            });
-        written.map_err(io_error("write", &unfinished))?;
-        std::fs::rename(&unfinished, path).map_err(io_error("write", path))?;
-        // Without this the name could be gone after a power cut, and with it the node.
-        let directory = File::open(&self.path).and_then(|directory| directory.sync_all());
-        directory.map_err(io_error("write", &self.path))?;
+        write_secret(path, &Zeroizing::new(hex::encode(secret.as_slice()) + "\n"))?;
         Ok(secret)
     }
+}
+
+/// Writes a file that only its owner can read, beside and renamed, so that a crash leaves a whole secret or none: half a
+/// key file would be refused at every later start. Only for who holds the directory's lock.
+pub(crate) fn write_secret(path: &Path, text: &str) -> Result<(), DataDirError> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let unfinished = PathBuf::from(unfinished);
+    // Left by a crash; the lock says that nobody else is at it.
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(io_error("remove", &unfinished)(error));
+        }
+        _ => {}
+    }
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+    written.map_err(io_error("write", &unfinished))?;
+    std::fs::rename(&unfinished, path).map_err(io_error("write", path))?;
+    // Without this the name could be gone after a power cut, and with it the node.
+    let directory = path.parent().unwrap_or(path);
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io_error("write", directory))
+}
+
+/// Creates a directory that only its owner can enter, and refuses one that others can.
+#[cfg(feature = "ldk")]
+pub(crate) fn private_directory(path: &Path) -> Result<(), DataDirError> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(io_error("create", path))?;
+    let metadata = std::fs::metadata(path).map_err(io_error("look at", path))?;
+    refuse_too_open(path, metadata.permissions().mode(), 0o700)
+}
+
+/// Reads a short secret text that only its owner can reach; `None` when there is no such file.
+#[cfg(feature = "ldk")]
+pub(crate) fn read_secret_text(path: &Path) -> Result<Option<Zeroizing<String>>, DataDirError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    let metadata = file.metadata().map_err(io_error("look at", path))?;
+    refuse_too_open(path, metadata.permissions().mode(), 0o600)?;
+    let text = read_short(&mut file).map_err(io_error("read", path))?;
+    Ok(Some(Zeroizing::new(text)))
 }
 
 /// Where the admin socket of the daemon on a data directory is.

@@ -21,9 +21,11 @@ use super::wire::{
     AdminError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams, Request, SendParams,
     SendReply, SetPriceParams, Text, codes,
 };
-use super::{LOOKUP_GUARD, MAX_TIMEOUT, MAX_TTL, MAX_UNITS, SEND_GUARD, convert};
+use super::{LOOKUP_GUARD, MAX_TIMEOUT, MAX_TTL, MAX_UNITS, SEND_GUARD, convert, wallet};
 use crate::config::PaymentsConfig;
 use crate::handle::{CommandError, NodeHandle, SendRequest, SentPacket};
+use crate::wallet::Wallet;
+use crate::wallet::none::NoWallet;
 
 /// A node as the admin socket sees it: [`NodeHandle`], or a stand-in in tests.
 #[async_trait]
@@ -81,6 +83,7 @@ pub struct AdminService {
     backend: Arc<dyn Backend>,
     info: NodeInfo,
     payments: PaymentsConfig,
+    wallet: Arc<dyn Wallet>,
     books: Option<NodeBooks>,
 }
 
@@ -91,8 +94,15 @@ impl AdminService {
             backend,
             info,
             payments,
+            wallet: Arc::new(NoWallet),
             books: None,
         }
+    }
+
+    /// The same with the node's wallet, for whom it is asked about.
+    #[must_use]
+    pub fn with_wallet(self, wallet: Arc<dyn Wallet>) -> Self {
+        Self { wallet, ..self }
     }
 
     /// The service, with the node's books to be read.
@@ -130,6 +140,7 @@ impl AdminService {
             Request::Discover(params) => to_json(convert::routes(self.discover(params).await?)),
             Request::Quote(params) => to_json(convert::quote(self.quote(params).await?)),
             Request::Send(params) => to_json(self.send(params).await?),
+            Request::Wallet(params) => wallet::answer(self.wallet.as_ref(), params).await,
             Request::Ledger(params) => to_json(self.books()?.page(params).await?),
             Request::Fees => to_json(self.books()?.fees(&self.status().await?).await?),
             Request::Audit => to_json(self.books()?.audit().await?),
@@ -317,6 +328,6 @@ fn check_protocol(protocol: &str) -> Result<(), AdminError> {
     )))
 }
 
-fn to_json(reply: impl Serialize) -> Result<Value, AdminError> {
+pub(super) fn to_json(reply: impl Serialize) -> Result<Value, AdminError> {
     serde_json::to_value(reply).map_err(|_| convert::unexpected())
 }

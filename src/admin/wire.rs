@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::books::LedgerParams;
 use super::treasury::PayTreasuryParams;
+use super::wallet::WalletParams;
 
 /// Error codes of this interface's own, beside the names of [`DropReason`](mesh_core::drop_reason::DropReason).
 pub mod codes {
@@ -29,6 +30,8 @@ pub mod codes {
     pub const TOO_MANY_CONNECTIONS: &str = "too_many_connections";
     /// The connection was silent too long and is closed.
     pub const IDLE: &str = "idle";
+    /// The wallet refused, or does not do this.
+    pub const WALLET: &str = "wallet";
     /// The node is stopping.
     pub const STOPPED: &str = "stopped";
     /// More commands wait than the node takes.
@@ -92,11 +95,13 @@ pub enum Request {
     PayTreasury(PayTreasuryParams),
     /// Read what arrives.
     Listen(ListenParams),
+    /// Look at the wallet, or change its channels.
+    Wallet(WalletParams),
 }
 
 impl Request {
     /// The names of all methods.
-    pub const METHODS: [&'static str; 14] = [
+    pub const METHODS: [&'static str; 15] = [
         "status",
         "peers",
         "routes",
@@ -111,6 +116,7 @@ impl Request {
         "treasury",
         "pay_treasury",
         "listen",
+        "wallet",
     ];
 
     /// Reads a request from its line.
@@ -148,6 +154,7 @@ impl Request {
             "treasury" => no_params(params).map(|()| Self::Treasury),
             "pay_treasury" => read_params(params).map(Self::PayTreasury),
             "listen" => read_params(params).map(Self::Listen),
+            "wallet" => read_params(params).map(Self::Wallet),
             unknown => Err(AdminError::new(
                 codes::UNKNOWN_METHOD,
                 format!("there is no method `{}`", shortened(unknown)),

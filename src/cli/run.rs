@@ -23,6 +23,10 @@ use crate::chain::bitcoind::{Bitcoind, Login};
 use crate::config::{ChainConfig, Config, MeshConfig, Peer};
 use crate::data_dir::{DataDir, expand_home};
 use crate::node::{NodeConfig, RunningNode};
+#[cfg(feature = "ldk")]
+use crate::wallet::LightningNetwork;
+#[cfg(feature = "ldk")]
+use crate::wallet::ldk::LdkWallet;
 use crate::wallet::{Wallet, build};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
@@ -67,14 +71,15 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     let data_dir = DataDir::open(&place.data_dir)?;
     let (fixed, named) = split_peers(&place.config.mesh.peers);
     let starting = async {
-        let wallet = connect_wallet(&place.config).await?;
-        start(&place.config, &data_dir, fixed, wallet).await
+        let wallet = connect_wallet(&place.config, &data_dir).await?;
+        let node = start(&place.config, &data_dir, fixed, wallet.clone()).await?;
+        Ok::<_, CliError>((node, wallet))
     };
-    let started = tokio::select! {
+    let (started, wallet) = tokio::select! {
         started = starting => started?,
         () = stop.wait() => return Ok(()),
     };
-    let admin = open_admin(&place.config, &data_dir, &started)?;
+    let admin = open_admin(&place.config, &data_dir, &started, wallet.clone())?;
     print_answer(global.json, &ready(&data_dir, &started), show_ready)?;
 
     let ended = serve(&started, named, &mut stop).await;
@@ -82,6 +87,10 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     let stopping = async {
         admin.stop().await;
         started.stop().await;
+        // After the node: its last payments are still under way.
+        if let Some(lightning) = wallet.lightning_node() {
+            lightning.stop().await;
+        }
     };
     let stopped = tokio::time::timeout(STOP_TIMEOUT, stopping).await;
     stopped.map_err(|_| {
@@ -123,8 +132,28 @@ fn say_where_from(place: &Place) {
     }
 }
 
+/// A Lightning node of our own, if the configuration wants one; its chain source must answer.
+#[cfg(feature = "ldk")]
+async fn start_lightning(config: &Config, data_dir: &DataDir) -> Result<Option<Arc<dyn Wallet>>, CliError> {
+    let Some(ldk) = &config.wallet.ldk else {
+        return Ok(None);
+    };
+    let network = lightning_network(config.mesh.network);
+    Ok(Some(LdkWallet::start(ldk, network, data_dir).await?))
+}
+
+/// The configuration refuses to want one.
+#[cfg(not(feature = "ldk"))]
+#[expect(clippy::unused_async, reason = "the same call in both builds")]
+async fn start_lightning(_config: &Config, _data_dir: &DataDir) -> Result<Option<Arc<dyn Wallet>>, CliError> {
+    Ok(None)
+}
+
 /// The wallet that the configuration names, once it answers.
-async fn connect_wallet(config: &Config) -> Result<Arc<dyn Wallet>, CliError> {
+async fn connect_wallet(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn Wallet>, CliError> {
+    if let Some(wallet) = start_lightning(config, data_dir).await? {
+        return Ok(wallet);
+    }
     let connected = build::connect(&config.wallet).await;
     let wallet = connected.map_err(|error| CliError::Failed(error.to_string()))?;
     let granularity_msat = wallet.granularity_msat();
@@ -210,7 +239,12 @@ fn announcing(mesh: &MeshConfig, own: &NodeId) -> Result<Announcing, CliError> {
     })
 }
 
-fn open_admin(config: &Config, data_dir: &DataDir, node: &RunningNode) -> Result<AdminServer, CliError> {
+fn open_admin(
+    config: &Config,
+    data_dir: &DataDir,
+    node: &RunningNode,
+    wallet: Arc<dyn Wallet>,
+) -> Result<AdminServer, CliError> {
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
@@ -218,7 +252,9 @@ fn open_admin(config: &Config, data_dir: &DataDir, node: &RunningNode) -> Result
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone()).with_books(node.books());
+    let service = AdminService::new(backend, info, config.payments.clone())
+        .with_wallet(wallet)
+        .with_books(node.books());
     Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
 }
 
@@ -311,6 +347,16 @@ fn split_peers(peers: &[Peer]) -> (Vec<(SocketAddr, NodeId)>, Vec<Peer>) {
         }
     }
     (fixed, named)
+}
+
+#[cfg(feature = "ldk")]
+fn lightning_network(network: BitcoinNetwork) -> LightningNetwork {
+    match network {
+        BitcoinNetwork::Mainnet => LightningNetwork::Bitcoin,
+        BitcoinNetwork::Testnet => LightningNetwork::Testnet,
+        BitcoinNetwork::Signet => LightningNetwork::Signet,
+        BitcoinNetwork::Regtest => LightningNetwork::Regtest,
+    }
 }
 
 fn network_name(network: BitcoinNetwork) -> &'static str {

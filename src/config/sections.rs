@@ -12,6 +12,7 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::chain::read_chain;
+use super::ldk::read_ldk;
 use super::payments::read_payments;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
 use super::remote::{CLN, LNBITS, LND, Names, read_remote};
@@ -279,9 +280,11 @@ fn read_wallet(mut section: Section<'_>, problems: &mut Problems<'_>) -> WalletC
     let lnbits = remote(&LNBITS, "wallet.lnbits", WalletBackend::LnBits);
     let lnd = remote(&LND, "wallet.lnd", WalletBackend::Lnd);
     let cln = remote(&CLN, "wallet.cln", WalletBackend::Cln);
+    let ldk = section.section("ldk", "wallet.ldk", problems);
     section.finish(problems);
     WalletConfig {
         backend,
+        ldk: read_ldk(ldk, backend == WalletBackend::Ldk, problems),
         remote: lnbits.or(lnd).or(cln),
     }
 }
@@ -370,11 +373,13 @@ fn parse_backend(text: &str) -> Result<WalletBackend, String> {
         "lnbits" => Ok(WalletBackend::LnBits),
         "lnd" => Ok(WalletBackend::Lnd),
         "cln" => Ok(WalletBackend::Cln),
+        "ldk" if cfg!(feature = "ldk") => Ok(WalletBackend::Ldk),
+        "ldk" => Err("another backend: this build has no ldk; build with --features ldk".into()),
         "devnet" => Err(
-            "\"none\", \"lnbits\", \"lnd\" or \"cln\": the devnet wallet is play money and lives only inside \
+            "\"none\", \"lnbits\", \"lnd\", \"cln\" or \"ldk\": the devnet wallet is play money and lives only inside \
              `blvm-mesh demo`"
                 .into(),
         ),
-        _ => Err("\"none\", \"lnbits\", \"lnd\" or \"cln\"".into()),
+        _ => Err("\"none\", \"lnbits\", \"lnd\", \"cln\" or \"ldk\"".into()),
     }
 }

@@ -29,7 +29,8 @@ fn the_example_is_the_defaults_and_names_every_key() {
     // The keys a section knows are listed when none resembles the given one.
     let listed = refusal(
         "[mesh]\nzzzzzzzz = 1\n[mesh.limits]\nzzzzzzzz = 1\n[wallet]\nzzzzzzzz = 1\n\
-         [wallet.lnbits]\nzzzzzzzz = 1\n[wallet.lnd]\nzzzzzzzz = 1\n[wallet.cln]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1\n\
+         [wallet.lnbits]\nzzzzzzzz = 1\n[wallet.lnd]\nzzzzzzzz = 1\n[wallet.cln]\nzzzzzzzz = 1\n\
+         [wallet.ldk]\nzzzzzzzz = 1\n[wallet.ldk.chain]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1\n\
          [chain]\nzzzzzzzz = 1",
     );
     let known: Vec<&str> = listed
@@ -40,7 +41,7 @@ fn the_example_is_the_defaults_and_names_every_key() {
     for key in known {
         let named = example.contains(&format!("\n{key} = "))
             || example.contains(&format!("\n# {key} = "))
-            || ["mesh", "wallet"]
+            || ["mesh", "wallet", "wallet.ldk"]
                 .iter()
                 .any(|section| example.contains(&format!("[{section}.{key}]")))
             || example.contains(&format!("[[chain.{key}]]"));

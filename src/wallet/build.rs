@@ -44,6 +44,9 @@ pub enum ConnectError {
         "section [wallet] names a backend but not where it is; add its section as config.example.toml shows"
     )]
     NotConfigured,
+    /// It is no other program.
+    #[error("the ldk wallet is part of this program: it is started, not connected to")]
+    Embedded,
     /// It was asked for [`CONNECT_PATIENCE`].
     #[error("the {backend} wallet at {url} did not answer in {} s: {source}", .patience.as_secs())]
     Unreachable {
@@ -79,6 +82,7 @@ pub async fn connect_within(
         WalletBackend::LnBits => (lnbits::KEY_HEADER, Secret::from_text_file),
         WalletBackend::Lnd => (lnd::KEY_HEADER, Secret::hex_of_file),
         WalletBackend::Cln => (cln::KEY_HEADER, Secret::from_text_file),
+        WalletBackend::Ldk => return Err(ConnectError::Embedded),
     };
     let remote = config.remote.as_ref().ok_or(ConnectError::NotConfigured)?;
     let deadline = Instant::now() + patience;
@@ -104,7 +108,7 @@ type ReadKey = fn(&Path) -> Result<Secret, SecretError>;
 
 async fn open(backend: WalletBackend, api: Api) -> Result<Arc<dyn Wallet>, WalletError> {
     Ok(match backend {
-        WalletBackend::None => Arc::new(NoWallet),
+        WalletBackend::None | WalletBackend::Ldk => Arc::new(NoWallet),
         WalletBackend::LnBits => {
             let lnbits = LnBits::connect(api).await?;
             let network = lnbits.network();

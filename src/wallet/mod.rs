@@ -4,7 +4,8 @@
 //!
 //! * [`NoWallet`](none::NoWallet) for nodes that neither charge nor pay (mode `open`), or
 //! * [`DevnetWallet`](devnet::DevnetWallet): real Lightning nodes on a simulated chain, for tests and the demo, or
-//! * what [`build::connect`] finds in the configuration: LNbits, LND or Core Lightning over REST (docs/WALLETS.md).
+//! * what [`build::connect`] finds in the configuration: LNbits, LND or Core Lightning over REST (docs/WALLETS.md), or
+//! * `LdkWallet` (feature `ldk`): a Lightning node inside this program, with coins and channels of its own.
 //!
 //! The trait asks only for what LND, Core Lightning, LNbits and an embedded LDK node can all answer.
 //!
@@ -37,12 +38,16 @@ mod cln;
 pub mod devnet;
 mod error;
 pub mod invoice;
+#[cfg(feature = "ldk")]
+pub mod ldk;
+pub mod lightning_node;
 mod lnbits;
 mod lnd;
 pub mod none;
 mod rest;
 
 pub use error::WalletError;
+use lightning_node::LightningNode;
 
 /// The 32-byte SHA-256 of a payment's preimage; names an invoice and its payment.
 pub type PaymentHash = [u8; 32];
@@ -127,6 +132,12 @@ pub trait Wallet: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`WalletError::Unavailable`].
     async fn balance(&self) -> Result<Balance, WalletError>;
+
+    /// The Lightning node that this wallet runs itself, with its coins on-chain and its channels; `None` from a wallet
+    /// that speaks to somebody else's.
+    fn lightning_node(&self) -> Option<&dyn LightningNode> {
+        None
+    }
 }
 
 /// The Bitcoin network a wallet's invoices are for.

@@ -3,6 +3,12 @@
 //! It is the program that BITCOIND_EXE names; without one [`Bitcoind::start`] answers `None`, and the test that asked
 //! says that it is skipped. `.ci/bitcoind` prints a usable path.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "who runs the tests is to know which were skipped, and why"
+)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
+
 use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
@@ -86,8 +92,8 @@ impl Bitcoind {
         });
         up.await.expect("bitcoind starts");
         bitcoind.rpc("createwallet", json!(["miner"])).await;
-        // The first reward can be spent when a hundred blocks are on top of it.
-        bitcoind.mine(101).await;
+        // A reward can be spent when a hundred blocks are on top of it; twenty of them are enough for every test.
+        bitcoind.mine(120).await;
         Some(bitcoind)
     }
 

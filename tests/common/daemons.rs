@@ -42,6 +42,20 @@ impl Home {
         self.directory.path()
     }
 
+    /// Where its daemons say what they do, one after the other.
+    fn log(&self) -> std::fs::File {
+        let mut file = std::fs::OpenOptions::new();
+        file.create(true).append(true);
+        file.open(self.path().join("daemon.log")).unwrap()
+    }
+
+    /// What the last daemon said last.
+    pub fn end_of_log(&self) -> String {
+        let text = std::fs::read_to_string(self.path().join("daemon.log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
     pub fn configure(&self, listen_addr: &str, neighbours: &[&Daemon]) {
         let mut config = format!("[mesh]\nmode = \"open\"\nlisten_addr = \"{listen_addr}\"\n");
         for neighbour in neighbours {
@@ -103,14 +117,13 @@ impl Daemon {
     pub async fn start(home: &Home) -> Self {
         let mut command = program();
         command.arg("--data-dir").arg(home.path()).args(["--json", "run"]);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(home.log()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = timeout(PATIENCE, stdout.next_line()).await.expect("it starts");
-        let ready: Value = serde_json::from_str(&line.unwrap().expect("it runs")).unwrap();
+        let Some(line) = line.unwrap() else {
+            panic!("it does not run: {}", home.end_of_log());
+        };
+        let ready: Value = serde_json::from_str(&line).unwrap();
         let text = |key: &str| ready[key].as_str().unwrap().to_owned();
         Self {
             node_id: text("node_id"),

@@ -4,7 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
 
 #[cfg(unix)]
+pub mod bitcoind;
+#[cfg(unix)]
 pub mod daemons;
+#[cfg(all(unix, feature = "ldk"))]
+pub mod lightning;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
