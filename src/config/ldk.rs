@@ -234,6 +234,7 @@ fn parse_listen_addr(text: &str) -> Result<SocketAddr, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::super::{Config, WalletBackend};
+    #[cfg(feature = "ldk")]
     use super::*;
 
     /// What a file with this `[wallet]` and below says.

@@ -69,17 +69,6 @@ impl PaymentMethod {
         }
     }
 
-    /// What totals are multiples of when they are offered over a route with `routers` routers, in msat: then every part
-    /// is exactly 60, 30 and 10 %, and on the chain every share is whole satoshis too.
-    pub fn total_step_msat(self, routers: usize) -> u64 {
-        if self.is_on_chain() {
-            // A router gets 3/10 of the total divided by their number, the treasury 1/10.
-            10 * MSAT_PER_SAT * routers.max(1) as u64
-        } else {
-            10
-        }
-    }
-
     /// Until when what is quoted now may be paid, and until when it is redeemed.
     pub fn deadlines(self, now: UnixMillis) -> (UnixMillis, UnixMillis) {
         let (pay, redeem) = if self.is_on_chain() {

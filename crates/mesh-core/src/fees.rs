@@ -18,6 +18,7 @@
 //! Payer and payees each compute these figures by themselves, and a payee refuses when they differ: every
 //! function here is exact, without floats, and answers [`FeeError::Overflow`] rather than a wrapped figure.
 
+use crate::chain::MSAT_PER_SAT;
 use crate::limits::MAX_HOPS;
 
 /// Most routers on a route: every hop but the last, which is the destination.
@@ -130,10 +131,12 @@ pub fn least_total(router_minimums_msat: &[u64], destination_minimum_msat: u64) 
     u64::try_from(for_routers.max(for_destination)).map_err(|_| FeeError::Overflow)
 }
 
-/// What a payer offers for a slice that must cost at least `least_msat`: rounded up to whole tens of msat, so that 60, 30
-/// and 10 % of it are whole msat too and anybody can check the split in his head. Costs at most 9 msat per slice.
-pub fn offered_total(least_msat: u64) -> Result<u64, FeeError> {
-    least_msat.div_ceil(10).checked_mul(10).ok_or(FeeError::Overflow)
+/// What offered totals are multiples of over a route with `routers` routers, in msat: then every share is a whole
+/// satoshi and every part exactly 60, 30 and 10 %. Wallets such as LNbits make invoices over whole satoshis only, and
+/// outputs on the chain hold nothing else.
+pub fn total_step_msat(routers: usize) -> u64 {
+    // A router gets 3/10 of the total divided by their number, the treasury 1/10.
+    10 * MSAT_PER_SAT * routers.max(1) as u64
 }
 
 /// The price in msat of a slice of `units` units of traffic: the least total at which every payee gets at
@@ -229,16 +232,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offered_totals_split_into_whole_percentages() {
-        for (least, offered) in [(0, 0), (1, 10), (10, 10), (1_000_099, 1_000_100)] {
-            assert_eq!(offered_total(least), Ok(offered));
-            let split = Split::of(offered, 2).unwrap();
-            assert_eq!(split.destination_msat() * 10, offered * 6);
-            assert_eq!(split.routers_msat() * 10, offered * 3);
-            assert_eq!(split.treasury_msat() * 10, offered);
+    fn offered_totals_split_into_whole_satoshis_and_whole_percentages() {
+        for routers in 0..=MAX_ROUTERS {
+            for times in [1, 2, 7] {
+                let offered = times * total_step_msat(routers);
+                let split = Split::of(offered, routers).unwrap();
+                assert_eq!(split.treasury_msat() * 10, offered);
+                if routers > 0 {
+                    assert_eq!(split.destination_msat() * 10, offered * 6);
+                    assert_eq!(split.routers_msat() * 10, offered * 3);
+                }
+                for share in 0..split.payees() {
+                    assert_eq!(split.payment(share).unwrap() % MSAT_PER_SAT, 0);
+                }
+            }
         }
-        assert_eq!(offered_total(u64::MAX), Err(FeeError::Overflow));
     }
+
     use proptest::prelude::*;
 
     fn shares(split: &Split) -> Vec<u64> {

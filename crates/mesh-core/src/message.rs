@@ -172,11 +172,37 @@ impl QuoteRequest {
         if class != TrafficClass::Paid {
             return Ok(0);
         }
-        let step = method.total_step_msat(certificate.hops().saturating_sub(1));
+        let step = fees::total_step_msat(certificate.hops().saturating_sub(1));
         Self::least_total_by(method, certificate, units)?
             .div_ceil(step)
             .checked_mul(step)
             .ok_or(DropReason::LimitReached)
+    }
+
+    /// The most units that `total_msat` pays for, at least `units`: what rounding the total up buys beyond what was asked.
+    pub fn units_for(
+        class: TrafficClass,
+        method: PaymentMethod,
+        certificate: &RouteCertificate,
+        units: u64,
+        total_msat: u64,
+    ) -> u64 {
+        let covers =
+            |units| Self::least_total_by(method, certificate, units).is_ok_and(|least| least <= total_msat);
+        if class != TrafficClass::Paid || total_msat == 0 {
+            return units;
+        }
+        // Every unit costs something, so no more than the total in msat are covered.
+        let (mut enough, mut too_many) = (units, units.saturating_add(total_msat).saturating_add(1));
+        while too_many - enough > 1 {
+            let middle = enough + (too_many - enough) / 2;
+            if covers(middle) {
+                enough = middle;
+            } else {
+                too_many = middle;
+            }
+        }
+        enough
     }
 
     /// Whether the lists in it fit its route, and it asks for something: what can be said without any signature.
@@ -199,10 +225,8 @@ impl QuoteRequest {
             return Ok(PayeeTerms::default());
         }
         let least = Self::least_total_by(self.method, &self.certificate, self.units)?;
-        let whole_sats = !self.method.is_on_chain()
-            || self
-                .total_msat
-                .is_multiple_of(self.method.total_step_msat(hops - 1));
+        let whole_sats =
+            !self.method.is_on_chain() || self.total_msat.is_multiple_of(fees::total_step_msat(hops - 1));
         if !whole_sats || self.total_msat < least || (least == 0 && self.total_msat != 0) {
             return Err(DropReason::ShareTooSmall);
         }

@@ -142,7 +142,7 @@ proptest! {
         times in 1u64..1 << 30,
         routers in 0usize..10,
     ) {
-        let total = times * PaymentMethod::OnChain.total_step_msat(routers);
+        let total = times * crate::fees::total_step_msat(routers);
         let split = crate::fees::Split::of(total, routers).unwrap();
         for place in 0..=routers {
             prop_assert_eq!(split.payment(place).unwrap() % MSAT_PER_SAT, 0);

@@ -69,9 +69,11 @@ impl Core {
             .iter()
             .map(|payee| self.account_key(payee))
             .collect::<Result<Vec<_>, _>>()?;
+        let total_msat = QuoteRequest::total_for(class, method, &certificate, units)?;
+        let units = QuoteRequest::units_for(class, method, &certificate, units, total_msat);
         let mut request = QuoteRequest {
             id: self.entropy.bytes16(),
-            total_msat: QuoteRequest::total_for(class, method, &certificate, units)?,
+            total_msat,
             certificate,
             class,
             units,
