@@ -39,7 +39,11 @@ fn no_committed_input_breaks_a_promise() {
 
 #[test]
 fn committed_seeds_are_what_the_wire_looks_like_now() {
-    for seed in seeds::seeds() {
+    // A copy of a file that people edit may grow old; nothing but its text is in it.
+    let encoded = seeds::seeds()
+        .into_iter()
+        .filter(|seed| !seed.name.starts_with("copy-of-"));
+    for seed in encoded {
         let file = fuzz().join("corpus").join(seed.target).join(&seed.name);
         let committed = std::fs::read(&file).unwrap_or_default();
         assert!(

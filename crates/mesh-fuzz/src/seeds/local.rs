@@ -29,7 +29,7 @@ pub(super) fn add(seeds: &mut Seeds) {
     replays(seeds);
     seeds.add(
         "config",
-        "example",
+        "copy of example",
         include_str!("../../../../config.example.toml"),
     );
     seeds.add("config", "empty", "");
@@ -43,17 +43,17 @@ pub(super) fn add(seeds: &mut Seeds) {
     );
     seeds.add(
         "scenario",
-        "watts strogatz",
+        "copy of watts strogatz",
         include_str!("../../../../scenarios/ci/watts-strogatz.toml"),
     );
     seeds.add(
         "scenario",
-        "churn",
+        "copy of churn",
         include_str!("../../../../scenarios/faults/churn.toml"),
     );
     seeds.add(
         "scenario",
-        "black hole",
+        "copy of black hole",
         include_str!("../../../../scenarios/villains/black-hole.toml"),
     );
     seeds.add(
