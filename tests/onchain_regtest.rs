@@ -1,11 +1,8 @@
 //! Paid on a real chain: nodes that ask a bitcoind on a regression-test chain, which BITCOIND_EXE names; skipped, saying
 //! so, without one.
 #![allow(missing_docs)]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // a test that cannot go on says where
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on says where
 
-#[path = "common/bitcoind.rs"]
-#[allow(dead_code, unreachable_pub, clippy::print_stdout)] // it says when a test is skipped
-mod bitcoind;
 mod common;
 #[path = "onchain/mod.rs"]
 mod onchain;

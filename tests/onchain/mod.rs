@@ -23,7 +23,7 @@ use mesh_core::verifier::BitcoinNetwork;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::bitcoind::{Bitcoind, USER};
+use crate::common::bitcoind::{Bitcoind, USER};
 use crate::common::{PATIENCE, TestNode, eventually, node_config, wait_linked};
 
 const UNITS: u64 = 1000;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bitcoind::Bitcoind;
+use crate::common::bitcoind::Bitcoind;
 
 /// A coin of the miner's wallet.
 pub(crate) struct Coin {
