@@ -10,14 +10,26 @@ use crate::drop_reason::DropReason;
 use crate::event::{Payment, Record, WalletQuestion};
 use crate::payer::{AcceptedQuote, PurchasedProof};
 use crate::payment_proof::PaymentProof;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 use super::{Asked, Core, Timer};
 
 /// How long after a look-up that told nothing the wallet is asked again.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long after a restart a payment that the wallet has not heard of may still be on its way to it: what the earlier life
+/// handed over in its last instant must not pass for never made.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
 impl Core {
+    /// Looks for what an earlier life left open.
+    pub(super) fn resume_payments(&mut self, now: Now) {
+        if !self.payer.under_way.is_empty() {
+            self.payer.failures_certain_from = now.instant + ON_ITS_WAY;
+            self.look_up_at(now.instant);
+        }
+    }
+
     /// Writes down that the payment of this quote is about to begin.
     pub(super) fn note_begun(&mut self, now: Now, accepted: &AcceptedQuote) {
         if let Some(begun) = purchase(
@@ -56,7 +68,7 @@ impl Core {
         };
         if reason == DropReason::PaymentUnknown {
             self.payer.under_way.insert(begun.payment_hash, begun);
-            self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
+            self.look_up_at(now.instant + LOOK_UP_INTERVAL);
         } else {
             self.book_failed(now.unix, &begun);
             self.persist(Record::ProofRedeemed {
@@ -65,8 +77,17 @@ impl Core {
         }
     }
 
+    /// One look-up at a time for all payments together: were each to bring the next for all, a payee that holds back two
+    /// payments would have this node ask its wallet twice as often every minute.
+    pub(super) fn look_up_at(&mut self, at: Instant) {
+        if !std::mem::replace(&mut self.payer.look_up_due, true) {
+            self.set_timer(at, Timer::LookUpPayments);
+        }
+    }
+
     /// Asks the wallet what became of every payment of unknown outcome.
     pub(super) fn look_up_payments(&mut self) {
+        self.payer.look_up_due = false;
         let unknown: Vec<[u8; 32]> = self.payer.under_way.keys().copied().collect();
         for payment_hash in unknown {
             let question = WalletQuestion::LookUp { payment_hash };
@@ -105,13 +126,21 @@ impl Core {
                     ..begun
                 });
             }
-            (Err(reason), _) if reason != DropReason::PaymentFailed && now.unix <= begun.redeem_by => {
+            (Err(reason), _)
+                if now.unix <= begun.redeem_by
+                    && (reason != DropReason::PaymentFailed
+                        || now.instant < self.payer.failures_certain_from) =>
+            {
                 self.payer.under_way.insert(payment_hash, begun);
-                self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
+                self.look_up_at(now.instant + LOOK_UP_INTERVAL);
             }
             _ => {
                 self.book_failed(now.unix, &begun);
                 self.persist(Record::ProofRedeemed { payment_hash });
+                let quotes = self.payer.quote_sets.values_mut().flat_map(|set| &mut set.quotes);
+                for accepted in quotes.flatten() {
+                    accepted.booked &= accepted.payment_hash != Some(payment_hash);
+                }
             }
         }
     }
