@@ -61,6 +61,7 @@ use crate::event::{
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
 use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
+use crate::losses::Losses;
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
 use crate::packet::{FrameKind, Preamble};
@@ -199,6 +200,7 @@ pub struct Core {
     blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
+    losses: Losses,
     spending: Spending,
 
     /// Commands that the core gave itself to buy the next slice of a session, and what came of them.
@@ -261,6 +263,7 @@ impl Core {
             blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
+            losses: Losses::default(),
             spending: Spending::new(config.spending),
             topping_up: BTreeMap::new(),
             topped_up: VecDeque::new(),
