@@ -70,7 +70,8 @@ impl Core {
             .map(|payee| self.account_key(payee))
             .collect::<Result<Vec<_>, _>>()?;
         let total_msat = QuoteRequest::total_for(class, method, &certificate, units)?;
-        let units = QuoteRequest::units_for(class, method, &certificate, units, total_msat);
+        let asked = units;
+        let units = QuoteRequest::units_for(class, method, &certificate, asked, total_msat);
         let mut request = QuoteRequest {
             id: self.entropy.bytes16(),
             total_msat,
@@ -82,7 +83,7 @@ impl Core {
             method,
         };
         for (place, payee) in payees.iter().enumerate() {
-            let needed = request.terms(place + 1)?.price_msat.saturating_mul(units);
+            let needed = request.terms(place + 1)?.price_msat.saturating_mul(asked);
             let buy = match buying {
                 Buying::Everywhere => true,
                 Buying::Nowhere => false,
