@@ -331,7 +331,7 @@ async fn a_callers_own_limit_bounds_what_the_mesh_pays_for_it() {
 async fn each_module_has_its_own_budget_and_its_own_session_and_strangers_share_one_all_of_it_after_a_restart()
  {
     let mut line = Line::start(SpendingCaps {
-        per_caller_day_msat: 13_000,
+        per_caller_day_msat: 14_000,
         unidentified_day_msat: 5_000,
         ..CAPS
     })
@@ -342,10 +342,10 @@ async fn each_module_has_its_own_budget_and_its_own_session_and_strangers_share_
     assert!(sent.success, "{:?}", sent.error);
     // What is left of the slice does not carry another, and the budget buys no other.
     let refused = greedy.send_packet(line.large_request()).await.unwrap();
-    payment_required(&greedy, refused, "per_caller_day_msat = 13000").await;
+    payment_required(&greedy, refused, "per_caller_day_msat = 14000").await;
     line.devnet.wait_quiet().await.unwrap();
     let after_greedy = line.balance();
-    assert!(before - after_greedy <= 13_000);
+    assert!(before - after_greedy <= 14_000);
 
     let stranger = line.unidentified();
     let refused = stranger.send_packet(line.request(None)).await.unwrap();

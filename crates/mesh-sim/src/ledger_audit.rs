@@ -78,9 +78,11 @@ impl Simulation {
         }
         // Here callers who pay by themselves do so out of the same wallet, behind the ledger's back.
         let untold = [LedgerAccount::InFlight, LedgerAccount::Outside];
-        if untold
-            .iter()
-            .all(|account| balances.get(account).copied().unwrap_or(0) == 0)
+        let has_wallet = self.nodes[node.0].lightning_key.is_some();
+        if has_wallet
+            && untold
+                .iter()
+                .all(|account| balances.get(account).copied().unwrap_or(0) == 0)
         {
             self.check_wallet(node, &balances, found);
         }

@@ -70,7 +70,8 @@ impl Core {
             .map(|payee| self.account_key(payee))
             .collect::<Result<Vec<_>, _>>()?;
         let total_msat = QuoteRequest::total_for(class, method, &certificate, units)?;
-        let units = QuoteRequest::units_for(class, method, &certificate, units, total_msat);
+        let asked = units;
+        let units = QuoteRequest::units_for(class, method, &certificate, asked, total_msat);
         let mut request = QuoteRequest {
             id: self.entropy.bytes16(),
             total_msat,
@@ -82,7 +83,7 @@ impl Core {
             method,
         };
         for (place, payee) in payees.iter().enumerate() {
-            let needed = request.terms(place + 1)?.price_msat.saturating_mul(units);
+            let needed = request.terms(place + 1)?.price_msat.saturating_mul(asked);
             let buy = match buying {
                 Buying::Everywhere => true,
                 Buying::Nowhere => false,
@@ -92,6 +93,7 @@ impl Core {
                 *slot = buy;
             }
         }
+        self.check_losses(now, &request)?;
         let id = request.id;
         let set = QuoteSet {
             command: Some(command),
@@ -105,6 +107,16 @@ impl Core {
         self.set_timer(now.instant + PAY_BY, Timer::QuoteSetExpires(id));
         self.retry_quotes(now, id);
         Ok(())
+    }
+
+    /// Whoever took this node's money and carried nothing sells it nothing more for a while.
+    fn check_losses(&self, now: Now, request: &QuoteRequest) -> Result<(), DropReason> {
+        let sellers = request.certificate.sellers();
+        let thief = sellers
+            .iter()
+            .zip(&request.buying)
+            .any(|(seller, buying)| *buying && self.losses.is_too_much(seller, now.instant));
+        if thief { Err(DropReason::LossLimit) } else { Ok(()) }
     }
 
     /// Sends the request, or sends it again: payees answer a repetition with the same quote.
