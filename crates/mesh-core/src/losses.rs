@@ -1,9 +1,9 @@
 //! What this node lost to others: packets paid for that nobody receipted, and credit that a payee denied.
 //!
 //! Who sells credit and carries nothing takes a slice each time; under a new route or with another of its nodes it takes the
-//! next. So losses are counted per operator, or per node where none is claimed, and who has cost this node enough within a
-//! day sells it nothing more until the day is over. Claims of an operator only ever merge nodes: a thief gains nothing by one,
-//! and by none he is counted node by node.
+//! next. So losses are counted per node and per operator that it claims, and who has cost this node enough within a day sells
+//! it nothing more until the day is over. Nobody checks the claim: were only the operator counted, a thief would claim another
+//! with every certificate and never be counted twice, or an honest node's id and have that one shunned.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,34 +24,52 @@ struct Loss {
 /// Losses of the last day, by who caused them.
 #[derive(Debug, Default)]
 pub struct Losses {
-    by_operator: BTreeMap<NodeId, Loss>,
+    by_seller: BTreeMap<Seller, Loss>,
+}
+
+/// Who sold: kept apart, so that no node is counted for what others claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Seller {
+    Node(NodeId),
+    Operator(NodeId),
+}
+
+impl Seller {
+    fn of(node: NodeId, operator: NodeId) -> impl Iterator<Item = Self> {
+        let claimed = (operator != node).then_some(Self::Operator(operator));
+        [Self::Node(node)].into_iter().chain(claimed)
+    }
 }
 
 impl Losses {
-    /// Notes a loss of `msat` to this operator, or node. The oldest is forgotten when there are too many.
-    pub fn note(&mut self, operator: NodeId, msat: u64, now: Instant) {
+    /// Notes a loss of `msat` to this node of this operator. The oldest is forgotten when there are too many.
+    pub fn note(&mut self, node: NodeId, operator: NodeId, msat: u64, now: Instant) {
         if msat == 0 {
             return;
         }
-        self.by_operator.retain(|_, loss| now - loss.since < DAY);
-        if self.by_operator.len() >= MAX_LOSERS && !self.by_operator.contains_key(&operator) {
-            let oldest = self.by_operator.iter().min_by_key(|(_, loss)| loss.since);
-            if let Some(oldest) = oldest.map(|(operator, _)| *operator) {
-                self.by_operator.remove(&oldest);
+        self.by_seller.retain(|_, loss| now - loss.since < DAY);
+        for seller in Seller::of(node, operator) {
+            if self.by_seller.len() >= MAX_LOSERS && !self.by_seller.contains_key(&seller) {
+                let oldest = self.by_seller.iter().min_by_key(|(_, loss)| loss.since);
+                if let Some(oldest) = oldest.map(|(seller, _)| *seller) {
+                    self.by_seller.remove(&oldest);
+                }
             }
+            let loss = self
+                .by_seller
+                .entry(seller)
+                .or_insert(Loss { msat: 0, since: now });
+            loss.msat = loss.msat.saturating_add(msat);
         }
-        let loss = self
-            .by_operator
-            .entry(operator)
-            .or_insert(Loss { msat: 0, since: now });
-        loss.msat = loss.msat.saturating_add(msat);
     }
 
-    /// Whether this operator, or node, has cost enough for a day.
-    pub fn is_too_much(&self, operator: &NodeId, now: Instant) -> bool {
-        self.by_operator
-            .get(operator)
-            .is_some_and(|loss| now - loss.since < DAY && loss.msat >= MAX_LOSS_PER_DAY_MSAT)
+    /// Whether this node, or its operator, has cost enough for a day.
+    pub fn is_too_much(&self, node: NodeId, operator: NodeId, now: Instant) -> bool {
+        Seller::of(node, operator).any(|seller| {
+            self.by_seller
+                .get(&seller)
+                .is_some_and(|loss| now - loss.since < DAY && loss.msat >= MAX_LOSS_PER_DAY_MSAT)
+        })
     }
 }
 
@@ -69,16 +87,32 @@ mod tests {
     fn many_small_thefts_add_up_and_are_forgiven_after_a_day() {
         let mut losses = Losses::default();
         for hour in 0..3 {
-            assert!(!losses.is_too_much(&THIEF, hours(hour)));
-            losses.note(THIEF, MAX_LOSS_PER_DAY_MSAT / 3 + 1, hours(hour));
+            assert!(!losses.is_too_much(THIEF, THIEF, hours(hour)));
+            losses.note(THIEF, THIEF, MAX_LOSS_PER_DAY_MSAT / 3 + 1, hours(hour));
         }
-        assert!(losses.is_too_much(&THIEF, hours(3)));
-        assert!(!losses.is_too_much(&NodeId([2; 32]), hours(3)));
-        assert!(!losses.is_too_much(&THIEF, hours(24)));
-        losses.note(THIEF, 1, hours(25));
+        assert!(losses.is_too_much(THIEF, THIEF, hours(3)));
+        assert!(!losses.is_too_much(NodeId([2; 32]), NodeId([2; 32]), hours(3)));
+        assert!(!losses.is_too_much(THIEF, THIEF, hours(24)));
+        losses.note(THIEF, THIEF, 1, hours(25));
         assert!(
-            !losses.is_too_much(&THIEF, hours(25)),
+            !losses.is_too_much(THIEF, THIEF, hours(25)),
             "a new day begins at nothing"
+        );
+    }
+
+    #[test]
+    fn thief_who_claims_another_operator_each_time_is_counted_and_nobody_whom_he_claims_is() {
+        let mut losses = Losses::default();
+        let honest = NodeId([2; 32]);
+        for claim in [honest, NodeId([3; 32]), NodeId([4; 32])] {
+            losses.note(THIEF, claim, MAX_LOSS_PER_DAY_MSAT / 3 + 1, hours(1));
+        }
+        assert!(losses.is_too_much(THIEF, NodeId([5; 32]), hours(1)));
+        losses.note(THIEF, honest, MAX_LOSS_PER_DAY_MSAT, hours(1));
+        assert!(!losses.is_too_much(honest, honest, hours(1)));
+        assert!(
+            losses.is_too_much(NodeId([6; 32]), honest, hours(1)),
+            "another node of his"
         );
     }
 
@@ -88,8 +122,8 @@ mod tests {
         for thief in 0..2 * MAX_LOSERS as u64 {
             let mut id = [0; 32];
             id[..8].copy_from_slice(&thief.to_be_bytes());
-            losses.note(NodeId(id), 1, Instant(thief));
+            losses.note(NodeId(id), NodeId(id), 1, Instant(thief));
         }
-        assert_eq!(losses.by_operator.len(), MAX_LOSERS);
+        assert_eq!(losses.by_seller.len(), MAX_LOSERS);
     }
 }

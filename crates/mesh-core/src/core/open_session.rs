@@ -438,7 +438,7 @@ impl Core {
             // After a crash this node may itself believe a lease too much: that is nobody's theft.
             if let Some(seller) = seller {
                 let lost_msat = denied_msat.saturating_sub(ACCOUNT_LEASE_MSAT);
-                self.losses.note(seller, lost_msat, now.instant);
+                self.losses.note(hop, seller, lost_msat, now.instant);
             }
         }
         if was_opening {

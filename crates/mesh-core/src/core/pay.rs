@@ -112,10 +112,13 @@ impl Core {
     /// Whoever took this node's money and carried nothing sells it nothing more for a while.
     fn check_losses(&self, now: Now, request: &QuoteRequest) -> Result<(), DropReason> {
         let sellers = request.certificate.sellers();
-        let thief = sellers
-            .iter()
+        let payees = request.certificate.path.iter().skip(1);
+        let thief = payees
+            .zip(&sellers)
             .zip(&request.buying)
-            .any(|(seller, buying)| *buying && self.losses.is_too_much(seller, now.instant));
+            .any(|((payee, seller), buying)| {
+                *buying && self.losses.is_too_much(*payee, *seller, now.instant)
+            });
         if thief { Err(DropReason::LossLimit) } else { Ok(()) }
     }
 

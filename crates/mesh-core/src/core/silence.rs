@@ -31,9 +31,10 @@ impl Core {
             Heard::Nothing => {
                 let receipted = session.receipt.as_ref().map_or(0, |receipt| receipt.units);
                 let lost_units = session.units.saturating_sub(receipted);
-                for (seller, price) in session.sellers.iter().zip(&session.prices_msat) {
+                let payees = session.path.iter().skip(1).zip(&session.sellers);
+                for ((payee, seller), price) in payees.zip(&session.prices_msat) {
                     let lost_msat = price.saturating_mul(lost_units);
-                    self.losses.note(*seller, lost_msat, now.instant);
+                    self.losses.note(*payee, *seller, lost_msat, now.instant);
                 }
                 let path = session.path.clone();
                 self.blame.note_silent(&path, now.instant);
