@@ -155,7 +155,10 @@ async fn connect_wallet(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn W
         return Ok(wallet);
     }
     let connected = build::connect(&config.wallet).await;
-    let wallet = connected.map_err(|error| CliError::Failed(error.to_string()))?;
+    let wallet = connected.map_err(|error| match error {
+        build::ConnectError::Unreachable { .. } => CliError::Failed(error.to_string()),
+        error => CliError::Usage(error.to_string()),
+    })?;
     let granularity_msat = wallet.granularity_msat();
     if granularity_msat > 1 {
         tracing::warn!(
