@@ -89,7 +89,12 @@ impl NodeHandle {
         let units = request.units().max(FIRST_SLICE_UNITS);
         let mut refused = CommandError::Refused(Refusal::own(DropReason::NoRoute));
         for route in routes {
-            match self.open_over(route, units, request).await {
+            let mut opened = self.open_over(route.clone(), units, request).await;
+            // After a crash this node may show what was credited before it: refused once, it knows better.
+            if matches!(&opened, Err(error) if error.reason() == Some(DropReason::AlreadyRedeemed)) {
+                opened = self.open_over(route, units, request).await;
+            }
+            match opened {
                 Ok(opened) => return Ok(opened),
                 // Money may be on its way over this route: trying the next would pay twice.
                 Err(error) if error.reason() == Some(DropReason::PaymentUnknown) => return Err(error),

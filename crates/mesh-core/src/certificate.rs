@@ -225,6 +225,11 @@ impl RouteCertificate {
         })
     }
 
+    /// Who runs each payee, first router first: as [`RouteCertificate::entities`], and the destination itself last.
+    pub fn sellers(&self) -> Vec<NodeId> {
+        self.entities().chain(self.path.last().copied()).collect()
+    }
+
     /// The attestation of the router at `place` (1 is the first router).
     fn attestation(&self, place: usize) -> Option<&RouterAttestation> {
         let routers = self.path.len().checked_sub(2)?;

@@ -28,6 +28,7 @@ mod chain;
 mod chain_watch;
 mod chart;
 mod closing;
+mod commands;
 mod discover;
 mod open_session;
 mod pay;
@@ -37,6 +38,7 @@ mod quoting;
 mod relay;
 mod route;
 mod silence;
+mod timers;
 mod top_up;
 mod treasury;
 mod under_way;
@@ -54,14 +56,15 @@ use crate::discovery::RouteDiscovery;
 use crate::drop_reason::DropReason;
 use crate::entropy::Entropy;
 use crate::event::{
-    Answer, Channel, Command, CommandId, Event, Input, LinkId, Output, Refusal, Ticket, WalletQuestion,
+    Answer, Channel, CommandId, Event, Input, LinkId, Output, Refusal, Ticket, WalletQuestion,
 };
 use crate::identity::{Identity, NodeId, SignatureVerifier};
 use crate::keys::{DhSecret, SessionId};
 use crate::limits::{HOUSEKEEPING_INTERVAL, MAX_ACCOUNTS};
+use crate::losses::Losses;
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
-use crate::packet::{FrameKind, Preamble, units_of_packet};
+use crate::packet::{FrameKind, Preamble};
 use crate::payer::{Payer, account_key};
 use crate::quotes::QuoteBook;
 use crate::relays::Relays;
@@ -197,6 +200,7 @@ pub struct Core {
     blame: Blame,
     discovery: RouteDiscovery,
     payer: Payer,
+    losses: Losses,
     spending: Spending,
 
     /// Commands that the core gave itself to buy the next slice of a session, and what came of them.
@@ -259,6 +263,7 @@ impl Core {
             blame: Blame::default(),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
+            losses: Losses::default(),
             spending: Spending::new(config.spending),
             topping_up: BTreeMap::new(),
             topped_up: VecDeque::new(),
@@ -387,111 +392,6 @@ impl Core {
         });
         if let Err(reason) = outcome {
             self.drop_from(link, reason);
-        }
-    }
-
-    fn on_command(&mut self, now: Now, id: CommandId, command: Command) {
-        let outcome = match command {
-            Command::Discover {
-                destination,
-                max_hops,
-                timeout,
-                refresh,
-            } => self.start_discovery(now, id, destination, max_hops, timeout, refresh),
-            Command::Quote {
-                path,
-                class,
-                units,
-                buying,
-                method,
-                timeout,
-            } => self.start_quotes(now, id, &path, class, units, buying, method, timeout),
-            Command::Open {
-                quotes,
-                funding,
-                sign_as_source,
-            } => self.start_opening(now, id, quotes, funding, sign_as_source),
-            Command::Send {
-                session,
-                protocol_id,
-                payload,
-                ttl,
-            } => self
-                .send(now, &session, &protocol_id, &payload, ttl)
-                .map(|(packet_id, sequence)| Some(Answer::Sent { packet_id, sequence }))
-                .map_err(|reason| {
-                    self.packet_refused(&session, units_of_packet(&protocol_id, &payload), reason)
-                }),
-            Command::SendMany {
-                session,
-                protocol_id,
-                payloads,
-                ttl,
-            } => self
-                .send_many(now, &session, &protocol_id, &payloads, ttl)
-                .map(Some)
-                .map_err(Refusal::own),
-            Command::Close { session } => self.close_named(now, &session).map(Some).map_err(Refusal::own),
-            Command::PayTreasury { amount_msat } => self.pay_treasury(id, amount_msat),
-            Command::Treasury => Ok(Some(Answer::Treasury(Box::new(self.treasury_state())))),
-            Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
-            Command::Routes => Ok(Some(Answer::Routes(
-                self.routes
-                    .cache
-                    .all(now.unix)
-                    .map(|route| route.info())
-                    .collect(),
-            ))),
-            Command::Network { after, most } => {
-                Ok(Some(Answer::Network(Box::new(self.network_page(after, most)))))
-            }
-            Command::SetPrice { msat_per_unit } => {
-                self.set_price(now, msat_per_unit).map(Some).map_err(Refusal::own)
-            }
-        };
-        match outcome {
-            Ok(None) => {}
-            Ok(Some(answer)) => self.answer(id, Ok(answer)),
-            Err(refusal) => self.answer(id, Err(refusal)),
-        }
-    }
-
-    fn on_timeout(&mut self, now: Now) {
-        self.route_timeout(now);
-        while let Some((_, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= now.instant) {
-            self.timers.pop_first();
-            match timer {
-                Timer::Housekeeping => self.housekeeping(now),
-                Timer::ForgetRedeemed => {
-                    if self.replay.expire(now.unix) {
-                        self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
-                    }
-                }
-                Timer::SessionEnds(session) => self.end_session(now, &session),
-                Timer::SessionIdle(session) => self.end_if_idle(now, &session),
-                Timer::ReceiptDue(session) => self.receipt_due(&session),
-                Timer::DiscoveryRetry(command) => self.retry_discovery(now, command),
-                Timer::DiscoveryGathered(command) => self.discovery_gathered(now, command),
-                Timer::DiscoveryEnds(command) => self.end_discovery(now, command),
-                Timer::QuoteRetry(quotes) => self.retry_quotes(now, quotes),
-                Timer::QuoteEnds(quotes) => self.quotes_timed_out(now, quotes),
-                Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
-                Timer::Announce => self.announce_if_due(now),
-                Timer::WatchChain => self.watch_chain(now),
-                Timer::LookUpPayments => self.look_up_payments(now),
-                Timer::TopUp(session) => self.top_up_if_due(now, &session),
-                Timer::LookUpTreasury => self.look_up_treasury(now),
-                Timer::OpenRetry(session) => self.retry_open(now, &session),
-                Timer::OpenEnds(session) => self.open_timed_out(now, &session),
-                Timer::ReceiptOverdue(session) => self.receipt_overdue(now, &session),
-                Timer::TellOfBreak(neighbour) => self.tell_of_break(now, neighbour),
-                Timer::OwnSessionEnds(session) => {
-                    // Refused when it was closed before, which is as well.
-                    let _ = self.close_own(now, &session);
-                }
-                Timer::OwnSessionIdle(session) => self.close_own_if_idle(now, &session),
-                Timer::OwnSessionGone(session) => self.forget_own(now, &session),
-            }
         }
     }
 }

@@ -139,6 +139,8 @@ drop_reasons! {
     PaymentUnknown = 56, "payment_unknown", "look the payment up in the wallet; show its proof when it settles";
     /// The treasury's Lightning address gave no invoice.
     TreasuryUnreachable = 58, "treasury_unreachable", "look at the log for what its server said; its part stays owed and is tried again";
+    /// A payee's operator has cost this node more within a day than it risks.
+    LossLimit = 59, "loss_limit", "take a route over others; the operator sells to this node again when the day is over";
 
     /// This node's mode does not carry this class of traffic.
     ClassRefused = 60, "class_refused", "pay for the traffic, or choose nodes in another mode";

@@ -11,6 +11,8 @@
 //! `›` is BLAKE3 keyed with the left side over the right. The account key enters beside the session's ephemeral key, so
 //! only the payer a quote was made for can open a session with it: a stolen quote or proof opens nothing.
 
+use std::sync::Arc;
+
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, X25519, agree};
 use subtle::ConstantTimeEq;
@@ -43,6 +45,8 @@ impl std::fmt::Debug for SessionId {
 pub struct DhSecret {
     secret: Zeroizing<[u8; 32]>,
     public: [u8; 32],
+    /// The same, loaded: loading it costs as much as an agreement.
+    key: Arc<PrivateKey>,
 }
 
 impl DhSecret {
@@ -55,6 +59,7 @@ impl DhSecret {
         Ok(Self {
             secret: Zeroizing::new(secret),
             public: bytes,
+            key: Arc::new(key),
         })
     }
 
@@ -71,9 +76,8 @@ impl DhSecret {
     /// The shared secret with another key. An all-zero result is refused (RFC 7748 section 6.1): it would be known to
     /// everybody, so a peer with a low-order key could let strangers read and pay with the session.
     pub fn agree(&self, theirs: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, DropReason> {
-        let key = PrivateKey::from_private_key(&X25519, &*self.secret).map_err(|_| DropReason::SealBroken)?;
         let peer = UnparsedPublicKey::new(&X25519, theirs);
-        let shared = agree(&key, peer, DropReason::SealBroken, |bytes| {
+        let shared = agree(&self.key, peer, DropReason::SealBroken, |bytes| {
             let mut shared = Zeroizing::new([0; 32]);
             shared.copy_from_slice(bytes);
             Ok(shared)

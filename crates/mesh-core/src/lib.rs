@@ -23,6 +23,7 @@ pub mod identity;
 pub mod keys;
 pub mod ledger;
 pub mod limits;
+pub mod losses;
 pub mod message;
 pub mod neighbours;
 pub mod open;

@@ -247,6 +247,13 @@ pub const MAX_ACK_FRAME_BYTES: u64 = 205;
 /// Nodes that a source remembers as part of silent routes: ten for each of four routes to a hundred destinations.
 pub const MAX_BLAMED_NODES: usize = 4096;
 
+/// What one operator may cost a payer within a day, in msat, by packets that nobody receipted and credit that was denied:
+/// a thousand satoshis. Then it sells that payer nothing more.
+pub const MAX_LOSS_PER_DAY_MSAT: u64 = 1_000_000;
+
+/// Operators whose thefts are remembered.
+pub const MAX_LOSERS: usize = 4096;
+
 /// Payees a payer keeps unredeemed proofs or credit at.
 pub const MAX_PURSES: usize = 65_536;
 

@@ -391,6 +391,8 @@ pub struct OwnSession {
     pub path: Vec<NodeId>,
     /// What each payee draws per unit, in msat.
     pub prices_msat: Vec<u64>,
+    /// Who runs each payee.
+    pub sellers: Vec<NodeId>,
     /// The payment shown to each payee in the open.
     pub shown: Vec<Option<[u8; 32]>>,
     /// [`Purses::redemptions`] at each payee when the session began.

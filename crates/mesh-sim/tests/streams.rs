@@ -100,6 +100,24 @@ fn destination_that_takes_the_money_and_receipts_nothing_is_paid_no_second_slice
 }
 
 #[test]
+fn operator_that_took_too_much_for_nothing_sells_nothing_more_for_a_day() {
+    let (mut sim, [a, b, c]) = row(7, [0, 3, 5000]);
+    let session = open(&mut sim, a, c, 256, 100_000_000);
+    sim.link_mut(b, a).rates.loss = 1_000_000;
+    while sim.send(a, session, "", b"into the void").is_ok() {}
+    sim.run_for(Duration::from_secs(5));
+    sim.link_mut(b, a).rates.loss = 0;
+    let path = sim.discover(a, c).unwrap()[0].path.clone();
+    let quote = |sim: &mut Simulation| sim.quote(a, &path, TrafficClass::Paid, 256, Buying::Everywhere);
+    let paid = sim.lightning.balance_msat(c);
+    assert_eq!(quote(&mut sim).unwrap_err().reason, DropReason::LossLimit);
+    assert_eq!(sim.lightning.balance_msat(c), paid);
+    sim.run_for(Duration::from_secs(24 * 3600));
+    sim.discover(a, c).unwrap();
+    quote(&mut sim).unwrap();
+}
+
+#[test]
 fn slice_beyond_the_limit_of_one_purchase_is_halved_until_it_fits() {
     let (mut sim, [a, _, c]) = row(2, [0, 3, 5]);
     let limit = 20_000;

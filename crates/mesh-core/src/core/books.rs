@@ -172,15 +172,17 @@ impl Core {
         });
     }
 
-    /// The payee holds less than this node believed. After a crash this node may believe too much; else the payee cheats.
-    pub(super) fn deny(&mut self, at: UnixMillis, payee: &NodeId, left_msat: u64) {
+    /// The payee holds less than this node believed: by how much, in msat. After a crash this node may believe too much;
+    /// else the payee cheats.
+    pub(super) fn deny(&mut self, at: UnixMillis, payee: &NodeId, left_msat: u64) -> u64 {
         self.write_spent(at, payee, false);
         let Ok(purse) = self.payer.purses.at(payee) else {
-            return;
+            return 0;
         };
-        let Some(denied_msat) = purse.credit_msat.checked_sub(left_msat).filter(|msat| *msat > 0) else {
-            return;
-        };
+        let denied_msat = purse.credit_msat.saturating_sub(left_msat);
+        if denied_msat == 0 {
+            return 0;
+        }
         (purse.credit_msat, purse.durable_msat) = (left_msat, left_msat);
         let entry = Entry::new(at, EntryKind::Denied)
             .debit(LedgerAccount::Lost, denied_msat)
@@ -190,6 +192,7 @@ impl Core {
             payee: *payee,
             msat: left_msat,
         });
+        denied_msat
     }
 
     /// Payments that can no longer be redeemed are lost.

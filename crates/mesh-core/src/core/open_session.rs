@@ -69,6 +69,7 @@ impl Core {
             name: id,
             source,
             path: set.request.certificate.path.clone(),
+            sellers: set.request.certificate.sellers(),
             prices_msat: accepted.map(|accepted| accepted.quote.price_msat).collect(),
             shown: opening
                 .proofs
@@ -404,6 +405,7 @@ impl Core {
         let hop = *session.path.get(place + 1).ok_or(DropReason::BadRoute)?;
         let (path, shown, id) = (session.path.clone(), session.shown.clone(), session.id);
         let redemptions = session.redemptions.clone();
+        let seller = session.sellers.get(place).copied();
         let was_opening = session.opening.is_some();
         self.event(Event::HopRefused {
             session: id,
@@ -432,7 +434,12 @@ impl Core {
             DropReason::CreditSpent | DropReason::PaymentMissing
         );
         if credit_is_short && credit_is_current {
-            self.deny(now.unix, &hop, refusal.credit_msat);
+            let denied_msat = self.deny(now.unix, &hop, refusal.credit_msat);
+            // After a crash this node may itself believe a lease too much: that is nobody's theft.
+            if let Some(seller) = seller {
+                let lost_msat = denied_msat.saturating_sub(ACCOUNT_LEASE_MSAT);
+                self.losses.note(seller, lost_msat, now.instant);
+            }
         }
         if was_opening {
             self.routes.cache.forget(&path);

@@ -92,6 +92,7 @@ impl Core {
                 *slot = buy;
             }
         }
+        self.check_losses(now, &request)?;
         let id = request.id;
         let set = QuoteSet {
             command: Some(command),
@@ -105,6 +106,16 @@ impl Core {
         self.set_timer(now.instant + PAY_BY, Timer::QuoteSetExpires(id));
         self.retry_quotes(now, id);
         Ok(())
+    }
+
+    /// Whoever took this node's money and carried nothing sells it nothing more for a while.
+    fn check_losses(&self, now: Now, request: &QuoteRequest) -> Result<(), DropReason> {
+        let sellers = request.certificate.sellers();
+        let thief = sellers
+            .iter()
+            .zip(&request.buying)
+            .any(|(seller, buying)| *buying && self.losses.is_too_much(seller, now.instant));
+        if thief { Err(DropReason::LossLimit) } else { Ok(()) }
     }
 
     /// Sends the request, or sends it again: payees answer a repetition with the same quote.

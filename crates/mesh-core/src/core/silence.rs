@@ -29,6 +29,12 @@ impl Core {
             Heard::All => {}
             Heard::LookAgain(at) => self.set_timer(at, Timer::ReceiptOverdue(*id)),
             Heard::Nothing => {
+                let receipted = session.receipt.as_ref().map_or(0, |receipt| receipt.units);
+                let lost_units = session.units.saturating_sub(receipted);
+                for (seller, price) in session.sellers.iter().zip(&session.prices_msat) {
+                    let lost_msat = price.saturating_mul(lost_units);
+                    self.losses.note(*seller, lost_msat, now.instant);
+                }
                 let path = session.path.clone();
                 self.blame.note_silent(&path, now.instant);
                 self.routes.cache.forget(&path);
