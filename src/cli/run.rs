@@ -161,9 +161,9 @@ async fn connect_wallet(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn W
     })?;
     let granularity_msat = wallet.granularity_msat();
     if granularity_msat > 1 {
-        tracing::warn!(
+        tracing::info!(
             granularity_msat,
-            "this wallet makes invoices over multiples of this only: what costs anything else cannot be bought here"
+            "this wallet makes invoices over multiples of this only: payers who offer shares of anything else are refused; this program's do not"
         );
     }
     Ok(wallet)
