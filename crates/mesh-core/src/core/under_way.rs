@@ -10,12 +10,22 @@ use crate::drop_reason::DropReason;
 use crate::event::{Payment, Record, WalletQuestion};
 use crate::payer::{AcceptedQuote, PurchasedProof};
 use crate::payment_proof::PaymentProof;
-use crate::time::Now;
+use crate::time::{Now, UnixMillis};
 
 use super::{Asked, Core, Timer};
 
 /// How long after a look-up that told nothing the wallet is asked again.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long after its beginning a payment may be on its way into the books of the wallet's service: one that makes a
+/// wallet's payments one after another lets the last of a route wait for all the others. Whoever took it for never made
+/// and paid again would pay twice.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(600);
+
+/// Whether a payment that was begun then may still be on its way.
+pub(super) fn just_begun(now: Now, begun: UnixMillis) -> bool {
+    now.unix <= begun + ARRIVES_WITHIN
+}
 
 impl Core {
     /// Writes down that the payment of this quote is about to begin.
@@ -66,10 +76,18 @@ impl Core {
     }
 
     /// Asks the wallet what became of every payment of unknown outcome.
-    pub(super) fn look_up_payments(&mut self) {
-        let unknown: Vec<[u8; 32]> = self.payer.under_way.keys().copied().collect();
-        for payment_hash in unknown {
-            let question = WalletQuestion::LookUp { payment_hash };
+    pub(super) fn look_up_payments(&mut self, now: Now) {
+        let unknown: Vec<([u8; 32], UnixMillis)> = self
+            .payer
+            .under_way
+            .iter()
+            .map(|(hash, begun)| (*hash, begun_at(begun)))
+            .collect();
+        for (payment_hash, begun) in unknown {
+            let question = WalletQuestion::LookUp {
+                payment_hash,
+                just_begun: just_begun(now, begun),
+            };
             self.ask_wallet(Asked::LookUp(payment_hash), question);
         }
     }
@@ -105,7 +123,9 @@ impl Core {
                     ..begun
                 });
             }
-            (Err(reason), _) if reason != DropReason::PaymentFailed && now.unix <= begun.redeem_by => {
+            // Also beyond redeem-by: a payee who held the money up until then may still take it, and the books must not say
+            // that it came back.
+            (Err(reason), _) if reason != DropReason::PaymentFailed => {
                 self.payer.under_way.insert(payment_hash, begun);
                 self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
             }
@@ -114,6 +134,14 @@ impl Core {
                 self.persist(Record::ProofRedeemed { payment_hash });
             }
         }
+    }
+}
+
+/// When it was begun; written down in whole seconds.
+fn begun_at(begun: &PurchasedProof) -> UnixMillis {
+    match begun.proof {
+        PaymentProof::Lightning { timestamp, .. } => UnixMillis(timestamp.saturating_mul(1000)),
+        _ => UnixMillis(0),
     }
 }
 
