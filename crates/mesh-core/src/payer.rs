@@ -125,11 +125,9 @@ impl Purses {
         Some(proof.credit_msat)
     }
 
-    /// Whether a payment is known and not yet redeemed.
-    pub fn holds(&self, payee: &NodeId, payment_hash: &[u8; 32]) -> bool {
-        self.by_payee
-            .get(payee)
-            .is_some_and(|purse| purse.proofs.contains_key(payment_hash))
+    /// A payment that is known and not yet redeemed.
+    pub fn proof(&self, payee: &NodeId, payment_hash: &[u8; 32]) -> Option<&PurchasedProof> {
+        self.by_payee.get(payee)?.proofs.get(payment_hash)
     }
 
     /// Takes out payments that can no longer be redeemed.
@@ -181,6 +179,9 @@ pub struct AcceptedQuote {
     pub terms: PayeeTerms,
     /// The payment hash of its invoice, or the name of its bill to be paid on the chain.
     pub payment_hash: Option<[u8; 32]>,
+    /// Whether its payment is in the books: begun and not certainly failed, or brought by somebody on this machine.
+    /// Opened again, it is neither paid nor booked again.
+    pub booked: bool,
 }
 
 impl AcceptedQuote {
@@ -271,12 +272,29 @@ impl QuoteSet {
                 return Err(DropReason::QuoteMismatch);
             }
         }
+        let payment_hash = invoice.map(|facts| facts.payment_hash).or(bill);
+        // A wallet pays a payment hash once. Two payees who agree on one would have the books say twice.
+        let mut others = self
+            .quotes
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != place);
+        if payment_hash.is_some()
+            && others.any(|(_, other)| {
+                other
+                    .as_ref()
+                    .is_some_and(|other| other.payment_hash == payment_hash)
+            })
+        {
+            return Err(DropReason::QuoteMismatch);
+        }
         let slot = self.quotes.get_mut(place).ok_or(DropReason::QuoteMismatch)?;
         if slot.is_none() {
             *slot = Some(AcceptedQuote {
                 quote,
                 terms,
-                payment_hash: invoice.map(|facts| facts.payment_hash).or(bill),
+                payment_hash,
+                booked: false,
             });
         }
         Ok(())
@@ -299,6 +317,8 @@ pub struct QuoteRefusal {
 pub struct SpendingLimits {
     /// All shares together.
     pub max_total_msat: u64,
+    /// Shares and Lightning fees together.
+    pub most_msat: u64,
     /// Lightning fees, for each payment.
     pub max_fee_msat: u64,
 }
@@ -441,6 +461,8 @@ pub struct Payer {
     /// Payments of unknown outcome, by payment hash: at most those that were being paid when an earlier life ended or
     /// that the wallet could not tell the end of.
     pub under_way: BTreeMap<[u8; 32], PurchasedProof>,
+    /// Whether the timer runs that has them looked up.
+    pub look_up_due: bool,
 }
 
 impl Payer {

@@ -71,7 +71,7 @@ pub struct Purchase {
 /// same name when it is known what it did cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpendingRecord {
-    /// Its name: the quotes that it pays.
+    /// Its name, given to no other.
     pub id: RequestId,
     /// When.
     pub at: UnixMillis,
@@ -164,7 +164,7 @@ impl Spending {
         within(SpendingCap::Packet, self.caps.per_packet_msat, packet_msat)
     }
 
-    /// Sets money aside for a purchase, named by its quotes. The record must be durable before anything is paid.
+    /// Sets money aside for a purchase, under a name that no other has. The record must be durable before anything is paid.
     ///
     /// # Errors
     /// [`SpendingRefusal`]; nothing is set aside then.

@@ -34,6 +34,8 @@ pub struct WalletSpec {
     pub fails: u32,
     /// Payments that go through while the wallet cannot tell so until it is asked again, in parts per million.
     pub unknown: u32,
+    /// Whether wallets cannot say what became of a payment, as while it is held on its way.
+    pub holds: bool,
 }
 
 impl Default for WalletSpec {
@@ -45,6 +47,7 @@ impl Default for WalletSpec {
             fee_ppm: 1000,
             fails: 0,
             unknown: 0,
+            holds: false,
         }
     }
 }
@@ -85,6 +88,8 @@ pub struct Lightning {
     fees_msat: u64,
     poured_in_msat: u64,
     invoices_made: u64,
+    /// How often wallets were asked what became of a payment.
+    pub look_ups: u64,
 }
 
 /// What became of a question at the moment it was looked at.
@@ -104,6 +109,7 @@ impl Lightning {
             fees_msat: 0,
             poured_in_msat: 0,
             invoices_made: 0,
+            look_ups: 0,
         }
     }
 
@@ -360,7 +366,11 @@ impl Lightning {
         }
     }
 
-    fn look_up(&self, node: NodeIndex, payment_hash: &[u8; 32]) -> Result<Payment, DropReason> {
+    fn look_up(&mut self, node: NodeIndex, payment_hash: &[u8; 32]) -> Result<Payment, DropReason> {
+        self.look_ups += 1;
+        if self.spec.holds {
+            return Err(DropReason::PaymentUnknown);
+        }
         let issued = self.issued.get(payment_hash);
         let paid =
             issued.and_then(|issued| Some((issued, issued.settled.filter(|settled| settled.payer == node)?)));

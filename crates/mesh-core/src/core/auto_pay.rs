@@ -70,7 +70,10 @@ impl Core {
             packet_msat: ration.msat_per_unit.saturating_mul(wanted.packet_units),
             drawn_msat: ration.drawn_msat,
         };
-        let reserved = self.spending.reserve(now, quotes, &wanted.caller, &purchase);
+        // Not the quotes' name: opened again after a part of them was paid, they would have the second purchase take the
+        // first one's place in the store.
+        let name = self.entropy.bytes16();
+        let reserved = self.spending.reserve(now, name, &wanted.caller, &purchase);
         let (reservation, record) = reserved.map_err(Some)?;
         opening.set_aside = Some(reservation);
         opening.ration = Some(ration);

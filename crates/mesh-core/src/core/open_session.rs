@@ -244,11 +244,11 @@ impl Core {
         }
         let expiry = (now.unix + ttl).min(session.expires);
         let sequence = session.source.packets();
+        let (frame, packet_id) = session.source.packet(protocol_id, payload, expiry)?;
         session.packets += 1;
         let kept_funded = session.kept.is_some();
         session.units = session.units.saturating_add(units);
         session.last_packet = now.instant;
-        let (frame, packet_id) = session.source.packet(protocol_id, payload, expiry)?;
         let receipt_overdue_at = session.watch.sent(units, now.instant);
         let mut leases = Vec::new();
         for (payee, cost) in payees.iter().zip(&costs) {

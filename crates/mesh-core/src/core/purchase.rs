@@ -43,6 +43,7 @@ impl Allowed {
             Self::Within(limits) => *limits,
             Self::ByCaps(wanted) => SpendingLimits {
                 max_total_msat: caps.max_total_msat.min(wanted.most_msat),
+                most_msat: wanted.most_msat,
                 max_fee_msat: caps.max_fee_msat.min(wanted.max_fee_msat),
             },
         }
@@ -81,6 +82,7 @@ impl Paying {
                 shown: proofs,
                 allowed: Some(Allowed::Within(SpendingLimits {
                     max_total_msat,
+                    most_msat: u64::MAX,
                     max_fee_msat,
                 })),
                 keep_funded,
@@ -153,9 +155,10 @@ impl Core {
             ration: None,
             caller: allowed.as_ref().and_then(Allowed::caller),
         };
+        self.check_outcomes_known(quotes)?;
         self.take_proofs(now, quotes, &mut opening, &shown);
-        self.check_bills_paid(quotes, &opening)?;
         let bills = self.bills(now, quotes, &mut opening);
+        self.check_bills_paid(quotes, &opening)?;
         if let (true, Some(Allowed::ByCaps(wanted))) = (bills.is_empty(), &allowed) {
             self.count_drawn(now, quotes, wanted, &mut opening)?;
         }
@@ -163,6 +166,10 @@ impl Core {
             self.open_session(now, opening)?;
             return Ok(None);
         };
+        for bill in &bills {
+            // What is paid must have a place to be kept.
+            self.payer.purses.at(&bill.payee).map_err(Refusal::own)?;
+        }
         let amounts: Vec<u64> = bills.iter().map(|bill| bill.amount_msat).collect();
         let max_fee_msat = match allowed {
             Allowed::Within(limits) if sum(&amounts) <= limits.max_total_msat => Ok(limits.max_fee_msat),
@@ -188,6 +195,26 @@ impl Core {
         Ok(None)
     }
 
+    /// Quotes of which a payment was begun can be opened again when it is known what became of it: paid again, it might be
+    /// paid twice, and a proof of it that somebody brings would be booked twice.
+    fn check_outcomes_known(&self, quotes: RequestId) -> Result<(), Box<Refusal>> {
+        let set = self.payer.quote_sets.get(&quotes);
+        let accepted = set.into_iter().flat_map(|set| set.quotes.iter().flatten());
+        let unknown = accepted.filter(|accepted| {
+            accepted
+                .payment_hash
+                .is_some_and(|payment_hash| self.payer.under_way.contains_key(&payment_hash))
+        });
+        let missing: Vec<NodeId> = unknown.map(|accepted| accepted.quote.payee).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Box::new(Refusal {
+            missing,
+            ..*Refusal::own(DropReason::PaymentUnknown)
+        }))
+    }
+
     /// What has to be paid. Payments made earlier and not yet redeemed are shown first, and nobody is paid for whom the
     /// caller showed a proof.
     fn bills(&self, now: Now, quotes: RequestId, opening: &mut Opening) -> Vec<Bill> {
@@ -197,23 +224,27 @@ impl Core {
         let mut bills = Vec::new();
         for (place, accepted) in set.quotes.iter().enumerate() {
             let Some(accepted) = accepted else { continue };
-            let unredeemed = self.payer.purses.unredeemed(&accepted.quote.payee, now.unix);
-            match (&accepted.quote.invoice, unredeemed) {
-                (None, Some(proof)) => {
-                    if let Some(slot) = opening.proofs.get_mut(place) {
-                        *slot = Some(proof.proof.clone());
-                    }
-                }
-                (Some(invoice), _) if opening.proofs.get(place).is_some_and(Option::is_none) => {
+            let Some(slot) = opening.proofs.get_mut(place).filter(|slot| slot.is_none()) else {
+                continue;
+            };
+            let (payee, purses) = (accepted.quote.payee, &self.payer.purses);
+            let paid = match &accepted.quote.invoice {
+                None => purses.unredeemed(&payee, now.unix),
+                // Paid when these quotes were opened before; none if it was redeemed since.
+                Some(_) if accepted.booked => accepted
+                    .payment_hash
+                    .and_then(|payment_hash| purses.proof(&payee, &payment_hash)),
+                Some(invoice) => {
                     bills.push(Bill {
                         place,
-                        payee: accepted.quote.payee,
+                        payee,
                         amount_msat: accepted.quote.amount_msat,
                         invoice: invoice.clone(),
                     });
+                    None
                 }
-                (Some(_), _) | (None, None) => {}
-            }
+            };
+            *slot = paid.map(|paid| paid.proof.clone());
         }
         bills
     }
@@ -226,13 +257,11 @@ impl Core {
         opening: &mut Opening,
         shown: &[(NodeId, PaymentProof)],
     ) {
-        // Fills in what was paid earlier; the bills are the caller's business.
-        let _ = self.bills(now, quotes, opening);
-        let Some(set) = self.payer.quote_sets.get(&quotes) else {
+        let Some(set) = self.payer.quote_sets.get_mut(&quotes) else {
             return;
         };
         let mut bought = Vec::new();
-        for (slot, accepted) in opening.proofs.iter_mut().zip(set.quotes.iter().flatten()) {
+        for (slot, accepted) in opening.proofs.iter_mut().zip(set.quotes.iter_mut().flatten()) {
             let payee = accepted.quote.payee;
             let Some((_, proof)) = shown.iter().find(|(paid, _)| *paid == payee) else {
                 continue;
@@ -243,13 +272,15 @@ impl Core {
             if bill.is_some_and(|bill| bill.redeemed && bill.payee == payee) {
                 continue;
             }
+            let pays_this = accepted.payment_hash == hash_of_shown(proof) && accepted.quote.invoice.is_some();
+            if pays_this && accepted.booked {
+                // Held already, or redeemed since.
+                continue;
+            }
             *slot = Some(proof.clone());
             // Only a payment of this very quote has a known worth; others are credited there, but not counted here.
-            if let (Some(payment_hash), Some(shown_hash)) = (accepted.payment_hash, hash_of_shown(proof))
-                && payment_hash == shown_hash
-                && accepted.quote.invoice.is_some()
-                && !self.payer.purses.holds(&payee, &payment_hash)
-            {
+            if let Some(payment_hash) = accepted.payment_hash.filter(|_| pays_this) {
+                accepted.booked = true;
                 let purchased = PurchasedProof {
                     payee,
                     payment_hash,
@@ -311,6 +342,7 @@ impl Core {
         for bill in &bills {
             if let Some(accepted) = self.accepted(quotes, bill.place) {
                 self.note_begun(now, &accepted);
+                self.set_booked(quotes, bill.place, true);
             }
         }
         for Bill { place, invoice, .. } in bills {
@@ -358,6 +390,7 @@ impl Core {
                     opening.uncertain_msat = opening.uncertain_msat.saturating_add(most);
                 }
                 self.note_failed(now, &accepted, reason);
+                self.set_booked(quotes, place, reason == DropReason::PaymentUnknown);
             }
         }
         if done {
@@ -373,6 +406,13 @@ impl Core {
             .get(place)
             .cloned()
             .flatten()
+    }
+
+    fn set_booked(&mut self, quotes: RequestId, place: usize, booked: bool) {
+        let set = self.payer.quote_sets.get_mut(&quotes);
+        if let Some(Some(accepted)) = set.and_then(|set| set.quotes.get_mut(place)) {
+            accepted.booked = booked;
+        }
     }
 
     /// What was paid is written down before it is shown to anybody: it is money until it is redeemed.

@@ -6,7 +6,9 @@ use crate::drop_reason::DropReason;
 use crate::event::{Channel, Delivery, LinkId, Output};
 use crate::identity::Signature;
 use crate::keys::{SessionId, TAG_BYTES};
-use crate::limits::{CLOCK_SKEW, HOP_ERROR_INTERVAL, RECEIPT_EVERY_PACKETS, RECEIPT_INTERVAL};
+use crate::limits::{
+    CLOCK_SKEW, HOP_ERROR_INTERVAL, LEASES_PER_STEP, RECEIPT_EVERY_PACKETS, RECEIPT_INTERVAL,
+};
 use crate::open::{BackMessage, HopErrorView, HopRefusal, Receipt, build_hop_error, split_content};
 use crate::packet::{self, FrameKind, PacketParts, PacketView};
 use crate::time::Now;
@@ -78,7 +80,16 @@ impl Core {
                     .price_msat
                     .checked_mul(units)
                     .ok_or(DropReason::CreditSpent)?;
-                lease_due = self.accounts.draw(account, cost)?.then_some(account);
+                match self.accounts.draw(account, cost) {
+                    Ok(due) => lease_due = due.then_some(account),
+                    Err(reason) => {
+                        if reason == DropReason::DiskBehind {
+                            // What stands in the way may be draws so small that nobody has written them down yet.
+                            self.write_oldest_leases(now.unix, LEASES_PER_STEP);
+                        }
+                        return Err(reason);
+                    }
+                }
             }
             None => {
                 let neighbour = self

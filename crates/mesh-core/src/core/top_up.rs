@@ -269,7 +269,7 @@ fn funding(kept: &KeptFunded, caller: Option<Caller>) -> Funding {
             proofs: Vec::new(),
             caller,
             packet_units: 1,
-            most_msat: u64::MAX,
+            most_msat: kept.limits.most_msat,
             max_fee_msat,
             keep_funded: false,
         },

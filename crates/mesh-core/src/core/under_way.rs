@@ -10,7 +10,7 @@ use crate::drop_reason::DropReason;
 use crate::event::{Payment, Record, WalletQuestion};
 use crate::payer::{AcceptedQuote, PurchasedProof};
 use crate::payment_proof::PaymentProof;
-use crate::time::{Now, UnixMillis};
+use crate::time::{Instant, Now, UnixMillis};
 
 use super::{Asked, Core, Timer};
 
@@ -28,6 +28,13 @@ pub(super) fn just_begun(now: Now, begun: UnixMillis) -> bool {
 }
 
 impl Core {
+    /// Looks for what an earlier life left open.
+    pub(super) fn resume_payments(&mut self, now: Now) {
+        if !self.payer.under_way.is_empty() {
+            self.look_up_at(now.instant);
+        }
+    }
+
     /// Writes down that the payment of this quote is about to begin.
     pub(super) fn note_begun(&mut self, now: Now, accepted: &AcceptedQuote) {
         if let Some(begun) = purchase(
@@ -66,7 +73,7 @@ impl Core {
         };
         if reason == DropReason::PaymentUnknown {
             self.payer.under_way.insert(begun.payment_hash, begun);
-            self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
+            self.look_up_at(now.instant + LOOK_UP_INTERVAL);
         } else {
             self.book_failed(now.unix, &begun);
             self.persist(Record::ProofRedeemed {
@@ -75,8 +82,17 @@ impl Core {
         }
     }
 
+    /// One look-up at a time for all payments together: were each to bring the next for all, a payee that holds back two
+    /// payments would have this node ask its wallet twice as often every minute.
+    pub(super) fn look_up_at(&mut self, at: Instant) {
+        if !std::mem::replace(&mut self.payer.look_up_due, true) {
+            self.set_timer(at, Timer::LookUpPayments);
+        }
+    }
+
     /// Asks the wallet what became of every payment of unknown outcome.
     pub(super) fn look_up_payments(&mut self, now: Now) {
+        self.payer.look_up_due = false;
         let unknown: Vec<([u8; 32], UnixMillis)> = self
             .payer
             .under_way
@@ -127,11 +143,15 @@ impl Core {
             // that it came back.
             (Err(reason), _) if reason != DropReason::PaymentFailed => {
                 self.payer.under_way.insert(payment_hash, begun);
-                self.set_timer(now.instant + LOOK_UP_INTERVAL, Timer::LookUpPayments);
+                self.look_up_at(now.instant + LOOK_UP_INTERVAL);
             }
             _ => {
                 self.book_failed(now.unix, &begun);
                 self.persist(Record::ProofRedeemed { payment_hash });
+                let quotes = self.payer.quote_sets.values_mut().flat_map(|set| &mut set.quotes);
+                for accepted in quotes.flatten() {
+                    accepted.booked &= accepted.payment_hash != Some(payment_hash);
+                }
             }
         }
     }

@@ -81,9 +81,7 @@ impl Core {
                 self.persist_soon(Record::Spending(Box::new(counted_now)));
             }
         }
-        if !self.payer.under_way.is_empty() {
-            self.set_timer(now.instant, Timer::LookUpPayments);
-        }
+        self.resume_payments(now);
         Ok(())
     }
 
