@@ -165,9 +165,10 @@ pub(crate) fn ask_wallet(
             WalletQuestion::Settlement { payment_hash } => {
                 WalletAnswer::Settlement(settlement(wallet.invoice_status(payment_hash).await))
             }
-            WalletQuestion::LookUp { payment_hash } => {
-                WalletAnswer::Paid(look_up(wallet.as_ref(), payment_hash).await)
-            }
+            WalletQuestion::LookUp {
+                payment_hash,
+                just_begun,
+            } => WalletAnswer::Paid(look_up(wallet.as_ref(), payment_hash, just_begun).await),
             WalletQuestion::TreasuryBill { amount_msat } => WalletAnswer::TreasuryBill(match treasury {
                 Some(treasury) => treasury.bill(amount_msat).await,
                 None => Err(DropReason::TreasuryUnreachable),
@@ -248,13 +249,20 @@ fn settlement(said: Result<InvoiceStatus, WalletError>) -> Settlement {
 }
 
 /// What became of a payment. Only what the wallet is sure of counts as failed.
-async fn look_up(wallet: &dyn Wallet, payment_hash: [u8; 32]) -> Result<Payment, DropReason> {
+async fn look_up(
+    wallet: &dyn Wallet,
+    payment_hash: [u8; 32],
+    just_begun: bool,
+) -> Result<Payment, DropReason> {
     match wallet.payment_status(payment_hash).await {
         Ok(PaymentStatus::Succeeded(paid)) => Ok(Payment {
             preimage: paid.preimage,
             amount_msat: paid.amount_msat,
             fee_msat: paid.fee_msat,
         }),
+        Ok(PaymentStatus::Unknown) if just_begun && wallet.may_book_later() => {
+            Err(DropReason::PaymentUnknown)
+        }
         Ok(PaymentStatus::Unknown | PaymentStatus::Failed(_)) => Err(DropReason::PaymentFailed),
         Ok(PaymentStatus::InFlight) => Err(DropReason::PaymentUnknown),
         Err(error) => {
@@ -327,6 +335,55 @@ fn outcome(said: Result<PaymentOutcome, WalletError>) -> Result<Payment, DropRea
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wallet::{Balance, CreatedInvoice, PaymentHash, WalletInfo};
+
+    /// A wallet whose books know nothing of any payment.
+    #[derive(Debug)]
+    struct Blank {
+        may_book_later: bool,
+    }
+
+    #[async_trait::async_trait]
+    impl Wallet for Blank {
+        async fn info(&self) -> Result<WalletInfo, WalletError> {
+            Err(WalletError::NoWallet)
+        }
+        async fn create_invoice(&self, _: InvoiceRequest) -> Result<CreatedInvoice, WalletError> {
+            Err(WalletError::NoWallet)
+        }
+        async fn invoice_status(&self, _: PaymentHash) -> Result<InvoiceStatus, WalletError> {
+            Err(WalletError::NoWallet)
+        }
+        async fn wait_settled(&self, _: PaymentHash, _: Duration) -> Result<InvoiceStatus, WalletError> {
+            Err(WalletError::NoWallet)
+        }
+        async fn pay(&self, _: PayRequest) -> Result<PaymentOutcome, WalletError> {
+            Err(WalletError::NoWallet)
+        }
+        async fn payment_status(&self, _: PaymentHash) -> Result<PaymentStatus, WalletError> {
+            Ok(PaymentStatus::Unknown)
+        }
+        async fn probe(&self, _: &PayRequest) -> Result<Probe, WalletError> {
+            Err(WalletError::NoWallet)
+        }
+        async fn balance(&self) -> Result<Balance, WalletError> {
+            Err(WalletError::NoWallet)
+        }
+        fn may_book_later(&self) -> bool {
+            self.may_book_later
+        }
+    }
+
+    #[tokio::test]
+    async fn a_payment_begun_just_before_a_kill_is_not_taken_for_failed_while_its_request_may_still_arrive() {
+        let found = async |may_book_later, just_begun| {
+            let wallet = Blank { may_book_later };
+            look_up(&wallet, [1; 32], just_begun).await.map(|_| ())
+        };
+        assert_eq!(found(true, true).await, Err(DropReason::PaymentUnknown));
+        assert_eq!(found(true, false).await, Err(DropReason::PaymentFailed));
+        assert_eq!(found(false, true).await, Err(DropReason::PaymentFailed));
+    }
 
     fn frame(byte: u8) -> Bytes {
         Bytes::from(vec![byte; 10])

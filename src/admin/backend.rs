@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use mesh_core::chain::PaymentMethod;
+use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Buying, Command, Delivery, NetworkPage, QuotedSlice, RouteInfo, Status};
 use mesh_core::identity::NodeId;
 use mesh_core::limits::{MAX_HOPS, MAX_NETWORK_PAGE, MAX_PROTOCOL_ID_BYTES};
@@ -190,9 +191,15 @@ impl AdminService {
         let command = Command::SetPrice {
             msat_per_unit: params.msat_per_unit,
         };
-        match guarded(LOOKUP_GUARD, self.backend.command(command)).await? {
-            Answer::Done => Ok(DoneReply {}),
-            _ => Err(convert::unexpected()),
+        match guarded(LOOKUP_GUARD, self.backend.command(command)).await {
+            Ok(Answer::Done) => Ok(DoneReply {}),
+            Ok(_) => Err(convert::unexpected()),
+            Err(error) if error.code == DropReason::BadCommand.as_str() => Err(AdminError::new(
+                DropReason::BadCommand.as_str(),
+                "this node carries for free, so it has no price to change",
+                "set mode = \"payment_gated\" in [mesh] and restart it",
+            )),
+            Err(error) => Err(error),
         }
     }
 

@@ -144,7 +144,8 @@ struct Writer {
 enum Form {
     Json,
     Csv,
-    Table(Vec<EntryJson>),
+    /// The entries not yet shown, and whether any were.
+    Table(Vec<EntryJson>, bool),
 }
 
 impl Writer {
@@ -152,7 +153,7 @@ impl Writer {
         let form = match (as_json, as_csv) {
             (true, _) => Form::Json,
             (_, true) => Form::Csv,
-            _ => Form::Table(Vec::new()),
+            _ => Form::Table(Vec::new(), false),
         };
         let out = io::stdout().lock();
         Self { out, form, ids }
@@ -172,7 +173,7 @@ impl Writer {
                 self.line(&json)
             }
             Form::Csv => entry.csv_rows().iter().try_for_each(|row| self.line(row)),
-            Form::Table(entries) => {
+            Form::Table(entries, _) => {
                 entries.push(entry.clone());
                 Ok(())
             }
@@ -181,18 +182,22 @@ impl Writer {
 
     /// A table's columns fit a page of entries; all of them together would be held in memory.
     fn flush_table(&mut self) -> Result<(), CliError> {
-        let Form::Table(entries) = &mut self.form else {
+        let Form::Table(entries, shown) = &mut self.form else {
             return Ok(());
         };
         if entries.is_empty() {
             return Ok(());
         }
+        *shown = true;
         let table = show::ledger(&std::mem::take(entries), self.ids);
         self.line(table.trim_end())
     }
 
     fn end(&mut self) -> Result<(), CliError> {
         self.flush_table()?;
+        if matches!(self.form, Form::Table(_, false)) {
+            self.line("no entries: nothing was booked yet, or nothing that fits")?;
+        }
         self.out.flush().map_err(CliError::Output)
     }
 

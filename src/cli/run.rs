@@ -155,12 +155,15 @@ async fn connect_wallet(config: &Config, data_dir: &DataDir) -> Result<Arc<dyn W
         return Ok(wallet);
     }
     let connected = build::connect(&config.wallet).await;
-    let wallet = connected.map_err(|error| CliError::Failed(error.to_string()))?;
+    let wallet = connected.map_err(|error| match error {
+        build::ConnectError::Unreachable { .. } => CliError::Failed(error.to_string()),
+        error => CliError::Usage(error.to_string()),
+    })?;
     let granularity_msat = wallet.granularity_msat();
     if granularity_msat > 1 {
-        tracing::warn!(
+        tracing::info!(
             granularity_msat,
-            "this wallet makes invoices over multiples of this only: what costs anything else cannot be bought here"
+            "this wallet makes invoices over multiples of this only: payers who offer shares of anything else are refused; this program's do not"
         );
     }
     Ok(wallet)

@@ -56,7 +56,7 @@ impl StoreReader {
         let mut builder = Database::builder();
         let opened = builder.set_cache_size(CACHE_BYTES).open(path);
         let database = opened.map_err(|error| failed(error.into()))?;
-        // A database of an older version lacks tables; nothing else is changed.
+        // As every start does it: tables that an older version lacks, and away with what nobody can show again.
         super::prepare(&database).map_err(failed)?;
         Ok(Self::new(&name, Arc::new(Mutex::new(Some(Arc::new(database))))))
     }

@@ -31,8 +31,9 @@ use wire::{
 /// The header that carries the macaroon.
 pub(super) const KEY_HEADER: &str = "grpc-metadata-macaroon";
 
-/// gRPC's codes for an answer that says nothing of what was done: CANCELLED, DEADLINE_EXCEEDED, UNAVAILABLE.
-const UNHEARD_CODES: [u32; 3] = [1, 4, 14];
+/// gRPC's codes for an answer that says nothing of what was done: none at all (somebody in between answers in a JSON of
+/// his own), CANCELLED, DEADLINE_EXCEEDED, INTERNAL (a stream torn down), UNAVAILABLE.
+const UNHEARD_CODES: [u32; 5] = [0, 1, 4, 13, 14];
 
 /// gRPC's code for what does not exist: NOT_FOUND.
 const NOT_FOUND: u32 = 5;

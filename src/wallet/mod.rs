@@ -127,6 +127,12 @@ pub trait Wallet: fmt::Debug + Send + Sync {
         1
     }
 
+    /// Whether a payment begun by a process that was killed may get into the books only later, because its request was on
+    /// the way to another program. Until that is over, [`PaymentStatus::Unknown`] is not known to be true of it.
+    fn may_book_later(&self) -> bool {
+        false
+    }
+
     /// What this wallet owns and can move now.
     ///
     /// # Errors

@@ -9,8 +9,9 @@
 //! * while it is written down it is never begun again, only looked up;
 //! * it failed only if the service says so of this very attempt.
 //!
-//! What is written down here is lost when the process ends. By then the request has arrived or never will, so that the
-//! service's own books, which are asked afterwards, are complete.
+//! What is written down here is lost when the process ends. A request of its last instant may still wait at the service
+//! (LNbits makes the payments of a wallet one after another), so that a payment which the service's books do not know may
+//! get into them later ([`Wallet::may_book_later`]): the next life does not take it for failed before minutes are over.
 
 mod api;
 mod begun;
@@ -282,6 +283,10 @@ impl<B: Backend> Wallet for RestWallet<B> {
 
     fn granularity_msat(&self) -> u64 {
         self.backend.granularity_msat()
+    }
+
+    fn may_book_later(&self) -> bool {
+        true
     }
 
     async fn balance(&self) -> Result<Balance, WalletError> {

@@ -249,6 +249,9 @@ async fn a_payment_without_an_answer_has_an_unknown_outcome_and_is_never_sent_ag
         Reply::Broken,
         Reply::Status(502, b"<html>".to_vec()),
         Reply::Status(201, b"{".to_vec()),
+        // Somebody in between, in a JSON of his own.
+        Reply::error(500, json!({"message": "upstream timed out"})),
+        Reply::error(500, json!({"code": null, "message": "the node's socket is gone"})),
     ] {
         // The list knows nothing of it: the request may still be on its way.
         let server = payer(pays(&[]), sent, pays(&[])).await;

@@ -242,6 +242,9 @@ async fn an_answer_that_breaks_off_is_no_failure_and_the_books_tell_the_outcome(
         Reply::Broken,
         Reply::Status(200, b"not json".to_vec()),
         Reply::Status(502, b"<html>".to_vec()),
+        // Somebody in between, in a JSON of his own; and a stream that was torn down.
+        Reply::error(504, json!({"message": "upstream timed out"})),
+        complaint(500, 13, "stream terminated by RST_STREAM"),
     ] {
         let server = payer(never_begun(), sent, news("SUCCEEDED", "FAILURE_REASON_NONE")).await;
         let wallet = connect(&lnd(&server)).await;

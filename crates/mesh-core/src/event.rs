@@ -246,6 +246,9 @@ pub enum WalletQuestion {
     LookUp {
         /// Its payment hash.
         payment_hash: [u8; 32],
+        /// Whether it was begun so shortly ago that a request to make it, sent before this node was killed, may not have
+        /// got into the books of a wallet's service yet: not being in them is then no failure.
+        just_begun: bool,
     },
     /// Say, without paying, whether a payment of this invoice would arrive.
     Probe {

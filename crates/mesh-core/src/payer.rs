@@ -463,8 +463,6 @@ pub struct Payer {
     pub under_way: BTreeMap<[u8; 32], PurchasedProof>,
     /// Whether the timer runs that has them looked up.
     pub look_up_due: bool,
-    /// From when on the wallet's word counts that it never heard of one of them.
-    pub failures_certain_from: Instant,
 }
 
 impl Payer {

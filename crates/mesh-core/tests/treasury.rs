@@ -106,7 +106,7 @@ impl Wallet {
             }
             WalletQuestion::Pay { .. } => WalletAnswer::Paid(self.pay(HASH)),
             WalletQuestion::PayOffer { reference, .. } => WalletAnswer::Paid(self.pay(*reference)),
-            WalletQuestion::LookUp { payment_hash } if self.paid.contains(payment_hash) => {
+            WalletQuestion::LookUp { payment_hash, .. } if self.paid.contains(payment_hash) => {
                 WalletAnswer::Paid(Ok(payment()))
             }
             WalletQuestion::LookUp { .. } => WalletAnswer::Paid(Err(DropReason::PaymentFailed)),
@@ -328,7 +328,10 @@ fn payment_of_unknown_outcome_is_looked_up_and_nothing_else_is_paid_meanwhile() 
         life.waits(Duration::from_secs(61));
         assert!(matches!(
             life.questions[0].1,
-            WalletQuestion::LookUp { payment_hash: HASH }
+            WalletQuestion::LookUp {
+                payment_hash: HASH,
+                just_begun: true
+            }
         ));
         life.answered(WalletAnswer::Paid(Err(reason)));
         life.disk.agrees();

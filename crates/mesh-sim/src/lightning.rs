@@ -326,7 +326,9 @@ impl Lightning {
             WalletQuestion::Settlement { payment_hash } => {
                 WalletAnswer::Settlement(self.settlement_of(node, payment_hash, now))
             }
-            WalletQuestion::LookUp { payment_hash } => WalletAnswer::Paid(self.look_up(node, payment_hash)),
+            WalletQuestion::LookUp { payment_hash, .. } => {
+                WalletAnswer::Paid(self.look_up(node, payment_hash))
+            }
             WalletQuestion::CheckProof { invoice, wait } => match self.settlement(node, invoice, now) {
                 Ok((_, Settlement::Open)) if now < asked + *wait => {
                     return Outcome::LookAgainAfter(Duration::from_millis(100));

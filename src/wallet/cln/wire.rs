@@ -37,14 +37,9 @@ impl GetInfo {
 /// An error of a method.
 #[derive(Debug, Deserialize)]
 pub(super) struct Complaint {
-    /// −1 where the plugin itself complains.
-    #[serde(default = "no_code")]
+    /// An error without a code is not the node's but of somebody in between, and says nothing of what the node does.
     pub(super) code: i64,
     pub(super) message: String,
-}
-
-const fn no_code() -> i64 {
-    -1
 }
 
 /// `invoice`.

@@ -17,6 +17,7 @@ use crate::ledger::{Entry, EntryKind, LedgerAccount};
 use crate::time::{Instant, Now};
 use crate::treasury::{TreasuryBill, TreasuryPayee, TreasuryPayment, TreasuryPolicy, TreasuryState};
 
+use super::under_way::just_begun;
 use super::{Asked, Core, Timer};
 
 /// How long the wallet may try: longer than for a share, since nobody waits.
@@ -178,13 +179,14 @@ impl Core {
     }
 
     /// Asks what became of the payment under way.
-    pub(super) fn look_up_treasury(&mut self) {
+    pub(super) fn look_up_treasury(&mut self, now: Now) {
         let Some(payment) = &self.treasury.under_way else {
             return;
         };
         let question = match &payment.payee {
             TreasuryPayee::Invoice(_) => WalletQuestion::LookUp {
                 payment_hash: payment.reference,
+                just_begun: just_begun(now, payment.begun),
             },
             TreasuryPayee::Offer(_) => pay_offer(payment),
         };

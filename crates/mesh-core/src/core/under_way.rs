@@ -10,22 +10,27 @@ use crate::drop_reason::DropReason;
 use crate::event::{Payment, Record, WalletQuestion};
 use crate::payer::{AcceptedQuote, PurchasedProof};
 use crate::payment_proof::PaymentProof;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixMillis};
 
 use super::{Asked, Core, Timer};
 
 /// How long after a look-up that told nothing the wallet is asked again.
 const LOOK_UP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long after a restart a payment that the wallet has not heard of may still be on its way to it: what the earlier life
-/// handed over in its last instant must not pass for never made.
-const ON_ITS_WAY: Duration = Duration::from_secs(5);
+/// How long after its beginning a payment may be on its way into the books of the wallet's service: one that makes a
+/// wallet's payments one after another lets the last of a route wait for all the others. Whoever took it for never made
+/// and paid again would pay twice.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(600);
+
+/// Whether a payment that was begun then may still be on its way.
+pub(super) fn just_begun(now: Now, begun: UnixMillis) -> bool {
+    now.unix <= begun + ARRIVES_WITHIN
+}
 
 impl Core {
     /// Looks for what an earlier life left open.
     pub(super) fn resume_payments(&mut self, now: Now) {
         if !self.payer.under_way.is_empty() {
-            self.payer.failures_certain_from = now.instant + ON_ITS_WAY;
             self.look_up_at(now.instant);
         }
     }
@@ -86,11 +91,19 @@ impl Core {
     }
 
     /// Asks the wallet what became of every payment of unknown outcome.
-    pub(super) fn look_up_payments(&mut self) {
+    pub(super) fn look_up_payments(&mut self, now: Now) {
         self.payer.look_up_due = false;
-        let unknown: Vec<[u8; 32]> = self.payer.under_way.keys().copied().collect();
-        for payment_hash in unknown {
-            let question = WalletQuestion::LookUp { payment_hash };
+        let unknown: Vec<([u8; 32], UnixMillis)> = self
+            .payer
+            .under_way
+            .iter()
+            .map(|(hash, begun)| (*hash, begun_at(begun)))
+            .collect();
+        for (payment_hash, begun) in unknown {
+            let question = WalletQuestion::LookUp {
+                payment_hash,
+                just_begun: just_begun(now, begun),
+            };
             self.ask_wallet(Asked::LookUp(payment_hash), question);
         }
     }
@@ -126,11 +139,9 @@ impl Core {
                     ..begun
                 });
             }
-            (Err(reason), _)
-                if now.unix <= begun.redeem_by
-                    && (reason != DropReason::PaymentFailed
-                        || now.instant < self.payer.failures_certain_from) =>
-            {
+            // Also beyond redeem-by: a payee who held the money up until then may still take it, and the books must not say
+            // that it came back.
+            (Err(reason), _) if reason != DropReason::PaymentFailed => {
                 self.payer.under_way.insert(payment_hash, begun);
                 self.look_up_at(now.instant + LOOK_UP_INTERVAL);
             }
@@ -143,6 +154,14 @@ impl Core {
                 }
             }
         }
+    }
+}
+
+/// When it was begun; written down in whole seconds.
+fn begun_at(begun: &PurchasedProof) -> UnixMillis {
+    match begun.proof {
+        PaymentProof::Lightning { timestamp, .. } => UnixMillis(timestamp.saturating_mul(1000)),
+        _ => UnixMillis(0),
     }
 }
 
