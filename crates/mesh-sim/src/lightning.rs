@@ -36,6 +36,8 @@ pub struct WalletSpec {
     pub unknown: u32,
     /// Whether wallets cannot say what became of a payment, as while it is held on its way.
     pub holds: bool,
+    /// Whether a payment may get into a wallet's books some time after it was asked for, as with a service.
+    pub books_later: bool,
 }
 
 impl Default for WalletSpec {
@@ -48,6 +50,7 @@ impl Default for WalletSpec {
             fails: 0,
             unknown: 0,
             holds: false,
+            books_later: false,
         }
     }
 }
@@ -326,8 +329,17 @@ impl Lightning {
             WalletQuestion::Settlement { payment_hash } => {
                 WalletAnswer::Settlement(self.settlement_of(node, payment_hash, now))
             }
-            WalletQuestion::LookUp { payment_hash, .. } => {
-                WalletAnswer::Paid(self.look_up(node, payment_hash))
+            WalletQuestion::LookUp {
+                payment_hash,
+                just_begun,
+            } => {
+                let found = self.look_up(node, payment_hash);
+                let may_come = found.is_err() && *just_begun && self.spec.books_later;
+                WalletAnswer::Paid(if may_come {
+                    Err(DropReason::PaymentUnknown)
+                } else {
+                    found
+                })
             }
             WalletQuestion::CheckProof { invoice, wait } => match self.settlement(node, invoice, now) {
                 Ok((_, Settlement::Open)) if now < asked + *wait => {

@@ -212,6 +212,7 @@ fn payment_that_the_wallet_has_not_heard_of_yet_is_not_forgotten_right_after_a_r
     for seed in SEEDS {
         let (mut sim, [a, _, c]) = row(seed, [0, 3, 5]);
         sim.lightning.spec.pays_after = Duration::from_secs(2);
+        sim.lightning.spec.books_later = true;
         let quoted = quote(&mut sim, a, c, 500, Buying::Everywhere);
         let funding = Simulation::from_the_wallet();
         sim.command(
