@@ -131,7 +131,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry without postings; add them with [`Entry::post`].
+    /// An entry without postings; add them with [`Entry::debit`] and [`Entry::credit`].
     pub fn new(at: UnixMillis, kind: EntryKind) -> Self {
         Self {
             at,

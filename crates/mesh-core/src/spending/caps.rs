@@ -108,7 +108,7 @@ pub enum SpendingRefusal {
     TableFull(SpendingTable),
 }
 
-/// What [`Spending`] keeps a bounded number of.
+/// What [`Spending`](super::Spending) keeps a bounded number of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpendingTable {
     /// [`MAX_SPENDING_DESTINATIONS`].
