@@ -57,6 +57,8 @@ impl Killer {
         }
     }
 
+    /// Chooses the next moment of a kill or a restart. Nothing is waited for here: a kill that followed an event would only
+    /// ever hit the moments behind such events.
     async fn pause(&mut self, most_ms: usize) {
         let milliseconds = self.random.below(most_ms) as u64;
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
