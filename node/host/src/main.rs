@@ -80,7 +80,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// A node that takes longer to stop hangs.
-const STOP_PATIENCE: Duration = Duration::from_secs(15);
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 async fn stopped_late(stopping: &mut tokio::sync::watch::Receiver<bool>) {
     // The sender lives as long as the process does.
