@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 
 /// Messages, each once. The mesh hands a message over again when it did not see our answer, for one of us may have been
 /// killed in between: the packet's id tells that it is the same.
-pub struct Received {
+pub(crate) struct Received {
     file: File,
     packets: HashSet<String>,
 }
 
 impl Received {
     /// What arrived in earlier runs counts.
-    pub fn open(data_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
         let mut file = appendable(&data_dir.join("received.jsonl"))?;
         let mut packets = HashSet::new();
         let mut complete = true;
@@ -35,7 +35,7 @@ impl Received {
     }
 
     /// Writes down a message, unless it was. Afterwards it survives whatever happens to this program.
-    pub fn add(&mut self, delivery: &Delivery) -> io::Result<()> {
+    pub(crate) fn add(&mut self, delivery: &Delivery) -> io::Result<()> {
         let packet_id = hex::encode(delivery.packet_id);
         if self.packets.contains(&packet_id) {
             return Ok(());
@@ -53,19 +53,19 @@ impl Received {
 }
 
 /// What the node and the mesh told of.
-pub struct Events {
+pub(crate) struct Events {
     file: File,
 }
 
 impl Events {
     /// Goes on with the file of earlier runs.
-    pub fn open(data_dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(data_dir: &Path) -> io::Result<Self> {
         let file = appendable(&data_dir.join("events.jsonl"))?;
         Ok(Self { file })
     }
 
     /// Writes down an event.
-    pub fn add(&mut self, event: &Event) -> io::Result<()> {
+    pub(crate) fn add(&mut self, event: &Event) -> io::Result<()> {
         let contents = event.payload.as_ref().map(|payload| format!("{payload:?}"));
         let line = json!({"kind": format!("{:?}", event.kind), "contents": contents});
         write_line(&mut self.file, &line)

@@ -15,7 +15,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mesh_api::Delivery;
-use node_ipc::{Event, EventKind, Incoming, Invocation, InvocationAnswer, InvocationKind, LogLevel, NodeClient, Options};
+use node_ipc::{
+    Event, EventKind, Incoming, Invocation, InvocationAnswer, InvocationKind, LogLevel, NodeClient, Options,
+};
 use serde_json::{Value, json};
 
 use history::{Events, Received};
@@ -38,8 +40,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         subscriptions: EVENTS.to_vec(),
         api_methods: vec![mesh::HANDLER.to_owned()],
         rpc_endpoints: vec![
-            ("chatsend".to_owned(), "chatsend DESTINATION TEXT: sends a message".to_owned()),
-            ("chatid".to_owned(), "chatid: the id under which others reach this node".to_owned()),
+            (
+                "chatsend".to_owned(),
+                "chatsend DESTINATION TEXT: sends a message".to_owned(),
+            ),
+            (
+                "chatid".to_owned(),
+                "chatid: the id under which others reach this node".to_owned(),
+            ),
         ],
         ..Options::new(
             std::env::var("SOCKET_PATH")?,
@@ -55,7 +63,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut registering = tokio::spawn(async {});
     while let Some(incoming) = incoming.recv().await {
         // A mesh that was not there before, or has been started anew, does not know us.
-        if matches!(&incoming, Incoming::Connected { .. } | Incoming::Event(Event { kind: EventKind::ModuleLoaded, .. })) {
+        if matches!(
+            &incoming,
+            Incoming::Connected { .. }
+                | Incoming::Event(Event {
+                    kind: EventKind::ModuleLoaded,
+                    ..
+                })
+        ) {
             registering.abort();
             registering = tokio::spawn(register(node.clone(), Arc::clone(&mesh)));
         }
@@ -108,6 +123,8 @@ async fn on_rpc(mesh: &Mesh, method: &str, params: &Value) -> Result<Value, Stri
             let sent = mesh.send(destination, text).await;
             sent.map_err(|error| error.to_string())
         }
-        _ => Err(format!("chat does not know {method} with these parameters: {params}")),
+        _ => Err(format!(
+            "chat does not know {method} with these parameters: {params}"
+        )),
     }
 }

@@ -16,7 +16,7 @@ const MESH: &str = "blvm-mesh";
 const PROTOCOL: &str = "messaging-v1";
 
 /// Our method that the mesh calls with a message.
-pub const HANDLER: &str = "chat_deliver";
+pub(crate) const HANDLER: &str = "chat_deliver";
 
 /// A message that did not get through within a minute is of no more use.
 const TTL_SECONDS: u64 = 60;
@@ -42,7 +42,7 @@ impl ModuleCaller for ThroughTheNode {
 
 /// Why a message was not sent.
 #[derive(Debug, thiserror::Error)]
-pub enum SendError {
+pub(crate) enum SendError {
     /// The destination is no node's id.
     #[error("{0:?} is no node: a node's id has 64 hexadecimal digits")]
     Destination(String),
@@ -55,20 +55,20 @@ pub enum SendError {
 }
 
 /// The mesh of this node.
-pub struct Mesh {
+pub(crate) struct Mesh {
     client: MeshClient<ThroughTheNode>,
 }
 
 impl Mesh {
     /// The mesh that `node` runs.
-    pub fn new(node: NodeClient) -> Self {
+    pub(crate) fn new(node: NodeClient) -> Self {
         Self {
             client: MeshClient::new(ThroughTheNode(node)),
         }
     }
 
     /// Asks for the chat's messages until the mesh is there and agrees. Asking twice does no harm.
-    pub async fn register(&self) {
+    pub(crate) async fn register(&self) {
         loop {
             let request = RegisterProtocolRequest {
                 protocol_id: PROTOCOL.to_owned(),
@@ -83,14 +83,15 @@ impl Mesh {
     }
 
     /// The id under which others reach this node.
-    pub async fn own_id(&self) -> Result<String, ClientError> {
+    pub(crate) async fn own_id(&self) -> Result<String, ClientError> {
         self.client.get_node_id().await.map(hex::encode)
     }
 
     /// Sends a message; the mesh finds the way and pays for it within its operator's limits.
-    pub async fn send(&self, destination: &str, text: &str) -> Result<Value, SendError> {
+    pub(crate) async fn send(&self, destination: &str, text: &str) -> Result<Value, SendError> {
         let mut id = NodeId::default();
-        hex::decode_to_slice(destination, &mut id).map_err(|_| SendError::Destination(destination.to_owned()))?;
+        hex::decode_to_slice(destination, &mut id)
+            .map_err(|_| SendError::Destination(destination.to_owned()))?;
         let request = SendPacketRequest {
             destination: id,
             payload: text.as_bytes().to_vec(),
