@@ -97,7 +97,10 @@ mod tests {
             assert_ne!(Client::module(other), Ok(expected.clone()), "{other}");
         }
         let digits = format!("_{}", "0".repeat(ID_DIGITS));
-        assert_eq!(Client::module(&digits).unwrap().to_string(), format!("module {digits}"));
+        assert_eq!(
+            Client::module(&digits).unwrap().to_string(),
+            format!("module {digits}")
+        );
         assert!(Client::module("").is_err());
     }
 }

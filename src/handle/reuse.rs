@@ -196,7 +196,10 @@ mod tests {
         };
         events.send(Arc::new(continued)).unwrap();
         let kept = sessions.get(&KEY).unwrap();
-        assert_eq!((kept.session, kept.path, kept.msat_per_unit), (SessionId([1; 16]), path, 56));
+        assert_eq!(
+            (kept.session, kept.path, kept.msat_per_unit),
+            (SessionId([1; 16]), path, 56)
+        );
     }
 
     #[test]

@@ -143,7 +143,10 @@ wire!(
     ToMesh,
     size::VARIANT + size::U64 + size::block(MAX_METHOD_NAME_BYTES) + size::block(MAX_REQUEST_BYTES)
 );
-wire!(FromMesh, size::VARIANT + size::U64 + size::block(MAX_ANSWER_BYTES));
+wire!(
+    FromMesh,
+    size::VARIANT + size::U64 + size::block(MAX_ANSWER_BYTES)
+);
 
 /// A message with its length before it, as it goes over the socket.
 ///

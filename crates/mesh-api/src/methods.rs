@@ -11,13 +11,13 @@ use crate::sessions::{
     GetQuoteRequest, GetSessionRequest, GetSessionResponse, OpenSessionRequest, OpenSessionResponse,
     PollDeliveriesRequest, PollDeliveriesResponse, QuoteRouteRequest, QuoteRouteResponse,
 };
-use crate::waiting::{
-    AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse,
-    UnregisterProtocolRequest, UnregisterProtocolResponse,
-};
 use crate::types::{
     DiscoverRouteRequest, DiscoverRouteResponse, GetNodeIdRequest, GetNodeIdResponse, GetRoutingStatsRequest,
     MeshStats, RegisterProtocolRequest, RegisterProtocolResponse, SendPacketRequest, SendPacketResponse,
+};
+use crate::waiting::{
+    AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, UnregisterProtocolRequest,
+    UnregisterProtocolResponse,
 };
 
 /// How long the mesh looks for a route when the caller does not say.

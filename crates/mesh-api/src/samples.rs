@@ -5,8 +5,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::codec::Wire;
-use crate::limits::*;
 use crate::frames::{Failure, FromMesh, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, ToMesh};
+use crate::limits::*;
 use crate::*;
 
 /// A type of the API that the tests can make values of.

@@ -489,7 +489,9 @@ impl Payer {
     }
 
     fn units_left(&self, session: &OwnSession) -> u64 {
-        let counted = session.ration.map(|ration| ration.units.saturating_sub(session.units));
+        let counted = session
+            .ration
+            .map(|ration| ration.units.saturating_sub(session.units));
         let payees = session.path.iter().skip(1).zip(&session.prices_msat);
         let covered = payees.filter_map(|(payee, price)| self.purses.credit_msat(payee).checked_div(*price));
         covered.chain(counted).min().unwrap_or(u64::MAX)
