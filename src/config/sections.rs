@@ -136,9 +136,7 @@ fn read_peers(sections: Vec<Section<'_>>, problems: &mut Problems<'_>) -> Vec<Pe
             let first = problems.place(first);
             problems.add(
                 node_id.offset,
-                format!(
-                    "the same node_id as {first}: one link joins two nodes; remove one of the entries"
-                ),
+                format!("the same node_id as {first}: one link joins two nodes; remove one of the entries"),
             );
         }
         peers.push(Peer {
