@@ -21,6 +21,7 @@ pub mod lnurl;
 mod manager;
 pub mod node;
 pub mod resources;
+pub mod socket;
 pub mod store;
 pub mod treasury;
 pub mod wallet;
