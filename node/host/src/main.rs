@@ -26,7 +26,7 @@ use blvm_node::node::Node;
 use blvm_node::utils::create_shutdown_receiver;
 
 /// User and password of the JSON-RPC interface. It is a test's, on loopback.
-const RPC_USER: &str = "test";
+const RPC_USER: &str = "mesh";
 
 /// How often the JSON-RPC port is tried until it answers.
 const READY_POLL: Duration = Duration::from_millis(20);
