@@ -1,4 +1,4 @@
-//! The daemon: a node with its wallet, its admin socket and its neighbours, from the configuration to an orderly stop.
+//! The daemon: a node with its wallet, its sockets and its neighbours, from the configuration to an orderly stop.
 //!
 //! `blvm-mesh run` and the module of a node are the same daemon; they differ in who tells it to stop and where its log
 //! goes.
@@ -16,9 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
+use crate::api::{MeshModuleApi, RegistrationsError};
 use crate::config::{Config, Peer};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::node::{NodeConfig, RunningNode, StartError};
+use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
 use neighbours::{FOUND_QUEUE, look_up_for_ever, split_peers};
@@ -41,9 +43,12 @@ pub enum DaemonError {
     #[cfg(feature = "ldk")]
     #[error(transparent)]
     Ldk(#[from] crate::wallet::ldk::LdkError),
-    /// The admin socket.
+    /// The admin socket, or that of programs.
     #[error(transparent)]
-    Admin(#[from] BindError),
+    Socket(#[from] BindError),
+    /// The protocols that modules registered.
+    #[error(transparent)]
+    Registrations(#[from] RegistrationsError),
     /// The configuration says what cannot be honoured.
     #[error("{0}")]
     Refused(String),
@@ -85,6 +90,8 @@ pub struct Daemon {
     node: RunningNode,
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
+    api: Arc<MeshModuleApi>,
+    socket: SocketServer,
     /// Neighbours that are dialled once their names are looked up.
     named: Vec<Peer>,
     /// Its lock goes last.
@@ -101,10 +108,15 @@ impl Daemon {
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
         let admin = open_admin(&setup, &node, wallet.clone())?;
+        let api = MeshModuleApi::open(node.handle().clone(), setup.data_dir.path())?;
+        let api = Arc::new(api);
+        let socket = SocketServer::start(&setup.data_dir.api_socket(), api.clone())?;
         Ok(Self {
             node,
             wallet,
             admin,
+            api,
+            socket,
             named,
             data_dir: setup.data_dir,
         })
@@ -113,6 +125,11 @@ impl Daemon {
     /// The node.
     pub fn node(&self) -> &RunningNode {
         &self.node
+    }
+
+    /// What modules and other programs call.
+    pub fn api(&self) -> &Arc<MeshModuleApi> {
+        &self.api
     }
 
     /// Where its state is.
@@ -152,11 +169,13 @@ impl Daemon {
             node,
             wallet,
             admin,
+            socket,
             data_dir: _locked_until_the_end,
             ..
         } = self;
         let stopping = async {
             admin.stop().await;
+            socket.stop().await;
             node.stop().await;
             // After the node: its last payments are still under way.
             if let Some(lightning) = wallet.lightning_node() {
