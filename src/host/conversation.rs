@@ -50,6 +50,7 @@ impl Conversation {
         );
         options.api_methods = Method::ALL.iter().map(ToString::to_string).collect();
         options.api_version = API_VERSION;
+        options.leave_the_only_place = true;
         let (client, incoming) = NodeClient::start(options);
         let teller = client.clone();
         log.tell_through(move |level, target, line| teller.log(log_level(level), target, line));
