@@ -50,6 +50,7 @@ impl Conversation {
         );
         options.api_methods = Method::ALL.iter().map(ToString::to_string).collect();
         options.api_version = API_VERSION;
+        options.leave_the_only_place = true;
         let (client, incoming) = NodeClient::start(options);
         let teller = client.clone();
         log.tell_through(move |level, target, line| teller.log(log_level(level), target, line));
@@ -58,6 +59,11 @@ impl Conversation {
             incoming,
             calls: Calls::default(),
         }
+    }
+
+    /// The way to ask the node.
+    pub(super) fn client(&self) -> NodeClient {
+        self.client.clone()
     }
 
     /// Listens and answers, for ever. What is under way when it is dropped is answered with an error.
