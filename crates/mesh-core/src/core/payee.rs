@@ -149,7 +149,11 @@ impl Core {
             return Err((pending, reason));
         }
         match &pending.hop_box.proof {
-            None => self.finish_open(now, pending),
+            // Old credit buys a session elsewhere as well; who shows a payment has paid for this one.
+            None => match self.pauses.admit() {
+                Ok(()) => self.finish_open(now, pending),
+                Err(reason) => Err((pending, reason)),
+            },
             Some(PaymentProof::Lightning { .. }) if self.pending_opens.len() >= MAX_PENDING_OPENS => {
                 Err((pending, DropReason::TableFull))
             }
