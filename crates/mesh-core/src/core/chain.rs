@@ -287,6 +287,7 @@ impl Core {
         self.persist(Record::Honoured(Box::new(honoured.clone())));
         self.event(Event::PaymentVerified {
             payment_hash: quote.bill,
+            invoice: None,
             credit_msat: quote.credit_msat,
             treasury_msat: quote.treasury_msat,
         });

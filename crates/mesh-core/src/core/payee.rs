@@ -258,7 +258,12 @@ impl Core {
         facts: &InvoiceFacts,
         settlement: Settlement,
     ) -> Result<(), DropReason> {
-        let Some(PaymentProof::Lightning { preimage, .. }) = &pending.hop_box.proof else {
+        let Some(PaymentProof::Lightning {
+            preimage,
+            invoice: paid,
+            ..
+        }) = &pending.hop_box.proof
+        else {
             return Err(DropReason::ProofKindRefused);
         };
         let quote = self.quotes.key(&pending.quote).ok_or(DropReason::UnknownQuote)?;
@@ -304,6 +309,7 @@ impl Core {
         });
         self.event(Event::PaymentVerified {
             payment_hash: facts.payment_hash,
+            invoice: Some(paid.clone()),
             credit_msat: invoice.credit_msat,
             treasury_msat: invoice.treasury_msat,
         });
