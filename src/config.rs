@@ -6,6 +6,7 @@
 //! every key with its default and its meaning.
 
 mod chain;
+mod host;
 mod ldk;
 mod payments;
 mod reader;
@@ -29,6 +30,7 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 pub use chain::{BitcoindConfig, ChainConfig};
+pub use host::HostConfig;
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::Problem;
 use reader::{Problems, Section};
@@ -55,6 +57,8 @@ pub struct Config {
     pub payments: PaymentsConfig,
     /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
     pub treasury: Option<TreasuryConfig>,
+    /// `[host]`: what it makes of the machine and the Bitcoin node it lives with.
+    pub host: HostConfig,
 }
 
 /// `[mesh]`: the node itself.
