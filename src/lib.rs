@@ -10,6 +10,7 @@ pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod data_dir;
 pub mod demo;
 mod disk;
