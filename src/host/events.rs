@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use mesh_core::event::{Answer, Command};
 use mesh_core::pause::Pause;
+use mesh_core::routing_policy::MeshMode;
 use node_ipc::{Event, EventKind, EventPayload, NodeClient};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -53,7 +54,7 @@ const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// Least time between two readings of the configuration.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
 
-/// Log lines because of events per second, and at once: any module can publish an event that is said.
+/// Least time between two log lines because of events: any module can publish an event that is said.
 const SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// The second carrier, as it hears of the node's peers. Nothing here may wait.
@@ -153,10 +154,14 @@ impl NodeEvents {
             })
         };
         let reload = {
-            let load = Arc::new(load);
+            let (load, reprice) = (Arc::new(load), reprice.clone());
             Chore::start(&mut tasks, RELOAD_EVERY, move || {
                 let (node, config, load, peers) = (node.clone(), config.clone(), load.clone(), peers.clone());
-                async move { reload::reload(&node, &config, &*load, peers.as_ref()).await }
+                let reprice = reprice.clone();
+                async move {
+                    reload::reload(&node, &config, &*load, peers.as_ref()).await;
+                    reprice.ask();
+                }
             })
         };
         Self {
@@ -207,8 +212,8 @@ impl NodeEvents {
             Action::LookAtDisk => self.disk.ask(),
             Action::ReportHealth => self.health.ask(),
             Action::Reload => self.reload.ask(),
-            Action::Pause(pause, at_most) => self.pauses.pause(pause, at_most),
-            Action::Resume(pause) => self.pauses.resume(pause),
+            Action::Refuse(pause, at_most) => self.pauses.pause(pause, at_most),
+            Action::Accept(pause) => self.pauses.resume(pause),
             Action::ModuleWent(name) => self.modules.may_be_gone(name),
             Action::ModuleCame(name) => self.modules.came(name),
             Action::PeerCame(peer) => self.with_carrier(|carrier| carrier.came(&peer)),
@@ -284,7 +289,9 @@ async fn obey(node: NodeHandle, command: Command) {
 async fn reprice(node: NodeHandle, client: NodeClient, config: LiveConfig) {
     let (configured_msat, rule) = {
         let config = lock(&config);
-        (config.mesh.price_msat_per_unit, config.host.pricing)
+        let has_price = config.mesh.mode == MeshMode::PaymentGated;
+        let rule = config.host.pricing.filter(|_| has_price);
+        (config.mesh.price_msat_per_unit, rule)
     };
     let Some(rule) = rule else { return };
     let rate = match client.fee_estimate(REPRICE_TARGET_BLOCKS).await {
@@ -299,6 +306,3 @@ async fn reprice(node: NodeHandle, client: NodeClient, config: LiveConfig) {
         obey(node, Command::SetPrice { msat_per_unit }).await;
     }
 }
-
-#[cfg(test)]
-mod tests;

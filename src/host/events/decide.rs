@@ -37,9 +37,9 @@ pub(super) enum Action {
     /// Read the configuration again.
     Reload,
     /// Refuse new sessions, for so long at the most.
-    Pause(Pause, Duration),
+    Refuse(Pause, Duration),
     /// Take new sessions again, as far as this cause goes.
-    Resume(Pause),
+    Accept(Pause),
     /// A module may be gone.
     ModuleWent(String),
     /// A module is there, perhaps again.
@@ -93,15 +93,15 @@ fn from_payload(payload: &EventPayload, own_name: &str) -> Vec<Action> {
         | EventPayload::ModuleCrashed { module_name, .. }
         | EventPayload::ModuleRemoved { module_name, .. } => of_another(module_name, own_name, ModuleWent),
         EventPayload::NodeStartupCompleted { .. } => vec![
-            Resume(Pause::ShuttingDown),
-            Resume(Pause::Maintenance),
+            Accept(Pause::ShuttingDown),
+            Accept(Pause::Maintenance),
             RecheckChain,
             LookAtDisk,
             Reprice,
         ],
         EventPayload::NodeShutdown { timeout_seconds, .. } => {
             let named = Duration::from_secs(*timeout_seconds).min(LONGEST_SHUTDOWN);
-            vec![Flush, Pause(Pause::ShuttingDown, named + SHUTDOWN_GRACE)]
+            vec![Flush, Refuse(Pause::ShuttingDown, named + SHUTDOWN_GRACE)]
         }
         EventPayload::NodeShutdownCompleted { .. } => vec![Flush],
         EventPayload::ConfigLoaded { .. } => vec![Reload],
@@ -110,9 +110,9 @@ fn from_payload(payload: &EventPayload, own_name: &str) -> Vec<Action> {
             ..
         } => vec![
             Flush,
-            Pause(Pause::Maintenance, maintenance(*estimated_duration_seconds)),
+            Refuse(Pause::Maintenance, maintenance(*estimated_duration_seconds)),
         ],
-        EventPayload::MaintenanceCompleted { .. } => vec![Resume(Pause::Maintenance), RecheckChain],
+        EventPayload::MaintenanceCompleted { .. } => vec![Accept(Pause::Maintenance), RecheckChain],
         EventPayload::DataMaintenance {
             operation, reason, ..
         } => data_maintenance(operation, reason),
@@ -124,10 +124,14 @@ fn from_payload(payload: &EventPayload, own_name: &str) -> Vec<Action> {
             ..
         } => resource(resource_type, *usage_percent),
         EventPayload::SoftForkActivated { fork_name, height } => {
-            vec![Say(format!("soft fork {fork_name} is active from height {height}"))]
+            vec![Say(format!(
+                "soft fork {fork_name} is active from height {height}"
+            ))]
         }
         EventPayload::SoftForkLockedIn { fork_name, height } => {
-            vec![Say(format!("soft fork {fork_name} is locked in at height {height}"))]
+            vec![Say(format!(
+                "soft fork {fork_name} is locked in at height {height}"
+            ))]
         }
         EventPayload::NetworkPartition {
             disconnected_peers, ..

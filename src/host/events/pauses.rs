@@ -80,7 +80,10 @@ impl Pauses {
         let now = Instant::now();
         let over: Vec<Pause> = {
             let wanted = lock(&self.wanted);
-            let ended = wanted.until.iter().filter(|(_, until)| until.is_some_and(|at| at <= now));
+            let ended = wanted
+                .until
+                .iter()
+                .filter(|(_, until)| until.is_some_and(|at| at <= now));
             ended.map(|(pause, _)| *pause).collect()
         };
         for pause in over {

@@ -117,7 +117,9 @@ impl NodeClient {
     /// [`RequestError`]: at once without a connection, promptly when it closes, and in any case within a deadline.
     pub async fn request(&self, request: Request) -> Result<Response, RequestError> {
         count(&self.shared.counters.requests);
-        let link = lock(&self.shared.link).clone().ok_or_else(|| self.shared.no_link());
+        let link = lock(&self.shared.link)
+            .clone()
+            .ok_or_else(|| self.shared.no_link());
         let answer = match link {
             Ok(link) => self.shared.ask(&link, request).await,
             Err(error) => Err(error),

@@ -93,7 +93,7 @@ fn no_event_pauses_a_node_for_ever() {
         (started(Some(u64::MAX)), 3600),
     ] {
         let actions = follows(payload);
-        let [Action::Flush, Action::Pause(_, time)] = actions.as_slice() else {
+        let [Action::Flush, Action::Refuse(_, time)] = actions.as_slice() else {
             panic!("{actions:?}");
         };
         assert_eq!(time.as_secs(), most);
@@ -107,7 +107,7 @@ fn what_a_started_node_lifts_is_what_a_stopping_or_maintained_one_set() {
         components: vec![],
     });
     for pause in [Pause::ShuttingDown, Pause::Maintenance] {
-        assert!(lifted.contains(&Action::Resume(pause)));
+        assert!(lifted.contains(&Action::Accept(pause)));
     }
     let completed = follows(EventPayload::MaintenanceCompleted {
         maintenance_type: text("backup"),
@@ -115,7 +115,10 @@ fn what_a_started_node_lifts_is_what_a_stopping_or_maintained_one_set() {
         duration_ms: 1,
         results: None,
     });
-    assert_eq!(completed, [Action::Resume(Pause::Maintenance), Action::RecheckChain]);
+    assert_eq!(
+        completed,
+        [Action::Accept(Pause::Maintenance), Action::RecheckChain]
+    );
 }
 
 #[test]
