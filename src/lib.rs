@@ -23,6 +23,7 @@ mod manager;
 pub mod node;
 pub mod pricing;
 pub mod resources;
+pub mod socket;
 pub mod store;
 pub mod treasury;
 pub mod wallet;
