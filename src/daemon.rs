@@ -1,4 +1,4 @@
-//! The daemon: a node with its wallet, its admin socket and its neighbours, from the configuration to an orderly stop.
+//! The daemon: a node with its wallet, its sockets and its neighbours, from the configuration to an orderly stop.
 //!
 //! `blvm-mesh run` and the module of a node are the same daemon; they differ in who tells it to stop and where its log
 //! goes.
@@ -16,11 +16,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
+use crate::api::{MeshModuleApi, RegistrationsError};
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
 use crate::host::events::ReloadPeers;
 use crate::node::{NodeConfig, RunningNode, StartError};
+use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
 use neighbours::{Kept, split_peers};
@@ -43,9 +45,12 @@ pub enum DaemonError {
     #[cfg(feature = "ldk")]
     #[error(transparent)]
     Ldk(#[from] crate::wallet::ldk::LdkError),
-    /// The admin socket.
+    /// The admin socket, or that of programs.
     #[error(transparent)]
-    Admin(#[from] BindError),
+    Socket(#[from] BindError),
+    /// The protocols that modules registered.
+    #[error(transparent)]
+    Registrations(#[from] RegistrationsError),
     /// The configuration says what cannot be honoured.
     #[error("{0}")]
     Refused(String),
@@ -89,6 +94,8 @@ pub struct Daemon {
     admin: AdminServer,
     neighbours: Arc<Kept>,
     look_at_disk: Arc<Notify>,
+    api: Arc<MeshModuleApi>,
+    socket: SocketServer,
     /// Its lock goes last.
     data_dir: DataDir,
 }
@@ -112,12 +119,17 @@ impl Daemon {
             setup.config.host.least_free_disk_mib,
             look_at_disk.clone(),
         ));
+        let api = MeshModuleApi::open(node.handle().clone(), setup.data_dir.path())?;
+        let api = Arc::new(api);
+        let socket = SocketServer::start(&setup.data_dir.api_socket(), api.clone())?;
         Ok(Self {
             node,
             wallet,
             admin,
             neighbours: Arc::new(Kept::new(handle, named)),
             look_at_disk,
+            api,
+            socket,
             data_dir: setup.data_dir,
         })
     }
@@ -125,6 +137,11 @@ impl Daemon {
     /// The node.
     pub fn node(&self) -> &RunningNode {
         &self.node
+    }
+
+    /// What modules and other programs call.
+    pub fn api(&self) -> &Arc<MeshModuleApi> {
+        &self.api
     }
 
     /// Where its state is.
@@ -161,11 +178,13 @@ impl Daemon {
             node,
             wallet,
             admin,
+            socket,
             data_dir: _locked_until_the_end,
             ..
         } = self;
         let stopping = async {
             admin.stop().await;
+            socket.stop().await;
             node.stop().await;
             // After the node: its last payments are still under way.
             if let Some(lightning) = wallet.lightning_node() {

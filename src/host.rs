@@ -4,6 +4,8 @@
 //! The module is the daemon of `blvm-mesh run`, with the node's directory and configuration, a log of its own, limits that
 //! the node imposes, and a conversation with the node beside it. Nothing of the mesh waits for that conversation.
 
+mod calls;
+mod conversation;
 pub mod environment;
 pub mod events;
 pub mod log;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, getppid};
 use rustix::stdio::{dup2_stderr, dup2_stdout};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ModuleError;
+use super::conversation::Conversation;
 use super::environment::ModuleEnvironment;
 use super::log::{self, NodeLog};
 use super::runtime;
@@ -18,6 +19,11 @@ use crate::resources::{Limits, SetBy, fit};
 
 /// The node sets our limits just after it has spawned us: this long until they hold.
 const LIMITS_SETTLE: Duration = Duration::from_millis(200);
+
+/// How long after our start we call the node: well after its spawner has called, 100 ms after it started us. A published
+/// node (0.1.83) has one place for a connection. Were we first, it would wait for its own call to be answered and never
+/// finish its start; as the second we are not answered, and nothing else breaks. A node with more places answers at once.
+const CALL_THE_NODE_AFTER: Duration = Duration::from_secs(1);
 
 /// How often we look whether the node still lives.
 const PARENT_LOOK: Duration = Duration::from_secs(1);
@@ -34,18 +40,28 @@ const _: () = assert!(LOCK_PATIENCE.as_secs() > PARENT_LOOK.as_secs() + STOP_TIM
 /// Runs until the node goes, or somebody says stop.
 pub(super) fn run(environment: &ModuleEnvironment) -> Result<(), ModuleError> {
     // Before anything that takes time: who is our parent now is the node.
-    let node = getppid();
+    let node = Parent {
+        process: getppid(),
+        spawned_us: Instant::now(),
+    };
     data_dir::make_private(&environment.data_dir)?;
     let node_log = NodeLog::default();
     log::start(&environment.data_dir, node_log.clone())?;
-    let ended = live(environment, node);
+    let ended = live(environment, &node_log, node);
     if let Err(error) = &ended {
         tracing::error!("{error}");
     }
     ended
 }
 
-fn live(environment: &ModuleEnvironment, node: Option<Pid>) -> Result<(), ModuleError> {
+/// Who spawned us, and when.
+#[derive(Clone, Copy)]
+struct Parent {
+    process: Option<Pid>,
+    spawned_us: Instant,
+}
+
+fn live(environment: &ModuleEnvironment, node_log: &NodeLog, node: Parent) -> Result<(), ModuleError> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         name = environment.module_name,
@@ -58,7 +74,7 @@ fn live(environment: &ModuleEnvironment, node: Option<Pid>) -> Result<(), Module
         return Ok(());
     };
     let runtime = runtime::build(&Limits::of_this_process())?;
-    let ended = runtime.block_on(serve(setup, node));
+    let ended = runtime.block_on(serve(setup, environment, node_log, node));
     runtime.shutdown_timeout(RUNTIME_STOP);
     ended
 }
@@ -92,12 +108,22 @@ fn prepare(environment: &ModuleEnvironment) -> Result<Option<Setup>, ModuleError
     }))
 }
 
-async fn serve(setup: Setup, node: Option<Pid>) -> Result<(), ModuleError> {
+async fn serve(
+    setup: Setup,
+    environment: &ModuleEnvironment,
+    node_log: &NodeLog,
+    node: Parent,
+) -> Result<(), ModuleError> {
     let mut stop = StopSignals::new()?;
-    let gone = parent_gone(node);
+    let gone = parent_gone(node.process);
     tokio::pin!(gone);
-    let daemon = tokio::select! {
-        started = Daemon::start(setup) => started?,
+    let starting = async {
+        sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
+        let conversation = Conversation::begin(environment, node_log);
+        Ok::<_, ModuleError>((Daemon::start(setup).await?, conversation))
+    };
+    let (daemon, mut conversation) = tokio::select! {
+        started = starting => started?,
         () = stop.wait() => return Ok(()),
         () = &mut gone => return Ok(()),
     };
@@ -106,6 +132,7 @@ async fn serve(setup: Setup, node: Option<Pid>) -> Result<(), ModuleError> {
     leave_standard_streams();
     let ended = tokio::select! {
         error = daemon.serve() => Err(error.into()),
+        () = conversation.go_on(daemon.api()) => Ok(()),
         () = stop.wait() => Ok(()),
         () = &mut gone => {
             tracing::info!("the node is gone, and with it the reason to run");
@@ -115,6 +142,7 @@ async fn serve(setup: Setup, node: Option<Pid>) -> Result<(), ModuleError> {
     tracing::info!("stopping");
     daemon.stop().await?;
     tracing::info!("stopped");
+    conversation.end().await;
     ended
 }
 
