@@ -14,17 +14,19 @@ use mesh_core::identity::{Identity, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
 use node_ipc::NodeClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
-use crate::config::{Config, Peer};
+use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::disk;
+use crate::host::events::ReloadPeers;
 use crate::node::{NodeConfig, RunningNode, StartError};
 use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
-use neighbours::{FOUND_QUEUE, look_up_for_ever, split_peers};
+use neighbours::{Kept, split_peers};
 use parts::{announcing, connect_wallet, open_chain};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
@@ -94,10 +96,11 @@ pub struct Daemon {
     node: RunningNode,
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
+    operator: Arc<AdminService>,
+    neighbours: Arc<Kept>,
+    look_at_disk: Arc<Notify>,
     api: Arc<MeshModuleApi>,
     socket: SocketServer,
-    /// Neighbours that are dialled once their names are looked up.
-    named: Vec<Peer>,
     /// Its lock goes last.
     data_dir: DataDir,
 }
@@ -111,7 +114,17 @@ impl Daemon {
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
-        let admin = open_admin(&setup, &node, wallet.clone())?;
+        let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
+        let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
+        let handle = node.handle().clone();
+        let look_at_disk = Arc::new(Notify::new());
+        // It ends with the node.
+        tokio::spawn(disk::watch(
+            handle.clone(),
+            setup.data_dir.path().to_owned(),
+            setup.config.host.least_free_disk_mib,
+            look_at_disk.clone(),
+        ));
         let api = MeshModuleApi::open(node.handle().clone(), setup.data_dir.path())?;
         let api = Arc::new(api);
         let socket = SocketServer::start(&setup.data_dir.api_socket(), api.clone())?;
@@ -119,9 +132,11 @@ impl Daemon {
             node,
             wallet,
             admin,
+            operator,
+            neighbours: Arc::new(Kept::new(handle, named)),
+            look_at_disk,
             api,
             socket,
-            named,
             data_dir: setup.data_dir,
         })
     }
@@ -136,6 +151,11 @@ impl Daemon {
         &self.api
     }
 
+    /// What answers the operator.
+    pub fn operator(&self) -> &Arc<AdminService> {
+        &self.operator
+    }
+
     /// Where its state is.
     pub fn data_dir(&self) -> &DataDir {
         &self.data_dir
@@ -144,24 +164,21 @@ impl Daemon {
     /// Keeps it going: looks for neighbours by name. Comes back only when the node ended by itself, and says so. May be
     /// dropped and called again at any time.
     pub async fn serve(&self) -> DaemonError {
-        let (found_in, mut found) = mpsc::channel(FOUND_QUEUE);
-        let lookups = look_up_for_ever(self.named.clone(), found_in);
-        tokio::pin!(lookups);
-        loop {
-            tokio::select! {
-                () = self.node.handle().commands.closed() => {
-                    return DaemonError::Failed("the node ended by itself; its log says why".into());
-                }
-                () = &mut lookups => {}
-                Some((address, peer)) = found.recv() => self.keep_link(address, peer),
-            }
+        tokio::select! {
+            () = self.node.handle().stopped() => {}
+            () = self.neighbours.run() => {}
         }
+        DaemonError::Failed("the node ended by itself; its log says why".into())
     }
 
-    fn keep_link(&self, address: SocketAddr, peer: NodeId) {
-        if let Err(error) = self.node.add_peer(address, peer) {
-            tracing::warn!(peer = %peer.short(), %address, %error, "cannot keep a link to this neighbour");
-        }
+    /// The configured neighbours, which a new configuration may change.
+    pub fn neighbours(&self) -> Arc<dyn ReloadPeers> {
+        self.neighbours.clone()
+    }
+
+    /// Has the disk looked at when it is notified.
+    pub fn look_at_disk(&self) -> Arc<Notify> {
+        self.look_at_disk.clone()
     }
 
     /// Stops in order: links say goodbye, records are written.
@@ -232,12 +249,8 @@ async fn start_node(
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
 }
 
-fn open_admin(
-    setup: &Setup,
-    node: &RunningNode,
-    wallet: Arc<dyn Wallet>,
-) -> Result<AdminServer, DaemonError> {
-    let Setup { config, data_dir, .. } = setup;
+fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
+    let config = &setup.config;
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
@@ -245,10 +258,9 @@ fn open_admin(
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone())
+    AdminService::new(backend, info, config.payments.clone())
         .with_wallet(wallet)
-        .with_books(node.books());
-    Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
+        .with_books(node.books())
 }
 
 fn network_name(network: BitcoinNetwork) -> &'static str {
