@@ -18,9 +18,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{CliError, Global, Place, locate, print_answer};
 use crate::admin::{AdminServer, AdminService, NodeInfo, Text};
-use crate::chain::ChainSetup;
-use crate::chain::bitcoind::{Bitcoind, Login};
-use crate::config::{ChainConfig, Config, MeshConfig, Peer};
+use crate::chain;
+use crate::config::{Config, MeshConfig, Peer};
 use crate::data_dir::{DataDir, expand_home};
 use crate::node::{NodeConfig, RunningNode};
 #[cfg(feature = "ldk")]
@@ -184,7 +183,8 @@ async fn start(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
-    let chain = open_chain(&config.chain)?;
+    let chain = chain::open::open(&config.chain, config.mesh.network, data_dir.path(), None)
+        .map_err(|error| CliError::Usage(error.to_string()))?;
     let node = NodeConfig {
         identity,
         account_secret: *data_dir.account_secret()?,
@@ -204,26 +204,6 @@ async fn start(
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start(node).await?)
-}
-
-/// Whom the node asks about the chain; nobody unless one is configured.
-fn open_chain(config: &ChainConfig) -> Result<Option<ChainSetup>, CliError> {
-    let Some(backend) = &config.backend else {
-        return Ok(None);
-    };
-    let login = match &backend.login {
-        Login::Cookie(file) => Login::Cookie(expand_home(file)?),
-        Login::Password { user, file } => Login::Password {
-            user: user.clone(),
-            file: expand_home(file)?,
-        },
-    };
-    let source = Bitcoind::new(&backend.url, &backend.wallet, login)
-        .map_err(|error| CliError::Usage(error.to_string()))?;
-    Ok(Some(ChainSetup {
-        source: Arc::new(source),
-        policy: config.policy.clone(),
-    }))
 }
 
 /// What the node says of itself; a certificate that does not fit would be refused by every other node.
