@@ -57,7 +57,9 @@ pub enum ChainError {
         configured: BitcoinNetwork,
     },
     /// The node we are a module of does not answer now.
-    #[error("the node that this module belongs to does not answer: {0}; payments on the chain wait until it does")]
+    #[error(
+        "the node that this module belongs to does not answer: {0}; payments on the chain wait until it does"
+    )]
     NodeSilent(String),
     /// It refuses.
     #[error(
@@ -70,7 +72,9 @@ pub enum ChainError {
         reason: String,
     },
     /// Its answer cannot be true.
-    #[error("the node's answer to {method} makes no sense: {reason}; blvm-node 0.1.83 and later are understood")]
+    #[error(
+        "the node's answer to {method} makes no sense: {reason}; blvm-node 0.1.83 and later are understood"
+    )]
     NodeNonsense {
         /// What was asked.
         method: &'static str,
@@ -104,7 +108,9 @@ pub enum ChainError {
     )]
     CoinsUnreadable,
     /// It is on a network that nobody knows.
-    #[error("the node has the first block of no known network; set up anew, or on a signet of its own, it cannot be used")]
+    #[error(
+        "the node has the first block of no known network; set up anew, or on a signet of its own, it cannot be used"
+    )]
     UnknownNetwork,
     /// No fresh script.
     #[error(transparent)]

@@ -31,7 +31,7 @@ use bitcoin::blockdata::constants::genesis_block;
 use bitcoin::consensus::encode::deserialize;
 use bitcoin::hashes::Hash as _;
 use bitcoin::{Network, Transaction};
-use mesh_core::chain::{FundingFacts, OutPoint, Place, Standing, TxOutput};
+use mesh_core::chain::{FundingFacts, OutPoint, Place, Standing};
 use mesh_core::verifier::BitcoinNetwork;
 use node_ipc::Hash;
 use tokio::sync::Mutex;
@@ -87,7 +87,12 @@ pub struct NodeChain {
 impl NodeChain {
     /// Over a node's client, for this network, with the least fee rate that the node relays (sats per 1,000 virtual
     /// bytes). Asks nothing yet.
-    pub fn new(node: Arc<dyn Answers>, scripts: FreshScripts, network: BitcoinNetwork, fee_floor: u64) -> Self {
+    pub fn new(
+        node: Arc<dyn Answers>,
+        scripts: FreshScripts,
+        network: BitcoinNetwork,
+        fee_floor: u64,
+    ) -> Self {
         Self {
             node,
             scripts: Arc::new(scripts),
@@ -138,7 +143,12 @@ impl NodeChain {
         view.read.find(node, &mut view.chain, tip, since, txid).await
     }
 
-    async fn look_for(&self, view: &mut View, tip: Tip, txid: Hash) -> Result<Option<OwnTransaction>, ChainError> {
+    async fn look_for(
+        &self,
+        view: &mut View,
+        tip: Tip,
+        txid: Hash,
+    ) -> Result<Option<OwnTransaction>, ChainError> {
         if let Some(found) = self.find(view, tip, txid).await? {
             return Ok(Some(OwnTransaction {
                 outputs: asking::outputs_of(&found.transaction)?,
@@ -193,14 +203,22 @@ impl NodeChain {
         Ok(false)
     }
 
-    async fn look_at(&self, view: &mut View, tip: Tip, outpoint: OutPoint) -> Result<FundingFacts, ChainError> {
+    async fn look_at(
+        &self,
+        view: &mut View,
+        tip: Tip,
+        outpoint: OutPoint,
+    ) -> Result<FundingFacts, ChainError> {
         let node = &*self.node;
         view.coins.check(node, tip).await?;
         if let Some(coin) = asking::coin(node, outpoint).await? {
             let Some(block) = view.chain.block_at(node, coin.height).await? else {
                 return Err(ChainError::Restless);
             };
-            return Ok(FundingFacts::Unspent(coin.output, place_of(view, block, coin.height)?));
+            return Ok(FundingFacts::Unspent(
+                coin.output,
+                place_of(view, block, coin.height)?,
+            ));
         }
         if asking::in_mempool(node, outpoint.txid).await? {
             return Ok(FundingFacts::Unconfirmed);
@@ -209,7 +227,12 @@ impl NodeChain {
     }
 
     /// Whether the node would take it: each input's money is there, or waits to be.
-    async fn can_be_spent(&self, view: &mut View, tip: Tip, transaction: &Transaction) -> Result<bool, ChainError> {
+    async fn can_be_spent(
+        &self,
+        view: &mut View,
+        tip: Tip,
+        transaction: &Transaction,
+    ) -> Result<bool, ChainError> {
         let node = &*self.node;
         view.coins.check(node, tip).await?;
         for input in &transaction.input {
@@ -217,7 +240,8 @@ impl NodeChain {
                 txid: input.previous_output.txid.to_byte_array(),
                 vout: input.previous_output.vout,
             };
-            let there = asking::coin(node, outpoint).await?.is_some() || asking::in_mempool(node, outpoint.txid).await?;
+            let there = asking::coin(node, outpoint).await?.is_some()
+                || asking::in_mempool(node, outpoint.txid).await?;
             if !there {
                 return Ok(false);
             }
@@ -313,7 +337,9 @@ impl ChainSource for NodeChain {
             return Err(ChainError::NotTaken("its block left the best chain".to_owned()));
         }
         if !self.can_be_spent(&mut view, tip, &transaction).await? {
-            return Err(ChainError::NotTaken("it spends what is spent or unknown".to_owned()));
+            return Err(ChainError::NotTaken(
+                "it spends what is spent or unknown".to_owned(),
+            ));
         }
         asking::submit(&*self.node, &transaction).await
     }

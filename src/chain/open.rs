@@ -71,7 +71,12 @@ pub fn open(
                 return Err(OpenChainError::ForeignKeys { network });
             }
             let scripts = FreshScripts::open(backend.descriptor.clone(), data_dir)?;
-            Arc::new(NodeChain::new(node, scripts, network, backend.relay_fee_sats_per_kvb))
+            Arc::new(NodeChain::new(
+                node,
+                scripts,
+                network,
+                backend.relay_fee_sats_per_kvb,
+            ))
         }
     };
     Ok(Some(ChainSetup {

@@ -20,7 +20,7 @@ use super::{CliError, Global, Place, locate, print_answer};
 use crate::admin::{AdminServer, AdminService, NodeInfo, Text};
 use crate::chain;
 use crate::config::{Config, MeshConfig, Peer};
-use crate::data_dir::{DataDir, expand_home};
+use crate::data_dir::DataDir;
 use crate::node::{NodeConfig, RunningNode};
 #[cfg(feature = "ldk")]
 use crate::wallet::LightningNetwork;

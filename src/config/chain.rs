@@ -168,30 +168,49 @@ fn read_node(
     kind: Kind,
     problems: &mut Problems<'_>,
 ) -> Option<NodeChainConfig> {
-    let parse = |text: &str| text.parse::<PublicDescriptor>().map_err(|error| error.to_string());
     // Not shown again when it is refused: a private key may have been pasted.
-    let descriptor = section.value("descriptor", problems, text(parse));
-    let relay_fee = section.value("relay_fee_sats_per_kvb", problems, number(0..=MAX_RELAY_FEE, "sats"));
+    let written = section.secret("descriptor", problems);
+    let relay_fee = section.value(
+        "relay_fee_sats_per_kvb",
+        problems,
+        number(0..=MAX_RELAY_FEE, "sats"),
+    );
     if kind != Kind::Node {
         let present = [
-            ("descriptor", descriptor.as_ref().map(|found| found.offset)),
-            ("relay_fee_sats_per_kvb", relay_fee.as_ref().map(|found| found.offset)),
+            ("descriptor", written.as_ref().map(|found| found.offset)),
+            (
+                "relay_fee_sats_per_kvb",
+                relay_fee.as_ref().map(|found| found.offset),
+            ),
         ];
         for (key, at) in present {
             if let Some(at) = at {
-                problems.add(at, format!("`{key}` has a meaning with backend = \"node\" only; remove it, or set that backend"));
+                problems.add(
+                    at,
+                    format!(
+                        "`{key}` has a meaning with backend = \"node\" only; remove it, or set that backend"
+                    ),
+                );
             }
         }
         return None;
     }
-    if descriptor.is_none() {
+    let Some(written) = written else {
         problems.add(
             at,
             "backend = \"node\" in [chain] needs `descriptor`, such as \"wpkh(xpub…/0/*)\": the node has no wallet to get scripts from",
         );
+        return None;
+    };
+    let descriptor = written.value.parse::<PublicDescriptor>();
+    if let Err(expected) = &descriptor {
+        problems.add(
+            written.offset,
+            format!("`descriptor` in [chain]: expected {expected}"),
+        );
     }
     Some(NodeChainConfig {
-        descriptor: descriptor?.value,
+        descriptor: descriptor.ok()?,
         relay_fee_sats_per_kvb: relay_fee.map_or(DEFAULT_RELAY_FEE, |found| found.value),
     })
 }

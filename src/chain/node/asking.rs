@@ -74,7 +74,10 @@ pub(super) async fn parent(node: &dyn Answers, hash: Hash) -> Result<Option<Hash
         return Ok(None);
     };
     if block_hash(&header) != hash {
-        return Err(malformed("GetBlockHeader", "it is the header of another block".to_owned()));
+        return Err(malformed(
+            "GetBlockHeader",
+            "it is the header of another block".to_owned(),
+        ));
     }
     Ok(Some(header.prev_block_hash))
 }
@@ -82,7 +85,11 @@ pub(super) async fn parent(node: &dyn Answers, hash: Hash) -> Result<Option<Hash
 /// A block with its hash; none when the node keeps no such block.
 pub(super) async fn block_at(node: &dyn Answers, height: u32) -> Result<Option<(Hash, Block)>, ChainError> {
     let height = u64::from(height);
-    let block = ask!(node, Request::GetBlockByHeight { height }, Response::BlockByHeight)?;
+    let block = ask!(
+        node,
+        Request::GetBlockByHeight { height },
+        Response::BlockByHeight
+    )?;
     Ok(block.map(|block| (block_hash(&block.header), block)))
 }
 
@@ -92,14 +99,24 @@ pub(super) async fn indexed_at(node: &dyn Answers, txid: Hash) -> Result<Option<
     let Some(found) = found else {
         return Ok(None);
     };
-    Ok(Some((height_of("GetTxMetadata", found.block_height)?, found.block_hash)))
+    Ok(Some((
+        height_of("GetTxMetadata", found.block_height)?,
+        found.block_hash,
+    )))
 }
 
 /// A transaction that the node's index knows, whether its block counts or not.
 pub(super) async fn indexed(node: &dyn Answers, txid: Hash) -> Result<Option<Transaction>, ChainError> {
-    let found = ask!(node, Request::GetTransaction { hash: txid }, Response::Transaction)?;
+    let found = ask!(
+        node,
+        Request::GetTransaction { hash: txid },
+        Response::Transaction
+    )?;
     if found.as_ref().is_some_and(|found| id_of(found) != Some(txid)) {
-        return Err(malformed("GetTransaction", "it is another transaction".to_owned()));
+        return Err(malformed(
+            "GetTransaction",
+            "it is another transaction".to_owned(),
+        ));
     }
     Ok(found)
 }
@@ -139,7 +156,11 @@ pub(super) async fn knows_block(node: &dyn Answers, hash: Hash) -> Result<bool, 
 
 /// Hands a transaction over; one that waits already is fine.
 pub(super) async fn submit(node: &dyn Answers, transaction: &bitcoin::Transaction) -> Result<(), ChainError> {
-    let witnesses = transaction.input.iter().map(|input| input.witness.to_vec()).collect();
+    let witnesses = transaction
+        .input
+        .iter()
+        .map(|input| input.witness.to_vec())
+        .collect();
     let request = Request::SubmitMempoolTransaction {
         tx: as_the_node_has_it(transaction),
         witnesses: Some(witnesses),
@@ -196,10 +217,13 @@ fn as_the_node_has_it(transaction: &bitcoin::Transaction) -> Transaction {
         sequence: u64::from(input.sequence.0),
         script_sig: input.script_sig.to_bytes(),
     });
-    let outputs = transaction.output.iter().map(|output| node_ipc::TransactionOutput {
-        value: i64::try_from(output.value.to_sat()).unwrap_or(i64::MAX),
-        script_pubkey: output.script_pubkey.to_bytes(),
-    });
+    let outputs = transaction
+        .output
+        .iter()
+        .map(|output| node_ipc::TransactionOutput {
+            value: i64::try_from(output.value.to_sat()).unwrap_or(i64::MAX),
+            script_pubkey: output.script_pubkey.to_bytes(),
+        });
     Transaction {
         version: u64::from(transaction.version.0.cast_unsigned()),
         inputs: inputs.collect(),
@@ -211,7 +235,9 @@ fn as_the_node_has_it(transaction: &bitcoin::Transaction) -> Transaction {
 /// A block's hash from its header.
 pub(super) fn block_hash(header: &BlockHeader) -> Hash {
     let header = bitcoin::block::Header {
-        version: bitcoin::block::Version::from_consensus(low_32_bits(header.version.cast_unsigned()).cast_signed()),
+        version: bitcoin::block::Version::from_consensus(
+            low_32_bits(header.version.cast_unsigned()).cast_signed(),
+        ),
         prev_blockhash: BlockHash::from_byte_array(header.prev_block_hash),
         merkle_root: TxMerkleNode::from_byte_array(header.merkle_root),
         time: low_32_bits(header.timestamp),

@@ -63,9 +63,15 @@ impl BestChain {
                 return Ok(false);
             };
             let Some(height) = below.height.checked_sub(1) else {
-                return Err(malformed("GetBlockHeader", "blocks below the first one".to_owned()));
+                return Err(malformed(
+                    "GetBlockHeader",
+                    "blocks below the first one".to_owned(),
+                ));
             };
-            below = Tip { height, block: parent };
+            below = Tip {
+                height,
+                block: parent,
+            };
             if let Some(known) = self.heights.get(&parent).copied() {
                 if known != height {
                     return Ok(false);
@@ -107,7 +113,10 @@ impl BestChain {
             return Err(ChainError::TooOld);
         }
         let Some(parent) = asking::parent(node, lowest).await? else {
-            return Err(malformed("GetBlockHeader", "a block of the best chain is missing".to_owned()));
+            return Err(malformed(
+                "GetBlockHeader",
+                "a block of the best chain is missing".to_owned(),
+            ));
         };
         self.blocks.push_front(parent);
         self.heights.insert(parent, height);
@@ -116,7 +125,11 @@ impl BestChain {
     }
 
     /// The block at a height; none above the tip.
-    pub(super) async fn block_at(&mut self, node: &dyn Answers, height: u32) -> Result<Option<Hash>, ChainError> {
+    pub(super) async fn block_at(
+        &mut self,
+        node: &dyn Answers,
+        height: u32,
+    ) -> Result<Option<Hash>, ChainError> {
         let Some(tip) = self.tip().filter(|tip| height <= tip.height) else {
             return Ok(None);
         };

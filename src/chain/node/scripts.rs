@@ -58,7 +58,9 @@ pub enum DescriptorError {
     #[error("a descriptor whose last steps are not hardened: those cannot be derived from a public key")]
     Hardened,
     /// Its scripts are longer than payers pay.
-    #[error("a descriptor of addresses (wpkh, tr, wsh, sh, pkh): payers pay scripts of at most {MAX_SCRIPT_BYTES} bytes")]
+    #[error(
+        "a descriptor of addresses (wpkh, tr, wsh, sh, pkh): payers pay scripts of at most {MAX_SCRIPT_BYTES} bytes"
+    )]
     NoAddress,
 }
 
@@ -121,7 +123,9 @@ impl PublicDescriptor {
     /// The script at a place; none from 2³¹ on.
     pub fn script(&self, place: u32) -> Option<Vec<u8>> {
         let definite = self.0.at_derivation_index(place).ok()?;
-        let derived = definite.derived_descriptor(&Secp256k1::verification_only()).ok()?;
+        let derived = definite
+            .derived_descriptor(&Secp256k1::verification_only())
+            .ok()?;
         Some(derived.script_pubkey().into_bytes())
     }
 
@@ -223,7 +227,10 @@ impl FreshScripts {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let before = known.get(&self.name).copied();
         let progress = before.unwrap_or(Progress { next: 0, since: tip });
-        let script = self.descriptor.script(progress.next).ok_or(ScriptsError::Exhausted)?;
+        let script = self
+            .descriptor
+            .script(progress.next)
+            .ok_or(ScriptsError::Exhausted)?;
         let mut after = known.clone();
         // A tip below the first one's: the chain was reorganised, and blocks from there on can pay.
         let advanced = Progress {
@@ -253,7 +260,10 @@ fn read(path: &Path) -> Result<BTreeMap<String, Progress>, ScriptsError> {
     let text = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
     let known: BTreeMap<String, Progress> =
         serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-    if known.values().any(|progress| progress.next == 0 || progress.next > PLACES) {
+    if known
+        .values()
+        .any(|progress| progress.next == 0 || progress.next > PLACES)
+    {
         return Err(damaged("a place is out of range".to_owned()));
     }
     Ok(known)
@@ -271,8 +281,6 @@ fn write(path: &Path, known: &BTreeMap<String, Progress>) -> Result<(), ScriptsE
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
 
     /// The account of BIP-84's test vectors; its first two receiving addresses are in the BIP.
@@ -290,8 +298,16 @@ mod tests {
         let uri = |place| {
             crate::chain::payment_uri(&descriptor.script(place).unwrap(), 1, BitcoinNetwork::Mainnet).unwrap()
         };
-        assert!(uri(0).contains("bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu"), "{}", uri(0));
-        assert!(uri(1).contains("bc1qnjg0jd8228aq7egyzacy8cys3knf9xvrerkf9g"), "{}", uri(1));
+        assert!(
+            uri(0).contains("bc1qcr8te4kr609gcawutmrza0j4xv80jy8z306fyu"),
+            "{}",
+            uri(0)
+        );
+        assert!(
+            uri(1).contains("bc1qnjg0jd8228aq7egyzacy8cys3knf9xvrerkf9g"),
+            "{}",
+            uri(1)
+        );
         assert!(descriptor.is_foreign_to(BitcoinNetwork::Regtest));
         assert!(!descriptor.is_foreign_to(BitcoinNetwork::Mainnet));
     }
@@ -326,10 +342,18 @@ mod tests {
     #[test]
     fn damaged_file_is_refused_and_not_begun_anew() {
         let folder = tempfile::tempdir().unwrap();
-        for damage in ["", "{}x", "{\"a\":{\"next\":0,\"since\":1}}", "{\"a\":{\"next\":4294967295,\"since\":1}}"] {
+        for damage in [
+            "",
+            "{}x",
+            "{\"a\":{\"next\":0,\"since\":1}}",
+            "{\"a\":{\"next\":4294967295,\"since\":1}}",
+        ] {
             std::fs::write(folder.path().join(SCRIPTS_FILE), damage).unwrap();
             let refused = FreshScripts::open(parse(&bip84()).unwrap(), folder.path()).unwrap_err();
-            assert!(refused.to_string().contains("Do not delete it"), "{damage}: {refused}");
+            assert!(
+                refused.to_string().contains("Do not delete it"),
+                "{damage}: {refused}"
+            );
         }
     }
 
@@ -358,7 +382,10 @@ mod tests {
             assert_eq!(parse(&text).unwrap_err(), refusal, "{text}");
         }
         assert!(matches!(parse("wpkh(02)"), Err(DescriptorError::Malformed(_))));
-        assert!(matches!(parse(&"a".repeat(5000)), Err(DescriptorError::Malformed(_))));
+        assert!(matches!(
+            parse(&"a".repeat(5000)),
+            Err(DescriptorError::Malformed(_))
+        ));
         let bare = base.replace("wpkh(", "pk(");
         assert_eq!(parse(&bare).unwrap_err(), DescriptorError::NoAddress);
     }

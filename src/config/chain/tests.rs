@@ -107,7 +107,11 @@ fn node_is_asked_with_the_descriptor_that_is_written() {
     };
     assert_eq!(node.descriptor, DESCRIPTOR.parse().unwrap());
     assert_eq!(node.relay_fee_sats_per_kvb, DEFAULT_RELAY_FEE);
-    let Some(ChainBackend::Node(node)) = parse(&(text + "relay_fee_sats_per_kvb = 5000")).unwrap().chain.backend else {
+    let Some(ChainBackend::Node(node)) = parse(&(text + "relay_fee_sats_per_kvb = 5000"))
+        .unwrap()
+        .chain
+        .backend
+    else {
         panic!("it is the node");
     };
     assert_eq!(node.relay_fee_sats_per_kvb, 5000);
@@ -129,7 +133,9 @@ fn keys_of_the_other_backend_are_refused_each_by_name() {
     }
     for backend in ["none", "bitcoind"] {
         let login = "cookie_file = \"/cookie\"";
-        let refused = refusal(&format!("[chain]\nbackend = \"{backend}\"\n{login}\ndescriptor = \"{DESCRIPTOR}\""));
+        let refused = refusal(&format!(
+            "[chain]\nbackend = \"{backend}\"\n{login}\ndescriptor = \"{DESCRIPTOR}\""
+        ));
         assert!(refused.contains("`descriptor` has a meaning with"), "{refused}");
     }
 }
