@@ -8,6 +8,7 @@
 //! ├── lock                  held while a daemon runs, so that two never share a directory
 //! ├── admin.sock            0600  where the command line talks to the daemon
 //! ├── mesh.redb             the database
+//! ├── chain-scripts.json    0600  which scripts were given to payers, if the chain source is a node without a wallet
 //! └── lightning/            0700  the embedded Lightning node, if that is the wallet: its seed and its state
 //! ```
 //!
