@@ -117,7 +117,9 @@ impl NodeClient {
     /// [`RequestError`]: at once without a connection, promptly when it closes, and in any case within a deadline.
     pub async fn request(&self, request: Request) -> Result<Response, RequestError> {
         count(&self.shared.counters.requests);
-        let link = lock(&self.shared.link).clone().ok_or_else(|| self.shared.no_link());
+        let link = lock(&self.shared.link)
+            .clone()
+            .ok_or_else(|| self.shared.no_link());
         let answer = match link {
             Ok(link) => self.shared.ask(&link, request).await,
             Err(error) => Err(error),
@@ -246,5 +248,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// At most so many bytes of a text, at a character's boundary.
 fn cut(text: &str, limit: usize) -> &str {
-    &text[..text.floor_char_boundary(limit)]
+    let end = (0..=limit.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
