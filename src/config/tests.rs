@@ -519,7 +519,13 @@ proptest::proptest! {
 #[test]
 fn module_that_cannot_tell_settled_from_unpaid_is_refused_as_a_wallet() {
     let refused = refusal("[wallet]\nbackend = \"blvm-lightning\"");
-    for why in ["did not see", "commitment", "no call that pays", "\"lnbits\"", "docs/WALLETS.md"] {
+    for why in [
+        "did not see",
+        "commitment",
+        "no call that pays",
+        "\"lnbits\"",
+        "docs/WALLETS.md",
+    ] {
         assert!(refused.contains(why), "{refused}");
     }
 }

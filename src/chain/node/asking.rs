@@ -180,7 +180,7 @@ pub(super) fn outputs_of(transaction: &Transaction) -> Result<Vec<TxOutput>, Cha
 }
 
 /// A transaction's name; none when no transaction can be so.
-pub(super) fn id_of(transaction: &Transaction) -> Option<Hash> {
+pub fn id_of(transaction: &Transaction) -> Option<Hash> {
     let input = transaction.inputs.iter().map(|input| {
         Some(bitcoin::TxIn {
             previous_output: bitcoin::OutPoint {
@@ -233,7 +233,7 @@ fn as_the_node_has_it(transaction: &bitcoin::Transaction) -> Transaction {
 }
 
 /// A block's hash from its header.
-pub(super) fn block_hash(header: &BlockHeader) -> Hash {
+pub fn block_hash(header: &BlockHeader) -> Hash {
     let header = bitcoin::block::Header {
         version: bitcoin::block::Version::from_consensus(
             low_32_bits(header.version.cast_unsigned()).cast_signed(),

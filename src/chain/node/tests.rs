@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 
+#[path = "../../../tests/chain_node/fake.rs"]
 mod fake;
 
 use fake::{FakeChain, id, paying};
