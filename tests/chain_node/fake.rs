@@ -146,7 +146,7 @@ impl FakeChain {
         self.state.lock().unwrap().active.truncate(height as usize + 1);
     }
 
-    pub(crate) fn into_mempool(&self, transaction: &Transaction) {
+    pub(crate) fn wait_in_mempool(&self, transaction: &Transaction) {
         self.state.lock().unwrap().mempool.insert(id(transaction));
     }
 
