@@ -414,3 +414,20 @@ async fn payment_in_a_block_below_the_first_quotes_tip_is_found_after_a_reorgani
     desk.restart();
     assert_eq!(place(desk.standing(&payment).await).height, 11);
 }
+
+#[tokio::test]
+async fn reorganisation_in_the_middle_of_an_answer_is_not_answered_from_both_chains() {
+    for asked in ["GetTxMetadata", "GetTransaction"] {
+        let (desk, script) = Desk::new(10).await;
+        let payment = paying(&[desk.node.coinbase(1)], &script, 5000);
+        desk.node.mine(std::slice::from_ref(&payment));
+        let reorganise = |node: &FakeChain| {
+            node.disconnect_to(10);
+            node.mine(&[]);
+            node.mine(&[]);
+        };
+        desk.node
+            .flaw(|flaws| flaws.meanwhile = Some((asked, reorganise)));
+        assert_eq!(desk.standing(&payment).await, Standing::Unconfirmed, "{asked}");
+    }
+}
