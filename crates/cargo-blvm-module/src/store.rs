@@ -1,10 +1,10 @@
 //! Puts modules in place, so that at every moment the node finds a whole one. The crate's documentation shows the
 //! layout.
 
+mod record;
+
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-
-use serde::{Deserialize, Serialize};
 
 use crate::disk::Disk;
 use crate::error::Error;
@@ -12,10 +12,11 @@ use crate::inspect::{damage, digest, find_program};
 use crate::manifest::{Manifest, version_numbers};
 use crate::source::{Origin, Package, read_manifest};
 
+use self::record::RECORD;
+pub use self::record::{Current, Record};
+
 /// The folder of the releases in a module's folder.
 pub const RELEASES: &str = "releases";
-/// A release's record of itself.
-const RECORD: &str = "installed.toml";
 /// A release that is being written. It is never pointed at, and removed by whoever comes next.
 const UNFINISHED: &str = ".unfinished";
 /// The manifest that is about to take the place of `module.toml`.
@@ -24,71 +25,6 @@ const NEXT_MANIFEST: &str = ".module.toml.next";
 const LOCK: &str = ".cargo-blvm-module.lock";
 /// How much of a hash names a release; the record holds the whole.
 const HASH_CHARS: usize = 12;
-
-/// What is known of a release, kept beside its program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The version in its manifest.
-    pub version: String,
-    /// Its program, relative to the release.
-    pub entry_point: String,
-    /// SHA-256 of the program.
-    pub sha256: String,
-    /// Size of the program in bytes.
-    pub size: u64,
-    /// Where it came from.
-    pub origin: Origin,
-}
-
-impl Record {
-    /// Reads the record of a release's folder.
-    pub fn read(release: &Path) -> Result<Self, Error> {
-        let path = release.join(RECORD);
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        toml::from_str(&text).map_err(|error| Error::Record {
-            path,
-            why: error.to_string(),
-        })
-    }
-}
-
-/// The release that a module's manifest points at.
-#[derive(Debug)]
-pub struct Current {
-    /// Its folder's name.
-    pub release: String,
-    /// The one before it.
-    pub previous: Option<String>,
-    /// Its record.
-    pub record: Record,
-}
-
-impl Current {
-    /// What the manifest in a module's folder points at; `None` if this installer did not write it.
-    pub fn of(folder: &Path, manifest: &Manifest) -> Result<Option<Self>, Error> {
-        let name = |key: &str| {
-            let name = manifest.installed()?.get(key)?.as_str()?;
-            // It becomes part of a path, and anybody may have edited the manifest.
-            is_release_name(name).then(|| name.to_owned())
-        };
-        let Some(release) = name("release") else {
-            return Ok(None);
-        };
-        let record = Record::read(&folder.join(RELEASES).join(&release))?;
-        Ok(Some(Self {
-            release,
-            previous: name("previous"),
-            record,
-        }))
-    }
-}
-
-fn is_release_name(name: &str) -> bool {
-    !name.starts_with('.')
-        && name
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '.' | '-'))
-}
 
 /// What installing came to.
 #[derive(Debug, PartialEq, Eq)]
@@ -185,8 +121,12 @@ impl<'a> Store<'a> {
             return Ok(Outcome::Same);
         }
         let release = self.finish(&releases, &package.manifest, &record)?;
-        let previous = self.keep(folder, &installed)?;
+        let (previous, taken_over) = self.keep(folder, &installed)?;
         self.point_at(folder, &package.manifest, &record, &release, previous.as_deref())?;
+        // The module is in place by now: what cannot be removed costs room, no more.
+        if let Some(program) = taken_over {
+            let _ = self.remove_program(folder, &program);
+        }
         self.prune(&releases, &[Some(release.as_str()), previous.as_deref()]);
         let replaced = installed.manifest.map(|manifest| manifest.version);
         Ok(Outcome::Placed { replaced, previous })
@@ -226,12 +166,9 @@ impl<'a> Store<'a> {
             });
         }
         let manifest = read_manifest(&folder, name).ok();
-        let program = manifest.as_ref().and_then(|manifest| {
-            let program = find_program(&self.modules_dir, &folder, &manifest.entry_point)?;
-            program
-                .starts_with(folder.canonicalize().ok()?)
-                .then_some(program)
-        });
+        let program = manifest
+            .as_ref()
+            .and_then(|manifest| find_program(&self.modules_dir, &folder, &manifest.entry_point));
         // The manifest first: from here on the node does not see the module, whatever becomes of the rest.
         self.disk.remove_file(&path).map_err(Error::io("remove", &path))?;
         self.sync(&folder)?;
@@ -239,10 +176,8 @@ impl<'a> Store<'a> {
         self.disk
             .remove_dir(&releases)
             .map_err(Error::io("remove", &releases))?;
-        if let Some(program) = program {
-            self.disk
-                .remove_file(&program)
-                .map_err(Error::io("remove", &program))?;
+        if let Some(program) = program.filter(|program| program.exists()) {
+            self.remove_program(&folder, &program)?;
         }
         let next = folder.join(NEXT_MANIFEST);
         self.disk.remove_file(&next).map_err(Error::io("remove", &next))?;
@@ -256,6 +191,26 @@ impl<'a> Store<'a> {
             version: manifest.map(|manifest| manifest.version),
             left,
         })
+    }
+
+    /// Removes the program of a module that was put there by hand, with the folders that only it was in. One that lies
+    /// outside the module's folder may be another module's too, and stays.
+    fn remove_program(&self, folder: &Path, program: &Path) -> Result<(), Error> {
+        let folder = folder.canonicalize().map_err(Error::io("find", folder))?;
+        if !program.starts_with(&folder) {
+            return Ok(());
+        }
+        self.disk
+            .remove_file(program)
+            .map_err(Error::io("remove", program))?;
+        for parent in folders_between(&folder, program).iter().rev() {
+            if entries(parent)?.is_empty() {
+                self.disk
+                    .remove_dir(parent)
+                    .map_err(Error::io("remove", parent))?;
+            }
+        }
+        Ok(())
     }
 
     /// The manifest of an installed module.
@@ -375,32 +330,37 @@ impl<'a> Store<'a> {
         Ok(name)
     }
 
-    /// Names the release to go back to. A module that was put there by hand is copied into one first; of a damaged
-    /// release, the one before it.
-    fn keep(&self, folder: &Path, installed: &Installed) -> Result<Option<String>, Error> {
+    /// Names the release to go back to, and a program whose place it takes. Of a damaged release that is the one before
+    /// it. A module that was put there by hand is copied into a release first.
+    fn keep(&self, folder: &Path, installed: &Installed) -> Result<(Option<String>, Option<PathBuf>), Error> {
         if let Some(current) = &installed.current {
-            let candidates = [Some(&current.release), current.previous.as_ref()];
-            return Ok(candidates
+            let mut candidates = [Some(&current.release), current.previous.as_ref()]
                 .into_iter()
-                .flatten()
-                .find(|release| damage(folder, release).is_none())
-                .cloned());
+                .flatten();
+            let whole = candidates.find(|release| damage(folder, release).is_none());
+            return Ok((whole.cloned(), None));
         }
         let Some(manifest) = &installed.manifest else {
-            return Ok(None);
+            return Ok((None, None));
         };
         let Some(program) = find_program(&self.modules_dir, folder, &manifest.entry_point) else {
-            return Ok(None);
+            return Ok((None, None));
         };
+        // Its manifest would be given the hash of what is there: a program that was changed would pass from then on.
+        let (sha256, _) = digest(&program)?;
+        if manifest.binary_hash.as_ref().is_some_and(|hash| *hash != sha256) {
+            return Ok((None, None));
+        }
         let package = Package {
             manifest: manifest.clone(),
-            files: vec![(program, PathBuf::from(&manifest.entry_point))],
+            files: vec![(program.clone(), PathBuf::from(&manifest.entry_point))],
             origin: Origin::Manual,
             holder: None,
         };
         let releases = folder.join(RELEASES);
         let record = self.write_unfinished(&releases, &package)?;
-        self.finish(&releases, manifest, &record).map(Some)
+        let release = self.finish(&releases, manifest, &record)?;
+        Ok((Some(release), Some(program)))
     }
 
     /// The moment of change: one rename makes a release the module.

@@ -251,6 +251,10 @@ fn one_can_go_back_and_forth_and_to_what_was_there_by_hand() {
     let node = Node::new();
     by_hand(&node);
     node.place(&RealDisk, &node.package("1.0.0", "one")).unwrap();
+    assert!(
+        !node.folder().join("target").exists(),
+        "it was taken over, not left beside"
+    );
     let back = || node.store(&RealDisk).unwrap().roll_back("m");
     back().unwrap();
     assert_eq!(node.runs(), version("0.9.0", "by hand"));
@@ -261,6 +265,23 @@ fn one_can_go_back_and_forth_and_to_what_was_there_by_hand() {
     back().unwrap();
     assert_eq!(node.runs(), version("2.0.0", "two"));
     assert_eq!(node.releases(), 2, "older ones are gone");
+}
+
+#[test]
+fn removing_what_was_put_there_by_hand_leaves_what_was_not_the_modules() {
+    let node = Node::new();
+    by_hand(&node);
+    fs::write(node.folder().join("target/notes"), "mine").unwrap();
+    let removed = node.store(&RealDisk).unwrap().remove("m").unwrap();
+    assert_eq!(removed.left, [node.folder().join("target")]);
+    assert_eq!(
+        entries(&removed.left[0]).unwrap(),
+        [node.folder().join("target/notes")]
+    );
+    by_hand(&node);
+    fs::remove_file(node.folder().join("target/notes")).unwrap();
+    node.store(&RealDisk).unwrap().remove("m").unwrap();
+    assert!(!node.folder().exists());
 }
 
 #[test]
@@ -314,6 +335,17 @@ fn an_edited_manifest_cannot_lead_the_installer_elsewhere() {
     ));
     node.place(&RealDisk, &node.package("2.0.0", "two")).unwrap();
     assert!(precious.exists());
+}
+
+#[test]
+fn a_changed_program_is_not_given_a_fresh_hash_by_being_taken_over() {
+    let node = Node::new();
+    by_hand(&node);
+    let path = node.folder().join("module.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{text}[binary]\nhash = \"{}\"\n", "0".repeat(64))).unwrap();
+    node.place(&RealDisk, &node.package("1.0.0", "one")).unwrap();
+    assert_eq!(node.report().unwrap().previous, None);
 }
 
 #[test]
