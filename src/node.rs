@@ -120,6 +120,14 @@ impl RunningNode {
         Self::start_on(config, Store::open).await
     }
 
+    /// The same with so many bytes of the database kept in memory, for who must be sparing with it.
+    ///
+    /// # Errors
+    /// As [`RunningNode::start`].
+    pub async fn start_with_cache(config: NodeConfig, cache_bytes: usize) -> Result<Self, StartError> {
+        Self::start_on(config, |path| Store::open_with_cache(path, cache_bytes)).await
+    }
+
     async fn start_on(
         config: NodeConfig,
         open: impl FnOnce(&Path) -> Result<(Store, Restored), StoreError>,
