@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
+use crate::chain;
+use crate::chain::node::asking::Answers;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
@@ -26,7 +28,7 @@ use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
 use neighbours::{Kept, split_peers};
-use parts::{announcing, connect_wallet, open_chain};
+use parts::{announcing, connect_wallet};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
 /// they kill.
@@ -74,6 +76,8 @@ pub struct Setup {
     pub data_dir: DataDir,
     /// Bytes of the database that are kept in memory.
     pub database_cache_bytes: usize,
+    /// The node that this is a module of, to be asked about the chain; none when nobody spawned us.
+    pub node: Option<Arc<dyn Answers>>,
 }
 
 impl Setup {
@@ -83,6 +87,7 @@ impl Setup {
             config,
             data_dir,
             database_cache_bytes: DEFAULT_CACHE_BYTES,
+            node: None,
         }
     }
 }
@@ -216,6 +221,13 @@ async fn start_node(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
+    let chain = chain::open::open(
+        &config.chain,
+        config.mesh.network,
+        data_dir.path(),
+        setup.node.clone(),
+    )
+    .map_err(|error| DaemonError::Refused(error.to_string()))?;
     let node = NodeConfig {
         identity,
         account_secret: *data_dir.account_secret()?,
@@ -231,7 +243,7 @@ async fn start_node(
         links: config.endpoint(),
         peers,
         wallet,
-        chain: open_chain(&config.chain)?,
+        chain,
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)

@@ -1,6 +1,7 @@
 //! A module's life, from the directory the node made to the orderly stop.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, getppid};
@@ -120,6 +121,10 @@ async fn serve(
     let starting = async {
         sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
         let conversation = Conversation::begin(environment, node_log);
+        let setup = Setup {
+            node: Some(Arc::new(conversation.node())),
+            ..setup
+        };
         Ok::<_, ModuleError>((Daemon::start(setup).await?, conversation))
     };
     let (daemon, mut conversation) = tokio::select! {
