@@ -1,0 +1,1 @@
+//! MeshClient for authors of blvm-node modules.

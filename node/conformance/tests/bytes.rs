@@ -1,0 +1,1 @@
+use blvm_node as _;
