@@ -27,6 +27,7 @@ mod counters;
 mod envelope;
 mod frame;
 mod inbox;
+mod node;
 mod peers;
 mod pipe;
 mod run;
@@ -36,6 +37,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,8 +45,10 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::CarrierPort;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub use counters::CarrierCounts;
+pub use node::SUBSCRIPTIONS;
 pub use frame::{ASK_BYTES, CARRY_HEADER_BYTES, END_BYTES, MAGIC, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, VERSION};
 
 use counters::{Counters, count};
@@ -60,6 +64,9 @@ pub const FRAMES_BURST: u32 = 8;
 
 /// Bytes of a stream that may be under way, not yet taken by the other side: what it must be ready to hold.
 pub const WINDOW_BYTES: usize = 128 * 1024;
+
+/// How long stopping waits for the last words to be sent; a node kills its module 200 ms after saying so.
+const FAREWELL: Duration = Duration::from_millis(150);
 
 /// The node did not take a frame, or did not say whom it is connected to.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -77,11 +84,12 @@ pub trait MeshFrames: Send + Sync + 'static {
     async fn peers(&self) -> Result<Vec<SocketAddr>, FramesError>;
 }
 
-/// The running carrier. Dropping it ends its links.
+/// The running carrier. Dropping it ends its links without a word to the neighbours; [`NodeCarrier::stop`] tells them.
 #[derive(Debug)]
 pub struct NodeCarrier {
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    /// `None` once it was stopped.
+    task: Option<JoinHandle<()>>,
 }
 
 /// What the task and those who feed it have in common.
@@ -103,7 +111,10 @@ impl NodeCarrier {
             envelope: Envelope::of(network),
         });
         let task = tokio::spawn(run::run(shared.clone(), port, frames));
-        Self { shared, task }
+        Self {
+            shared,
+            task: Some(task),
+        }
     }
 
     /// The node gained a peer.
@@ -136,6 +147,15 @@ impl NodeCarrier {
         self.shared.counters.snapshot()
     }
 
+    /// After the endpoint has ended: tells the neighbours, as far as that takes no more than [`FAREWELL`].
+    pub async fn stop(mut self) {
+        if let Some(mut task) = self.task.take()
+            && timeout(FAREWELL, &mut task).await.is_err()
+        {
+            task.abort();
+        }
+    }
+
     /// Peers without an address (those over other transports) are none of ours.
     fn put_about(&self, peer: &str, heard: impl FnOnce(SocketAddr) -> Heard) {
         match address_of(peer) {
@@ -154,7 +174,9 @@ impl NodeCarrier {
 
 impl Drop for NodeCarrier {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

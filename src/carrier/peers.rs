@@ -318,6 +318,9 @@ impl Peers {
                 if now < at {
                     return Some(at);
                 }
+                if self.port.is_closed() {
+                    return None;
+                }
                 let linked = peer.learnt.is_some_and(|id| self.port.link_to(&id).is_some());
                 if linked || self.talking >= MAX_CONVERSATIONS {
                     let again = now + LOOK_AGAIN;
@@ -392,6 +395,11 @@ impl Peers {
             }
         }
         None
+    }
+
+    /// Whether nobody is talked to and nothing waits to be sent.
+    pub(crate) fn have_said_all(&self) -> bool {
+        self.talking == 0 && self.small.is_empty()
     }
 
     /// The node did not take a frame for this peer.

@@ -41,7 +41,7 @@ struct Carrier {
     list_at: Instant,
 }
 
-/// Runs until the endpoint is gone or the task is aborted.
+/// Runs until the endpoint is gone and its neighbours were told, or the task is aborted.
 pub(super) async fn run(shared: Arc<Shared>, port: CarrierPort, frames: Arc<dyn MeshFrames>) {
     let now = Instant::now();
     let peers = Peers::new(port.clone(), shared.counters.clone(), shared.work.clone());
@@ -62,7 +62,7 @@ impl Carrier {
         let shared = self.shared.clone();
         let mut sending: Option<(SocketAddr, Asked<()>)> = None;
         let mut listing: Option<Asked<Vec<SocketAddr>>> = None;
-        while !self.port.is_closed() {
+        while !(self.port.is_closed() && sending.is_none() && self.peers.have_said_all()) {
             let now = Instant::now();
             self.hear_all(now);
             let mut wake_at = now + LONGEST_SLEEP;

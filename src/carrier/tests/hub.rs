@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub(super) struct FakeNode {
     pub(super) log: Mutex<Vec<(Instant, SocketAddr, Vec<u8>)>>,
     /// How long it takes over a request.
     pub(super) latency: Mutex<Duration>,
+    /// Whether it takes messages for peers that it is not connected to.
+    pub(super) swallows: AtomicBool,
 }
 
 #[async_trait]
@@ -53,6 +56,9 @@ impl MeshFrames for FakeNode {
             .unwrap()
             .push((Instant::now(), peer, message.clone()));
         let mut lines = self.lines.lock().unwrap();
+        if !lines.contains_key(&peer) && self.swallows.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let line = lines
             .get_mut(&peer)
             .ok_or_else(|| FramesError("peer not found".into()))?;
