@@ -189,13 +189,23 @@ pub enum Error {
     },
     /// `upgrade` without a source, of a module whose source cannot be asked again.
     #[error(
-        "{name} was installed from {origin}, which has nothing newer to ask for. Say --archive FILE --sha256 HEX, --path DIR or --registry"
+        "{name} came from {from}, which cannot be asked for a newer one. Say --archive FILE --sha256 HEX, --path DIR \
+         or --registry"
     )]
     NoSourceAgain {
         /// The module.
         name: String,
         /// Where it came from.
-        origin: String,
+        from: String,
+    },
+    /// A module's folder that is a link.
+    #[error(
+        "{} is a symbolic link, so what is in it is not the node's alone. Nothing was changed; remove the link, or \
+         install where it leads to", path.display()
+    )]
+    Link {
+        /// The folder.
+        path: PathBuf,
     },
     /// `upgrade` to an older version.
     #[error(

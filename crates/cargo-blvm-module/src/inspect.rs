@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Error;
 use crate::manifest::Manifest;
-use crate::source::{Origin, read_manifest};
+use crate::source::{Source, read_manifest};
 use crate::store::{Current, RELEASES, Record};
 
 /// What is known of a module that lies in the modules directory.
@@ -23,8 +23,8 @@ pub struct Report {
     pub program: Option<PathBuf>,
     /// The program's SHA-256 as it is now.
     pub sha256: Option<String>,
-    /// Where it came from; `None` for a module put there by other means.
-    pub origin: Option<Origin>,
+    /// Where it came from; `None` for a module that was put there by hand.
+    pub source: Option<Source>,
     /// The release before this one, which `rollback` goes back to.
     pub previous: Option<String>,
     /// What keeps the node from running it, or makes it another program than was installed.
@@ -62,7 +62,7 @@ pub fn module(modules_dir: &Path, name: &str) -> Result<Report, Error> {
         version: None,
         program: None,
         sha256: None,
-        origin: None,
+        source: None,
         previous: None,
         faults: Vec::new(),
         warnings: Vec::new(),
@@ -94,7 +94,7 @@ fn examine(report: &mut Report, modules_dir: &Path, folder: &Path, manifest: &Ma
     let expected = record.as_ref().map(|current| current.record.sha256.clone());
     if let Some(current) = record {
         report.previous = current.previous;
-        report.origin = Some(current.record.origin);
+        report.source = current.record.source;
     }
     let Some(program) = find_program(modules_dir, folder, &manifest.entry_point) else {
         report.faults.push(format!(

@@ -25,7 +25,7 @@ pub struct Build {
 /// Where a module comes from, and where `upgrade` looks again. Kept with the module.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "lowercase")]
-pub enum Origin {
+pub enum Source {
     /// The package registry that cargo is configured with.
     Registry {
         /// The crate.
@@ -50,27 +50,24 @@ pub enum Origin {
         /// Its SHA-256.
         sha256: String,
     },
-    /// Put there by hand before this installer came.
-    Manual,
 }
 
-impl Origin {
+impl Source {
     /// How it was built, if it was built here.
     pub fn build(&self) -> Option<&Build> {
         match self {
             Self::Registry { build, .. } | Self::Path { build, .. } => Some(build),
-            Self::Archive { .. } | Self::Manual => None,
+            Self::Archive { .. } => None,
         }
     }
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for Source {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Registry { name, .. } => write!(formatter, "the package registry ({name})"),
             Self::Path { dir, .. } => write!(formatter, "{}", dir.display()),
             Self::Archive { file, .. } => write!(formatter, "the archive {}", file.display()),
-            Self::Manual => write!(formatter, "files put there by hand"),
         }
     }
 }
@@ -83,10 +80,10 @@ pub struct Package {
     /// The files to lay down: where each is, and its place in the release. The program is among them, at the manifest's
     /// entry point; the manifest is not.
     pub files: Vec<(PathBuf, PathBuf)>,
-    /// Where it came from.
-    pub origin: Origin,
+    /// Where it came from; `None` for one that was put in place by hand.
+    pub source: Option<Source>,
     /// Where the files are until they are laid down.
-    pub(crate) holder: Option<TempDir>,
+    pub(crate) _holder: Option<TempDir>,
 }
 
 impl Package {
@@ -98,28 +95,22 @@ impl Package {
             .find(|(_, to)| to == entry_point)
             .map(|(from, _)| from.as_path())
     }
-
-    /// The directory its files are in until they are laid down, for as long as the package lives.
-    pub fn holder(&self) -> Option<&Path> {
-        self.holder.as_ref().map(TempDir::path)
-    }
 }
 
-/// Gets a module from where it comes from: builds it, or opens it. Nothing of the node's is touched.
-pub fn fetch(origin: &Origin, ask: &Verify<'_>) -> Result<Package, Error> {
-    match origin {
-        Origin::Registry { name, version, build } => cargo::from_registry(name, version.as_deref(), build),
-        Origin::Path { dir, build } => cargo::from_path(dir, build, ask),
-        Origin::Archive { file, sha256 } => archive::open(file, sha256),
-        Origin::Manual => Err(Error::NoSourceAgain {
-            name: "it".to_owned(),
-            origin: origin.to_string(),
-        }),
+/// A judgement on a manifest: whether it is what was asked for.
+pub type Check<'a> = dyn Fn(&Manifest) -> Result<(), Error> + 'a;
+
+/// Gets a module from where it comes from: builds it, or opens it. Nothing of the node's is touched. The check is made
+/// as soon as the manifest is known, which for a directory is before the long work of building.
+pub fn fetch(source: &Source, check: &Check<'_>) -> Result<Package, Error> {
+    match source {
+        Source::Registry { name, version, build } => {
+            cargo::from_registry(name, version.as_deref(), build, check)
+        }
+        Source::Path { dir, build } => cargo::from_path(dir, build, check),
+        Source::Archive { file, sha256 } => archive::open(file, sha256, check),
     }
 }
-
-/// A check of the manifest before the long work of building.
-pub type Verify<'a> = dyn Fn(&Manifest) -> Result<(), Error> + 'a;
 
 /// Reads the `module.toml` of a directory. `what` names the package for the error.
 pub(crate) fn read_manifest(dir: &Path, what: &str) -> Result<Manifest, Error> {

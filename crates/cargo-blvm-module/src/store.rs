@@ -10,7 +10,7 @@ use crate::disk::Disk;
 use crate::error::Error;
 use crate::inspect::{damage, digest, find_program};
 use crate::manifest::{Manifest, version_numbers};
-use crate::source::{Origin, Package, read_manifest};
+use crate::source::{Package, read_manifest};
 
 use self::record::RECORD;
 pub use self::record::{Current, Record};
@@ -33,8 +33,6 @@ pub enum Outcome {
     Placed {
         /// The version that was there before.
         replaced: Option<String>,
-        /// The release that `rollback` goes back to.
-        previous: Option<String>,
     },
     /// The same program with the same manifest was in place and whole.
     Same,
@@ -84,7 +82,7 @@ impl<'a> Store<'a> {
 
     /// Puts a package in place of whatever is installed under its name.
     pub fn place(&self, package: &Package) -> Result<Outcome, Error> {
-        let folder = self.modules_dir.join(&package.manifest.name);
+        let folder = self.folder(&package.manifest.name)?;
         let was_there = folder.exists();
         let outcome = self.place_in(&folder, package);
         if outcome.is_err() && !was_there && !folder.join("module.toml").exists() {
@@ -129,12 +127,12 @@ impl<'a> Store<'a> {
         }
         self.prune(&releases, &[Some(release.as_str()), previous.as_deref()]);
         let replaced = installed.manifest.map(|manifest| manifest.version);
-        Ok(Outcome::Placed { replaced, previous })
+        Ok(Outcome::Placed { replaced })
     }
 
     /// Goes back to the release before. The one that is left stays, so that going back can be taken back.
-    pub fn roll_back(&self, name: &str) -> Result<Record, Error> {
-        let folder = self.modules_dir.join(name);
+    pub fn roll_back(&self, name: &str) -> Result<(), Error> {
+        let folder = self.folder(name)?;
         let manifest = self.manifest_of(name)?;
         let no_previous = || Error::NoPrevious {
             name: name.to_owned(),
@@ -151,13 +149,12 @@ impl<'a> Store<'a> {
         let dir = folder.join(RELEASES).join(&release);
         let record = Record::read(&dir)?;
         let manifest = read_manifest(&dir, name)?;
-        self.point_at(&folder, &manifest, &record, &release, Some(&current.release))?;
-        Ok(record)
+        self.point_at(&folder, &manifest, &record, &release, Some(&current.release))
     }
 
     /// Removes a module, and nothing that is the operator's: `config.toml` and whatever else lies in its folder stay.
     pub fn remove(&self, name: &str) -> Result<Removed, Error> {
-        let folder = self.modules_dir.join(name);
+        let folder = self.folder(name)?;
         let path = folder.join("module.toml");
         if !path.exists() {
             return Err(Error::NotInstalled {
@@ -225,6 +222,15 @@ impl<'a> Store<'a> {
         read_manifest(&folder, name)
     }
 
+    fn folder(&self, name: &str) -> Result<PathBuf, Error> {
+        let path = self.modules_dir.join(name);
+        if path.is_symlink() {
+            Err(Error::Link { path })
+        } else {
+            Ok(path)
+        }
+    }
+
     /// What is installed, as far as it can be read: an unreadable module is replaced like any other.
     fn installed(&self, folder: &Path) -> Result<Installed, Error> {
         if !folder.join("module.toml").exists() {
@@ -256,7 +262,7 @@ impl<'a> Store<'a> {
         };
         let dir = folder.join(RELEASES).join(&current.release);
         current.record.sha256 == record.sha256
-            && current.record.origin == record.origin
+            && current.record.source == record.source
             && read_manifest(&dir, "").is_ok_and(|manifest| manifest.text == package.manifest.text)
             && damage(folder, &current.release).is_none()
             && find_program(
@@ -297,7 +303,7 @@ impl<'a> Store<'a> {
             entry_point: package.manifest.entry_point.clone(),
             sha256,
             size,
-            origin: package.origin.clone(),
+            source: package.source.clone(),
         };
         self.write(&dir.join("module.toml"), &package.manifest.text)?;
         let path = dir.join(RECORD);
@@ -354,8 +360,8 @@ impl<'a> Store<'a> {
         let package = Package {
             manifest: manifest.clone(),
             files: vec![(program.clone(), PathBuf::from(&manifest.entry_point))],
-            origin: Origin::Manual,
-            holder: None,
+            source: None,
+            _holder: None,
         };
         let releases = folder.join(RELEASES);
         let record = self.write_unfinished(&releases, &package)?;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::inspect::Report;
 use crate::node::NodeDirs;
+use crate::source::Source;
 use crate::store::{Outcome, Removed};
 
 /// Warnings go to the standard error, as they happen.
@@ -42,7 +43,7 @@ pub(super) fn placed(
             writeln!(out, "{name} {replaced} -> {version} in {}", folder.display())?;
             "reloadmodule"
         }
-        Outcome::Placed { replaced: None, .. } => {
+        Outcome::Placed { replaced: None } => {
             writeln!(out, "{name} {version} is installed in {}", folder.display())?;
             "loadmodule"
         }
@@ -50,10 +51,7 @@ pub(super) fn placed(
     if let Some(sha256) = &report.sha256 {
         writeln!(out, "  program SHA-256 {sha256}")?;
     }
-    if let Outcome::Placed {
-        previous: Some(_), ..
-    } = outcome
-    {
+    if report.previous.is_some() {
         writeln!(out, "  back to what was there: cargo blvm-module rollback {name}")?;
     }
     if let Some(obstacle) = node
@@ -116,18 +114,20 @@ pub(super) fn list(node: &NodeDirs, reports: &[Report], out: &mut dyn Write) -> 
         } else {
             "FAULTY "
         };
-        let origin = report
-            .origin
-            .as_ref()
-            .map_or_else(|| "put there by hand".to_owned(), ToString::to_string);
+        let source = source(report.source.as_ref());
         writeln!(
             out,
-            "{:names$}  {:versions$}  {state} {origin}",
+            "{:names$}  {:versions$}  {state} {source}",
             report.name,
             version(report)
         )?;
     }
     Ok(())
+}
+
+/// Where a module came from.
+pub(super) fn source(source: Option<&Source>) -> String {
+    source.map_or_else(|| "files put there by hand".to_owned(), ToString::to_string)
 }
 
 fn version(report: &Report) -> &str {
@@ -170,7 +170,7 @@ pub(super) fn json(node: &NodeDirs, reports: &[Report], out: &mut dyn Write) -> 
                 "whole": report.faults.is_empty(),
                 "program": report.program,
                 "sha256": report.sha256,
-                "origin": report.origin,
+                "source": report.source,
                 "previous": report.previous,
                 "faults": report.faults,
                 "warnings": report.warnings,

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
 use thiserror::Error;
 
-use super::{Origin, Package, read_manifest};
+use super::{Check, Package, Source, read_manifest};
 use crate::error::Error as InstallError;
 
 /// The most an archive may unpack to: a debug build of a large module is a third of it, and any node's disk has it.
@@ -61,7 +61,7 @@ pub enum ArchiveError {
 }
 
 /// Checks an archive and unpacks it into a directory of its own.
-pub(super) fn open(file: &Path, sha256: &str) -> Result<Package, InstallError> {
+pub(super) fn open(file: &Path, sha256: &str, check: &Check<'_>) -> Result<Package, InstallError> {
     let holder =
         tempfile::tempdir().map_err(InstallError::io("create a directory in", &std::env::temp_dir()))?;
     let copy = checked_copy(file, sha256, holder.path())?;
@@ -81,6 +81,7 @@ pub(super) fn open(file: &Path, sha256: &str) -> Result<Package, InstallError> {
     let root = root_folder(&entries).ok_or_else(|| refused(ArchiveError::NoManifest))?;
     let folder = unpacked.join(&root);
     let manifest = read_manifest(&folder, &file.display().to_string())?;
+    check(&manifest)?;
     let files: Vec<(PathBuf, PathBuf)> = entries
         .iter()
         .filter_map(|entry| entry.strip_prefix(&root).ok())
@@ -93,15 +94,15 @@ pub(super) fn open(file: &Path, sha256: &str) -> Result<Package, InstallError> {
     {
         return Err(refused(ArchiveError::Reserved(reserved.display().to_string())));
     }
-    let origin = Origin::Archive {
+    let source = Source::Archive {
         file: file.to_owned(),
         sha256: sha256.to_owned(),
     };
     let package = Package {
         manifest,
         files,
-        origin,
-        holder: Some(holder),
+        source: Some(source),
+        _holder: Some(holder),
     };
     match package.program() {
         Some(_) => Ok(package),

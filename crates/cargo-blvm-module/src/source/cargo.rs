@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use super::{Build, Origin, Package, Verify, read_manifest};
+use super::{Build, Check, Package, Source, read_manifest};
 use crate::error::Error;
 use crate::manifest::{Manifest, version_numbers};
 
 /// Builds the crate in a directory as it stands there, with its lock file.
-pub(super) fn from_path(dir: &Path, build: &Build, check: &Verify<'_>) -> Result<Package, Error> {
+pub(super) fn from_path(dir: &Path, build: &Build, check: &Check<'_>) -> Result<Package, Error> {
     let manifest = read_manifest(dir, &dir.display().to_string())?;
     check(&manifest)?;
     let mut command = cargo();
@@ -27,15 +27,20 @@ pub(super) fn from_path(dir: &Path, build: &Build, check: &Verify<'_>) -> Result
     ]);
     command.arg(dir.join("Cargo.toml"));
     let built = run(&mut command, build, &manifest.entry_point)?;
-    let origin = Origin::Path {
+    let source = Source::Path {
         dir: dir.to_owned(),
         build: build.clone(),
     };
-    package(manifest, &built, built.executable.clone(), origin, None)
+    package(manifest, &built, built.executable.clone(), source, None)
 }
 
 /// Builds a crate of the registry: the newest version, or the one asked for, with the lock file it was published with.
-pub(super) fn from_registry(name: &str, version: Option<&str>, build: &Build) -> Result<Package, Error> {
+pub(super) fn from_registry(
+    name: &str,
+    version: Option<&str>,
+    build: &Build,
+    check: &Check<'_>,
+) -> Result<Package, Error> {
     let root = tempfile::tempdir().map_err(Error::io("create a directory in", &std::env::temp_dir()))?;
     let mut command = cargo();
     command
@@ -43,25 +48,26 @@ pub(super) fn from_registry(name: &str, version: Option<&str>, build: &Build) ->
         .arg(root.path());
     command.args(version.map(|version| format!("--version={version}")));
     let built = run_install(&mut command, name, build)?;
-    let source = built.manifest_path.parent().unwrap_or(Path::new("")).to_owned();
-    let manifest = read_manifest(&source, &format!("the crate {name}"))?;
+    let folder = built.manifest_path.parent().unwrap_or(Path::new("")).to_owned();
+    let manifest = read_manifest(&folder, &format!("the crate {name}"))?;
+    check(&manifest)?;
     let program = root
         .path()
         .join("bin")
         .join(with_extension(program_name(&manifest)));
-    let origin = Origin::Registry {
+    let source = Source::Registry {
         name: name.to_owned(),
         version: version.map(str::to_owned),
         build: build.clone(),
     };
-    package(manifest, &built, Some(program), origin, Some(root))
+    package(manifest, &built, Some(program), source, Some(root))
 }
 
 fn package(
     manifest: Manifest,
     built: &Built,
     program: Option<PathBuf>,
-    origin: Origin,
+    source: Source,
     holder: Option<tempfile::TempDir>,
 ) -> Result<Package, Error> {
     let program = program
@@ -81,8 +87,8 @@ fn package(
     Ok(Package {
         manifest,
         files,
-        origin,
-        holder,
+        source: Some(source),
+        _holder: holder,
     })
 }
 

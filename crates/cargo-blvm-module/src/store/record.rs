@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::RELEASES;
 use crate::error::Error;
 use crate::manifest::Manifest;
-use crate::source::Origin;
+use crate::source::Source;
 
 /// A release's record of itself.
 pub(super) const RECORD: &str = "installed.toml";
@@ -24,8 +24,9 @@ pub struct Record {
     pub sha256: String,
     /// Size of the program in bytes.
     pub size: u64,
-    /// Where it came from.
-    pub origin: Origin,
+    /// Where it came from; `None` for one that was put in place by hand before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
 }
 
 impl Record {

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::disk::RealDisk;
 use crate::inspect::{self, Report};
+use crate::source::Source;
 
 /// A disk whose power is cut at its n-th work: that work is half done, and nothing is done after it.
 struct CutDisk {
@@ -95,14 +96,14 @@ impl Node {
         Package {
             manifest: Manifest::parse(&text).unwrap(),
             files: vec![(file, PathBuf::from("bin/m"))],
-            origin: Origin::Path {
+            source: Some(Source::Path {
                 dir: self.root.path().to_owned(),
                 build: crate::source::Build {
                     profile: "release".to_owned(),
                     features: Vec::new(),
                 },
-            },
-            holder: None,
+            }),
+            _holder: None,
         }
     }
 
@@ -346,6 +347,32 @@ fn a_changed_program_is_not_given_a_fresh_hash_by_being_taken_over() {
     fs::write(&path, format!("{text}[binary]\nhash = \"{}\"\n", "0".repeat(64))).unwrap();
     node.place(&RealDisk, &node.package("1.0.0", "one")).unwrap();
     assert_eq!(node.report().unwrap().previous, None);
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_is_written_or_removed_through_a_link() {
+    let node = Node::new();
+    let elsewhere = node.root.path().join("repository");
+    fs::create_dir_all(&elsewhere).unwrap();
+    fs::create_dir_all(node.modules()).unwrap();
+    fs::write(
+        elsewhere.join("module.toml"),
+        node.package("1.0.0", "one").manifest.text,
+    )
+    .unwrap();
+    std::os::unix::fs::symlink(&elsewhere, node.folder()).unwrap();
+    let placed = node.place(&RealDisk, &node.package("2.0.0", "two"));
+    assert!(matches!(placed, Err(Error::Link { .. })), "{placed:?}");
+    assert!(matches!(
+        node.store(&RealDisk).unwrap().remove("m"),
+        Err(Error::Link { .. })
+    ));
+    assert!(matches!(
+        node.store(&RealDisk).unwrap().roll_back("m"),
+        Err(Error::Link { .. })
+    ));
+    assert_eq!(entries(&elsewhere).unwrap(), [elsewhere.join("module.toml")]);
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn open_bytes(bytes: &[u8]) -> Result<Package, InstallError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.tar.gz");
     fs::write(&path, bytes).unwrap();
-    open(&path, &hex::encode(Sha256::digest(bytes)))
+    open(&path, &hex::encode(Sha256::digest(bytes)), &|_| Ok(()))
 }
 
 #[test]
