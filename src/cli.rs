@@ -28,13 +28,13 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::admin::{
-    AdminClient, BindError, ClientError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams,
-    Request, SendParams, SetPriceParams, Text,
+    AdminClient, ClientError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams, Request,
+    SendParams, SetPriceParams, Text,
 };
 use crate::config::{Config, ConfigError};
+use crate::daemon::DaemonError;
 use crate::data_dir::{self, DataDirError};
 use crate::demo::DemoError;
-use crate::node::StartError;
 use crate::store::StoreError;
 
 /// How long the runtime may take to let go of blocked threads (a name look-up that hangs) before the process ends.
@@ -200,12 +200,7 @@ enum CliError {
     #[error(transparent)]
     Client(#[from] ClientError),
     #[error(transparent)]
-    Start(#[from] StartError),
-    #[cfg(feature = "ldk")]
-    #[error(transparent)]
-    Ldk(#[from] crate::wallet::ldk::LdkError),
-    #[error(transparent)]
-    Admin(#[from] BindError),
+    Daemon(#[from] DaemonError),
     #[error(transparent)]
     Demo(#[from] DemoError),
     #[error(transparent)]
@@ -220,6 +215,7 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::DataDir(_) | Self::Usage(_) => 2,
+            Self::Daemon(error) if error.is_configuration() => 2,
             // Whoever reads has seen enough (`… | head`): nothing failed.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
             _ => 1,

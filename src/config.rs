@@ -4,14 +4,21 @@
 //! understood is refused with its line: an unknown key, a value out of its range, two values that cannot both hold.
 //! What is allowed but probably not meant is told at the start ([`Config::warnings`]). `config.example.toml` names
 //! every key with its default and its meaning.
+//!
+//! The keys of `[mesh]` may also stand at the root of the file, as installations of the module under a node have them. A
+//! node hands what its own configuration says of the module over in environment variables, which go before the file.
 
 mod chain;
+mod host;
+mod layers;
 mod ldk;
 mod payments;
 mod reader;
+mod reload;
 mod remote;
 mod sections;
 mod treasury;
+mod variables;
 
 use std::fmt;
 use std::io::Read;
@@ -29,10 +36,13 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 pub use chain::{BitcoindConfig, ChainBackend, ChainConfig, DEFAULT_RELAY_FEE, NodeChainConfig};
+pub use host::HostConfig;
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
-pub use reader::Problem;
+pub use reader::{Place, Problem};
 use reader::{Problems, Section};
+pub use reload::Changes;
 pub use remote::{KeySource, RemoteWallet};
+pub use variables::{VARIABLE_PREFIX, Variable};
 
 use crate::treasury::TreasuryConfig;
 
@@ -55,6 +65,10 @@ pub struct Config {
     pub payments: PaymentsConfig,
     /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
     pub treasury: Option<TreasuryConfig>,
+    /// `[host]`: what it makes of the machine and the Bitcoin node it lives with.
+    pub host: HostConfig,
+    /// What was read and has no effect any more, each a sentence for the log at the start.
+    pub notes: Vec<String>,
 }
 
 /// `[mesh]`: the node itself.
@@ -277,7 +291,8 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
     },
-    /// The file says something that cannot be honoured. Shown one problem to a line, each as `file:line: what`.
+    /// Something is said that cannot be honoured. Shown one problem to a line, each as `file:line: what`, or
+    /// `VARIABLE: what` for one that an environment variable brought in.
     #[error("{}", Listed { file, problems })]
     Invalid {
         /// How the file is called in messages.
@@ -307,10 +322,33 @@ impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, problem) in self.problems.iter().enumerate() {
             let separator = if place == 0 { "" } else { "\n" };
-            write!(f, "{separator}{}:{}: {}", self.file, problem.line, problem.what)?;
+            match &problem.place {
+                Place::Line(line) => write!(f, "{separator}{}:{line}: {}", self.file, problem.what)?,
+                Place::Variable(name) => write!(f, "{separator}{name}: {}", problem.what)?,
+            }
         }
         Ok(())
     }
+}
+
+/// The text of a configuration file, which may hold a key to a wallet.
+fn read_file(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut text = Zeroizing::new(String::new());
+    // One byte more than allowed tells a file at the limit from one above it.
+    file.take(MAX_CONFIG_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    if text.len() as u64 > MAX_CONFIG_BYTES {
+        return Err(ConfigError::TooLarge {
+            path: path.to_owned(),
+        });
+    }
+    Ok(text)
 }
 
 impl Config {
@@ -319,23 +357,22 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]: the file cannot be read, or says something that cannot be honoured.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let unreadable = |source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
+        Self::read(&read_file(path)?, &path.display().to_string(), &[])
+    }
+
+    /// Reads the file at `path`, or the defaults if there is none, and over it what a node handed to its module in
+    /// environment variables.
+    ///
+    /// # Errors
+    /// As [`Config::load`], but a file that is not there is none.
+    pub fn load_for_module(path: &Path, variables: &[Variable]) -> Result<Self, ConfigError> {
+        let text = match read_file(path) {
+            Err(ConfigError::Unreadable { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Zeroizing::default()
+            }
+            read => read?,
         };
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        // It may hold a key to a wallet.
-        let mut text = Zeroizing::new(String::new());
-        // One byte more than allowed tells a file at the limit from one above it.
-        file.take(MAX_CONFIG_BYTES + 1)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        if text.len() as u64 > MAX_CONFIG_BYTES {
-            return Err(ConfigError::TooLarge {
-                path: path.to_owned(),
-            });
-        }
-        Self::parse(&text, &path.display().to_string())
+        Self::read(&text, &path.display().to_string(), variables)
     }
 
     /// Reads a configuration from its text; `file` is what messages call it.
@@ -343,15 +380,21 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`] with every problem found.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
-        let mut problems = Problems::new(text);
-        let config = match DeTable::parse(text) {
-            Ok(document) => sections::read_config(Section::root(&document), &mut problems),
-            Err(error) => {
-                let offset = error.span().map(|span| span.start).unwrap_or_default();
-                problems.add(offset, format!("not valid TOML: {}", error.message()));
-                Self::default()
-            }
-        };
+        Self::read(text, file, &[])
+    }
+
+    fn read(text: &str, file: &str, variables: &[Variable]) -> Result<Self, ConfigError> {
+        let mut problems = Problems::new(text, variables);
+        let parsed = DeTable::parse(text).map(toml::Spanned::into_inner);
+        let document = parsed.unwrap_or_else(|error| {
+            let offset = error.span().map(|span| span.start).unwrap_or_default();
+            problems.add(offset, format!("not valid TOML: {}", error.message()));
+            DeTable::default()
+        });
+        let mut notes = Vec::new();
+        let document = layers::together(document, variables, &mut problems, &mut notes);
+        let mut config = sections::read_config(Section::root(&document), &mut problems);
+        config.notes = notes;
         let problems = problems.into_sorted();
         if problems.is_empty() {
             return Ok(config);
@@ -366,7 +409,7 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let no_wallet = self.wallet.backend == WalletBackend::None;
         let gated = self.mesh.mode == MeshMode::PaymentGated;
-        let mut warnings = Vec::new();
+        let mut warnings = self.notes.clone();
         if gated && no_wallet {
             warnings.push(
                 "mode is payment_gated but [wallet] backend is \"none\": this node cannot be paid and therefore carries \

@@ -5,8 +5,11 @@
 //! ├── config.toml           the operator's, optional
 //! ├── identity.key          0600  the node's Ed25519 seed, 64 hexadecimal digits: whoever reads it is the node
 //! ├── account.key           0600  the secret that accounts at other nodes derive from: whoever reads it spends them
+//! ├── module.log            0600  the log of a node's module, and older ones with .1, .2, … after it
 //! ├── lock                  held while a daemon runs, so that two never share a directory
 //! ├── admin.sock            0600  where the command line talks to the daemon
+//! ├── api.sock              0600  where programs talk to the mesh that the host cannot call for
+//! ├── protocols.json        0600  which module has which protocol
 //! ├── mesh.redb             the database
 //! ├── chain-scripts.json    0600  which scripts were given to payers, if the chain source is a node without a wallet
 //! └── lightning/            0700  the embedded Lightning node, if that is the wallet: its seed and its state
@@ -20,6 +23,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
@@ -49,6 +53,9 @@ const FOREIGN_BITS: u32 = 0o077;
 
 /// Longest content of a key file or lock that is read, in bytes: 64 digits and some blanks.
 const MAX_FILE_BYTES: u64 = 256;
+
+/// How often a lock that somebody else holds is tried again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +130,24 @@ impl DataDir {
         })
     }
 
+    /// The same, for a directory that somebody else may have made for us: it is closed to others first, and a daemon that
+    /// still runs on it is waited for, up to `patience`. Blocks.
+    ///
+    /// # Errors
+    /// [`DataDirError`]: it cannot be created or closed, or the other daemon goes on.
+    pub fn take_over(path: &Path, patience: Duration) -> Result<Self, DataDirError> {
+        make_private(path)?;
+        let since = Instant::now();
+        loop {
+            match Self::open(path) {
+                Err(DataDirError::InUse { .. }) if since.elapsed() < patience => {
+                    std::thread::sleep(ASK_AGAIN)
+                }
+                opened => return opened,
+            }
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -131,6 +156,11 @@ impl DataDir {
     /// Where the admin socket belongs.
     pub fn admin_socket(&self) -> PathBuf {
         admin_socket(&self.path)
+    }
+
+    /// Where the socket of the ModuleAPI belongs.
+    pub fn api_socket(&self) -> PathBuf {
+        self.path.join(mesh_api::frames::SOCKET_FILE)
     }
 
     /// The node's secret seed; made at the first call.
@@ -164,6 +194,24 @@ impl DataDir {
         write_secret(path, &Zeroizing::new(hex::encode(secret.as_slice()) + "\n"))?;
         Ok(secret)
     }
+}
+
+/// Creates a directory if need be, and closes it to others whoever made it.
+///
+/// # Errors
+/// [`DataDirError`]: it cannot be created, or belongs to somebody else.
+pub fn make_private(path: &Path) -> Result<(), DataDirError> {
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(io_error("create", path))?;
+    let mode = std::fs::metadata(path)
+        .map_err(io_error("look at", path))?
+        .permissions()
+        .mode();
+    if mode & FOREIGN_BITS == 0 {
+        return Ok(());
+    }
+    let closed = Permissions::from_mode(mode & 0o7777 & !FOREIGN_BITS);
+    std::fs::set_permissions(path, closed).map_err(io_error("close to others", path))
 }
 
 /// Writes a file that only its owner can read, beside and renamed, so that a crash leaves a whole secret or none: half a
@@ -397,6 +445,23 @@ mod tests {
         set_mode(&path, 0o755);
         let said = DataDir::open(&path).unwrap_err().to_string();
         assert!(said.contains("chmod 700"), "{said}");
+    }
+
+    #[test]
+    fn a_directory_that_a_node_made_is_closed_to_others_and_taken() {
+        let (_folder, path) = place();
+        std::fs::create_dir_all(&path).unwrap();
+        set_mode(&path, 0o755);
+        let taken = DataDir::take_over(&path, Duration::ZERO).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        let refused = DataDir::take_over(&path, Duration::from_millis(1)).unwrap_err();
+        assert!(matches!(refused, DataDirError::InUse { .. }));
+        let later = std::thread::spawn({
+            let path = path.clone();
+            move || DataDir::take_over(&path, Duration::from_secs(60)).unwrap()
+        });
+        drop(taken);
+        later.join().unwrap();
     }
 
     #[test]

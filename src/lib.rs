@@ -6,18 +6,25 @@
 
 pub mod admin;
 pub mod api;
+pub mod carrier;
 pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod data_dir;
 pub mod demo;
+mod disk;
 pub mod handle;
+pub mod host;
 pub mod http;
 pub mod ledger;
 pub mod lnurl;
 mod manager;
 pub mod node;
+pub mod pricing;
+pub mod resources;
+pub mod socket;
 pub mod store;
 pub mod treasury;
 pub mod wallet;

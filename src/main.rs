@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    blvm_mesh::cli::main()
+    blvm_mesh::host::main().unwrap_or_else(blvm_mesh::cli::main)
 }

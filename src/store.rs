@@ -51,8 +51,9 @@ const WALL_CLOCK: &str = "wall_clock_unix_ms";
 /// Batches that may wait for the writer: the manager hands over the next only when the last is durable.
 const QUEUE: usize = 2;
 
-/// Bytes of the database that are kept in memory: the tables that a node works on, not a ledger of years.
-const CACHE_BYTES: usize = 64 << 20;
+/// Bytes of the database that are kept in memory unless told otherwise: the tables that a node works on, not a ledger of
+/// years.
+pub const DEFAULT_CACHE_BYTES: usize = 64 << 20;
 
 /// How long a refused commit waits before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -170,11 +171,16 @@ pub struct Store {
 impl Store {
     /// Opens or creates the database and reads what is in it.
     pub fn open(path: &Path) -> Result<(Self, Restored), StoreError> {
+        Self::open_with_cache(path, DEFAULT_CACHE_BYTES)
+    }
+
+    /// The same with so many bytes of it kept in memory.
+    pub fn open_with_cache(path: &Path, cache_bytes: usize) -> Result<(Self, Restored), StoreError> {
         let file = path.to_owned();
         let open = move || {
             make_private(&file)?;
             let mut builder = Database::builder();
-            let created = builder.set_cache_size(CACHE_BYTES).create(&file);
+            let created = builder.set_cache_size(cache_bytes).create(&file);
             created.map_err(redb::Error::from)
         };
         Self::open_with(&path.display().to_string(), Box::new(open))

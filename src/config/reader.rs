@@ -10,6 +10,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::layers::{FLAT_KEYS, canonical};
+use super::variables::{self, Variable};
+
 /// Longest excerpt of a wrong value that is repeated to the operator, in characters.
 const SHOWN_CHARS: usize = 60;
 
@@ -20,44 +23,78 @@ const SUGGESTION_DISTANCE: usize = 2;
 /// a megabyte of messages.
 const MAX_PROBLEMS: usize = 20;
 
-/// One thing wrong with a configuration file.
+/// Where a value was set.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// On this line of the file, counted from 1.
+    Line(usize),
+    /// In the environment variable of this name.
+    Variable(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(line) => write!(f, "on line {line}"),
+            Self::Variable(name) => write!(f, "in {name}"),
+        }
+    }
+}
+
+/// One thing wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The line it is on, counted from 1.
-    pub line: usize,
+    /// Where it is.
+    pub place: Place,
     /// What is wrong, why, and what to do.
     pub what: String,
 }
 
-/// The problems found so far, and the text they are in.
+/// The problems found so far, and what they are in: the text of the file, and after its end one offset for each
+/// environment variable, so that a single number says where any value came from.
 pub(super) struct Problems<'d> {
     text: &'d str,
+    variables: &'d [Variable],
     found: Vec<Problem>,
 }
 
 impl<'d> Problems<'d> {
-    pub(super) fn new(text: &'d str) -> Self {
+    pub(super) fn new(text: &'d str, variables: &'d [Variable]) -> Self {
         Self {
             text,
+            variables,
             found: Vec::new(),
         }
     }
 
-    /// Notes a problem at a byte offset of the text.
+    /// Notes a problem at an offset.
     pub(super) fn add(&mut self, offset: usize, what: impl Into<String>) {
         if self.found.len() < MAX_PROBLEMS {
-            let line = self.line(offset);
+            let place = self.place(offset);
             self.found.push(Problem {
-                line,
+                place,
                 what: what.into(),
             });
         }
     }
 
-    /// The line of a byte offset, counted from 1.
-    pub(super) fn line(&self, offset: usize) -> usize {
+    /// What an offset stands for.
+    pub(super) fn place(&self, offset: usize) -> Place {
+        if let Some(variable) = self.variable(offset) {
+            return Place::Variable(variable.name.clone());
+        }
         let before = self.text.as_bytes().iter().take(offset);
-        before.filter(|byte| **byte == b'\n').count() + 1
+        Place::Line(before.filter(|byte| **byte == b'\n').count() + 1)
+    }
+
+    /// The offset that stands for the variable with this index.
+    pub(super) fn offset_of(&self, variable: usize) -> usize {
+        // One more than the text is long: the end of the text is a place in the file.
+        self.text.len() + 1 + variable
+    }
+
+    fn variable(&self, offset: usize) -> Option<&'d Variable> {
+        self.variables.get(offset.checked_sub(self.text.len() + 1)?)
     }
 
     /// All problems in the order of their lines.
@@ -66,9 +103,17 @@ impl<'d> Problems<'d> {
         self.found
     }
 
-    /// The source of a value, short enough to repeat.
-    fn shown(&self, span: Range<usize>) -> String {
-        let source = self.text.get(span).unwrap_or_default();
+    /// The source of a value, short enough to repeat. Of a variable only the value in question: it may carry a whole
+    /// section, and a secret beside it.
+    fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
+        let span = value.span();
+        let written;
+        let source = if self.variable(span.start).is_some() {
+            written = canonical(value.get_ref());
+            &written
+        } else {
+            self.text.get(span).unwrap_or_default()
+        };
         let mut shown: String = source
             .chars()
             .take_while(|c| *c != '\n')
@@ -99,10 +144,10 @@ pub(super) struct Section<'d> {
 
 impl<'d> Section<'d> {
     /// The whole file. Its keys are the names of sections.
-    pub(super) fn root(document: &'d Spanned<DeTable<'d>>) -> Self {
+    pub(super) fn root(document: &'d DeTable<'d>) -> Self {
         Self {
             name: "",
-            table: Some(document.get_ref()),
+            table: Some(document),
             offset: 0,
             asked: Vec::new(),
         }
@@ -172,22 +217,21 @@ impl<'d> Section<'d> {
         &mut self,
         key: &'static str,
         problems: &mut Problems<'_>,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
+        read: impl Fn(&DeValue<'_>) -> Result<T, String>,
     ) -> Option<Located<T>> {
         let (_, value) = self.find(key)?;
-        let span = value.span();
-        match read(value.get_ref()) {
-            Ok(value) => Some(Located {
-                value,
-                offset: span.start,
-            }),
+        let offset = value.span().start;
+        let understood = read(value.get_ref()).or_else(|expected| {
+            let variable = problems.variable(offset).and(value.get_ref().as_str());
+            let other = variable.and_then(|text| variables::other_readings(text, &read));
+            other.ok_or(expected)
+        });
+        match understood {
+            Ok(value) => Some(Located { value, offset }),
             Err(expected) => {
-                let shown = problems.shown(span.clone());
+                let shown = problems.shown(value);
                 let section = self.place();
-                problems.add(
-                    span.start,
-                    format!("`{key} = {shown}`{section}: expected {expected}"),
-                );
+                problems.add(offset, format!("`{key} = {shown}`{section}: expected {expected}"));
                 None
             }
         }
@@ -198,7 +242,7 @@ impl<'d> Section<'d> {
         &mut self,
         key: &'static str,
         problems: &mut Problems<'_>,
-        read: impl FnOnce(&DeValue<'_>) -> Result<T, String>,
+        read: impl Fn(&DeValue<'_>) -> Result<T, String>,
     ) -> Option<Located<T>> {
         if self.find(key).is_none() {
             problems.add(self.offset, format!("`{key}` is missing{}; add it", self.place()));
@@ -233,18 +277,24 @@ impl<'d> Section<'d> {
     /// Refuses every key that was not asked for.
     pub(super) fn finish(self, problems: &mut Problems<'_>) {
         let Some(table) = self.table else { return };
-        for key in table.keys() {
+        let also = if self.name.is_empty() { FLAT_KEYS } else { &[] };
+        let known = [self.asked.as_slice(), also].concat();
+        for (key, value) in table {
             let name = key.get_ref().as_ref();
             if self.asked.contains(&name) {
                 continue;
             }
             let shown: String = name.chars().take(SHOWN_CHARS).collect();
             let shown = shown.escape_debug();
-            let advice = match nearest(name, &self.asked) {
+            let advice = match nearest(name, &known) {
                 Some(known) => format!("did you mean `{known}`?"),
-                None => format!("known here: {}", self.asked.join(", ")),
+                None => format!("known here: {}", known.join(", ")),
             };
-            let kind = if self.name.is_empty() { "section" } else { "key" };
+            let kind = if value.get_ref().is_table() {
+                "section"
+            } else {
+                "key"
+            };
             problems.add(
                 key.span().start,
                 format!("unknown {kind} `{shown}`{}; {advice}", self.place()),
@@ -279,7 +329,7 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, String> {
 pub(super) fn number(
     range: std::ops::RangeInclusive<u64>,
     unit: &'static str,
-) -> impl FnOnce(&DeValue<'_>) -> Result<u64, String> {
+) -> impl Fn(&DeValue<'_>) -> Result<u64, String> {
     move |value| {
         value
             .as_integer()
@@ -294,8 +344,8 @@ pub(super) fn number(
 
 /// Reads a text through `parse`, whose error says what was expected.
 pub(super) fn text<T, E: fmt::Display>(
-    parse: impl FnOnce(&str) -> Result<T, E>,
-) -> impl FnOnce(&DeValue<'_>) -> Result<T, String> {
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
     move |value| {
         let text = value
             .as_str()
@@ -308,7 +358,7 @@ pub(super) fn text<T, E: fmt::Display>(
 pub(super) fn texts<T, E: fmt::Display>(
     most: usize,
     parse: impl Fn(&str) -> Result<T, E>,
-) -> impl FnOnce(&DeValue<'_>) -> Result<Vec<T>, String> {
+) -> impl Fn(&DeValue<'_>) -> Result<Vec<T>, String> {
     move |value| {
         let list = value
             .as_array()

@@ -12,6 +12,7 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::chain::read_chain;
+use super::host::read_host;
 use super::ldk::read_ldk;
 use super::payments::read_payments;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
@@ -37,6 +38,7 @@ pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) ->
     let chain = root.section("chain", "chain", problems);
     let payments = root.section("payments", "payments", problems);
     let treasury = root.section("treasury", "treasury", problems);
+    let host = root.section("host", "host", problems);
     root.finish(problems);
     Config {
         mesh: read_mesh(mesh, problems),
@@ -44,6 +46,8 @@ pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) ->
         chain: read_chain(chain, problems),
         payments: read_payments(payments, problems),
         treasury: read_treasury(treasury, problems),
+        host: read_host(host, problems),
+        notes: Vec::new(),
     }
 }
 
@@ -126,18 +130,16 @@ fn read_peers(sections: Vec<Section<'_>>, problems: &mut Problems<'_>) -> Vec<Pe
     let mut seen = BTreeMap::new();
     for mut section in sections {
         let address = section.required("address", problems, text(parse_host_and_port));
-        let node_id = section.required("node_id", problems, text(str::parse::<NodeId>));
+        let node_id = read_node_id(&mut section, problems);
         section.finish(problems);
         let (Some(address), Some(node_id)) = (address, node_id) else {
             continue;
         };
         if let Some(first) = seen.insert(node_id.value, node_id.offset) {
-            let line = problems.line(first);
+            let first = problems.place(first);
             problems.add(
                 node_id.offset,
-                format!(
-                    "the same node_id as on line {line}: one link joins two nodes; remove one of the entries"
-                ),
+                format!("the same node_id as {first}: one link joins two nodes; remove one of the entries"),
             );
         }
         peers.push(Peer {
@@ -146,6 +148,22 @@ fn read_peers(sections: Vec<Section<'_>>, problems: &mut Problems<'_>) -> Vec<Pe
         });
     }
     peers
+}
+
+/// `node_id`, or `node_id_hex` as earlier versions of the module called it.
+fn read_node_id(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Option<Located<NodeId>> {
+    let former = section.value("node_id_hex", problems, text(str::parse::<NodeId>));
+    let Some(former) = former else {
+        return section.required("node_id", problems, text(str::parse::<NodeId>));
+    };
+    let node_id = section.value("node_id", problems, text(str::parse::<NodeId>));
+    if node_id.is_some_and(|node_id| node_id.value != former.value) {
+        problems.add(
+            former.offset,
+            "`node_id_hex` and `node_id` differ; remove one of them",
+        );
+    }
+    Some(former)
 }
 
 fn read_limits(mut section: Section<'_>, problems: &mut Problems<'_>) -> Limits {

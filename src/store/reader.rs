@@ -19,7 +19,9 @@ use redb::{
 };
 
 use super::ledger::{BALANCES, BY_PARTY, BY_SESSION, LEDGER, SUSPECTS, TOTALS, read_books};
-use super::{ACCOUNTS, CACHE_BYTES, CREDIT, NUMBERS, PROOFS, StoreError, TREASURY, TREASURY_OWED, decode};
+use super::{
+    ACCOUNTS, CREDIT, DEFAULT_CACHE_BYTES, NUMBERS, PROOFS, StoreError, TREASURY, TREASURY_OWED, decode,
+};
 use crate::handle::lock;
 use crate::ledger::Books;
 use crate::ledger::query::{BookedEntry, LedgerPage, LedgerQuery, MAX_LEDGER_PAGE, MAX_LOOKED_AT, Order};
@@ -54,7 +56,7 @@ impl StoreReader {
         let name = path.display().to_string();
         let failed = |error: redb::Error| StoreError::of(&name, &error);
         let mut builder = Database::builder();
-        let opened = builder.set_cache_size(CACHE_BYTES).open(path);
+        let opened = builder.set_cache_size(DEFAULT_CACHE_BYTES).open(path);
         let database = opened.map_err(|error| failed(error.into()))?;
         // As every start does it: tables that an older version lacks, and away with what nobody can show again.
         super::prepare(&database).map_err(failed)?;

@@ -12,10 +12,11 @@ use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::message::{Price, RequestId};
 use crate::packet::PacketId;
+use crate::pause::Pause;
 use crate::payment_proof::PaymentProof;
 use crate::routing::RoutingCounters;
 use crate::routing_policy::{MeshMode, TrafficClass};
-use crate::spending::{Caller, SpendingRefusal};
+use crate::spending::{Caller, SpendingCaps, SpendingRefusal};
 use crate::time::UnixMillis;
 use crate::treasury::TreasuryState;
 
@@ -85,6 +86,11 @@ pub enum Command {
         /// The session.
         session: SessionId,
     },
+    /// How far a session of one's own has got.
+    Session {
+        /// The session.
+        session: SessionId,
+    },
     /// What this node knows of itself.
     Status,
     /// The routes this node knows.
@@ -107,6 +113,23 @@ pub enum Command {
     SetPrice {
         /// Millisatoshi per unit.
         msat_per_unit: u64,
+    },
+    /// Take new sessions, or refuse them, as far as this cause is concerned. What is open goes on; see [`crate::pause`].
+    AcceptSessions {
+        /// Whether to take them again; other causes may still hold.
+        accept: bool,
+        /// The cause.
+        because: Pause,
+    },
+    /// Write down what only leases cover. Answered when it is durable; nothing else changes.
+    Flush,
+    /// Ask the chain source at once whether what was paid on the chain still stands, instead of at the next round. At most
+    /// every [`crate::limits::CHAIN_RECHECK_EVERY`]; what is asked sooner is done then.
+    RecheckChain,
+    /// Change what this node may pay by itself. What was paid or set aside counts under the new caps as well.
+    SetSpendingCaps {
+        /// The caps.
+        caps: SpendingCaps,
     },
 }
 
@@ -181,6 +204,8 @@ pub enum Answer {
     },
     /// Done.
     Done,
+    /// How far a session of one's own has got.
+    Session(Box<SessionState>),
     /// What this node knows of itself.
     Status(Box<Status>),
     /// How this node stands with its treasury.
@@ -315,6 +340,24 @@ pub struct OpenedSession {
     pub expires: UnixMillis,
 }
 
+/// How far a session of one's own has got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionState {
+    /// All nodes, this one first.
+    pub path: Vec<NodeId>,
+    /// When it ends.
+    pub expires: UnixMillis,
+    /// What can still be sent, in units: as many as the credit at every payee covers, which other sessions over the same
+    /// payees draw too, and within what auto-pay counted the session for. [`u64::MAX`] when nobody is paid.
+    pub units_left: u64,
+    /// Packets sent.
+    pub packets: u64,
+    /// Packets of these that the destination's newest receipt covers.
+    pub receipted_packets: u64,
+    /// Payload bytes that it covers.
+    pub receipted_bytes: u64,
+}
+
 /// A page of what nodes announced of themselves. Each signed it; that it is true, nobody says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkPage {
@@ -356,6 +399,10 @@ pub struct Status {
     pub node_id: NodeId,
     /// What it carries.
     pub mode: MeshMode,
+    /// What it charges per unit, in msat.
+    pub price_msat_per_unit: u64,
+    /// Why it takes nothing new just now; empty when it does.
+    pub pauses: Vec<Pause>,
     /// Live links with the neighbour on each.
     pub neighbours: Vec<(LinkId, NodeId)>,
     /// Discovered paths kept.

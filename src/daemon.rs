@@ -1,0 +1,308 @@
+//! The daemon: a node with its wallet, its sockets and its neighbours, from the configuration to an orderly stop.
+//!
+//! `blvm-mesh run` and the module of a node are the same daemon; they differ in who tells it to stop and where its log
+//! goes.
+
+mod neighbours;
+mod parts;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mesh_core::identity::{Identity, NodeId};
+use mesh_core::verifier::BitcoinNetwork;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+
+use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
+use crate::api::{MeshModuleApi, RegistrationsError};
+use crate::chain;
+use crate::chain::node::asking::Answers;
+use crate::config::Config;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::disk;
+use crate::host::events::ReloadPeers;
+use crate::node::{NodeConfig, RunningNode, StartError};
+use crate::socket::SocketServer;
+use crate::store::DEFAULT_CACHE_BYTES;
+use crate::wallet::Wallet;
+use neighbours::{Kept, split_peers};
+use parts::{announcing, connect_wallet};
+
+/// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
+/// they kill.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a daemon does not start, or ends.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The node.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The Lightning node inside this program.
+    #[cfg(feature = "ldk")]
+    #[error(transparent)]
+    Ldk(#[from] crate::wallet::ldk::LdkError),
+    /// The admin socket, or that of programs.
+    #[error(transparent)]
+    Socket(#[from] BindError),
+    /// The protocols that modules registered.
+    #[error(transparent)]
+    Registrations(#[from] RegistrationsError),
+    /// The configuration says what cannot be honoured.
+    #[error("{0}")]
+    Refused(String),
+    /// Something else went wrong.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl DaemonError {
+    /// Whether the operator must change the configuration or the data directory; starting again changes nothing.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::DataDir(_) | Self::Refused(_))
+    }
+}
+
+/// What a daemon is started with.
+pub struct Setup {
+    /// What the operator says.
+    pub config: Config,
+    /// Where its state is; locked.
+    pub data_dir: DataDir,
+    /// Bytes of the database that are kept in memory.
+    pub database_cache_bytes: usize,
+    /// The node that this is a module of, to be asked about the chain; none when nobody spawned us.
+    pub node: Option<Arc<dyn Answers>>,
+}
+
+impl Setup {
+    /// The usual daemon.
+    pub fn new(config: Config, data_dir: DataDir) -> Self {
+        Self {
+            config,
+            data_dir,
+            database_cache_bytes: DEFAULT_CACHE_BYTES,
+            node: None,
+        }
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    node: RunningNode,
+    wallet: Arc<dyn Wallet>,
+    admin: AdminServer,
+    neighbours: Arc<Kept>,
+    look_at_disk: Arc<Notify>,
+    api: Arc<MeshModuleApi>,
+    socket: SocketServer,
+    /// Its lock goes last.
+    data_dir: DataDir,
+}
+
+impl Daemon {
+    /// Starts everything; must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`DaemonError`].
+    pub async fn start(setup: Setup) -> Result<Self, DaemonError> {
+        let (fixed, named) = split_peers(&setup.config.mesh.peers);
+        let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
+        let node = start_node(&setup, fixed, wallet.clone()).await?;
+        let admin = open_admin(&setup, &node, wallet.clone())?;
+        let handle = node.handle().clone();
+        let look_at_disk = Arc::new(Notify::new());
+        // It ends with the node.
+        tokio::spawn(disk::watch(
+            handle.clone(),
+            setup.data_dir.path().to_owned(),
+            setup.config.host.least_free_disk_mib,
+            look_at_disk.clone(),
+        ));
+        let api = MeshModuleApi::open(node.handle().clone(), setup.data_dir.path())?;
+        let api = Arc::new(api);
+        let socket = SocketServer::start(&setup.data_dir.api_socket(), api.clone())?;
+        Ok(Self {
+            node,
+            wallet,
+            admin,
+            neighbours: Arc::new(Kept::new(handle, named)),
+            look_at_disk,
+            api,
+            socket,
+            data_dir: setup.data_dir,
+        })
+    }
+
+    /// The node.
+    pub fn node(&self) -> &RunningNode {
+        &self.node
+    }
+
+    /// What modules and other programs call.
+    pub fn api(&self) -> &Arc<MeshModuleApi> {
+        &self.api
+    }
+
+    /// Where its state is.
+    pub fn data_dir(&self) -> &DataDir {
+        &self.data_dir
+    }
+
+    /// Keeps it going: looks for neighbours by name. Comes back only when the node ended by itself, and says so. May be
+    /// dropped and called again at any time.
+    pub async fn serve(&self) -> DaemonError {
+        tokio::select! {
+            () = self.node.handle().stopped() => {}
+            () = self.neighbours.run() => {}
+        }
+        DaemonError::Failed("the node ended by itself; its log says why".into())
+    }
+
+    /// The configured neighbours, which a new configuration may change.
+    pub fn neighbours(&self) -> Arc<dyn ReloadPeers> {
+        self.neighbours.clone()
+    }
+
+    /// Has the disk looked at when it is notified.
+    pub fn look_at_disk(&self) -> Arc<Notify> {
+        self.look_at_disk.clone()
+    }
+
+    /// Stops in order: links say goodbye, records are written.
+    ///
+    /// # Errors
+    /// [`DaemonError::Failed`] when that takes longer than [`STOP_TIMEOUT`]; nothing durable is lost by ending then.
+    pub async fn stop(self) -> Result<(), DaemonError> {
+        let Self {
+            node,
+            wallet,
+            admin,
+            socket,
+            data_dir: _locked_until_the_end,
+            ..
+        } = self;
+        let stopping = async {
+            admin.stop().await;
+            socket.stop().await;
+            node.stop().await;
+            // After the node: its last payments are still under way.
+            if let Some(lightning) = wallet.lightning_node() {
+                lightning.stop().await;
+            }
+        };
+        let stopped = tokio::time::timeout(STOP_TIMEOUT, stopping).await;
+        stopped.map_err(|_| {
+            let limit = STOP_TIMEOUT.as_secs();
+            DaemonError::Failed(format!(
+                "the node did not stop within {limit} s and is abandoned; nothing durable is lost"
+            ))
+        })
+    }
+}
+
+async fn start_node(
+    setup: &Setup,
+    peers: Vec<(SocketAddr, NodeId)>,
+    wallet: Arc<dyn Wallet>,
+) -> Result<RunningNode, DaemonError> {
+    let Setup { config, data_dir, .. } = setup;
+    let identity = Identity::from_seed(*data_dir.identity_seed()?)
+        .map_err(|error| DaemonError::Failed(error.to_string()))?;
+    let own = identity.node_id();
+    if config.mesh.peers.iter().any(|peer| peer.node_id == own) {
+        return Err(DaemonError::Refused(format!(
+            "[[mesh.peers]] names {own}, which is this node itself; remove that entry"
+        )));
+    }
+    let announcing = announcing(&config.mesh, &own)?;
+    let chain = chain::open::open(
+        &config.chain,
+        config.mesh.network,
+        data_dir.path(),
+        setup.node.clone(),
+    )
+    .map_err(|error| DaemonError::Refused(error.to_string()))?;
+    let node = NodeConfig {
+        identity,
+        account_secret: *data_dir.account_secret()?,
+        data_dir: data_dir.path().to_owned(),
+        mode: config.mesh.mode,
+        price_msat_per_unit: config.mesh.price_msat_per_unit,
+        network: config.mesh.network,
+        operator: config.mesh.operator,
+        announcing,
+        route_lifetime: config.mesh.route_lifetime,
+        free_bytes_per_second: config.mesh.limits.free_bytes_per_second,
+        spending: config.payments.spending(),
+        links: config.endpoint(),
+        peers,
+        wallet,
+        chain,
+        treasury: config.treasury.clone(),
+    };
+    Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
+}
+
+fn open_admin(
+    setup: &Setup,
+    node: &RunningNode,
+    wallet: Arc<dyn Wallet>,
+) -> Result<AdminServer, DaemonError> {
+    let Setup { config, data_dir, .. } = setup;
+    let info = NodeInfo {
+        listen_addr: node.listen_addr(),
+        network: network_name(config.mesh.network).to_owned(),
+        wallet: config.wallet.backend.name().to_owned(),
+        started: Instant::now(),
+    };
+    let backend = Arc::new(node.handle().clone());
+    let service = AdminService::new(backend, info, config.payments.clone())
+        .with_wallet(wallet)
+        .with_books(node.books());
+    Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
+}
+
+fn network_name(network: BitcoinNetwork) -> &'static str {
+    match network {
+        BitcoinNetwork::Mainnet => "bitcoin",
+        BitcoinNetwork::Testnet => "testnet",
+        BitcoinNetwork::Signet => "signet",
+        BitcoinNetwork::Regtest => "regtest",
+    }
+}
+
+/// SIGTERM (service managers) and SIGINT (Ctrl-C).
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// [`DaemonError::Failed`]: the operating system refuses.
+    pub fn new() -> Result<Self, DaemonError> {
+        let register = |kind| {
+            signal(kind).map_err(|error| DaemonError::Failed(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            terminate: register(SignalKind::terminate())?,
+            interrupt: register(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Comes back when one arrives.
+    pub async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
