@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
+use crate::chain;
+use crate::chain::node::asking::Answers;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
@@ -27,7 +29,7 @@ use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
 use neighbours::{Kept, split_peers};
-use parts::{announcing, connect_wallet, open_chain};
+use parts::{announcing, connect_wallet};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
 /// they kill.
@@ -77,6 +79,8 @@ pub struct Setup {
     pub database_cache_bytes: usize,
     /// The Bitcoin node that we are a module of.
     pub bitcoin_node: Option<NodeClient>,
+    /// The node that this is a module of, to be asked about the chain; none when nobody spawned us.
+    pub node: Option<Arc<dyn Answers>>,
 }
 
 impl Setup {
@@ -87,6 +91,7 @@ impl Setup {
             data_dir,
             database_cache_bytes: DEFAULT_CACHE_BYTES,
             bitcoin_node: None,
+            node: None,
         }
     }
 }
@@ -228,6 +233,13 @@ async fn start_node(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
+    let chain = chain::open::open(
+        &config.chain,
+        config.mesh.network,
+        data_dir.path(),
+        setup.node.clone(),
+    )
+    .map_err(|error| DaemonError::Refused(error.to_string()))?;
     let node = NodeConfig {
         identity,
         account_secret: *data_dir.account_secret()?,
@@ -243,7 +255,7 @@ async fn start_node(
         links: config.endpoint(),
         peers,
         wallet,
-        chain: open_chain(&config.chain)?,
+        chain,
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
