@@ -27,7 +27,9 @@ async fn a_chat_over_three_nodes_loses_nothing_and_hears_nothing_twice_through_k
 
     trio.say("hello").await;
     trio.heard(&["hello"]).await;
-    trio.a.until("news of the way", async || trio.event(&trio.a, "RouteDiscovered")).await;
+    trio.a
+        .until("news of the way", async || trio.event(&trio.a, "RouteDiscovered"))
+        .await;
 
     // The reader is killed: what arrives meanwhile waits for it.
     trio.c.kill_module(CHAT).await;

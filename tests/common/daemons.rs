@@ -32,7 +32,8 @@ pub fn write_identity(data_dir: &Path, seed: u8) {
     let mut file = std::fs::OpenOptions::new();
     let path = data_dir.join("identity.key");
     let mut file = file.write(true).create_new(true).mode(0o600).open(path).unwrap();
-    file.write_all(format!("{seed:02x}").repeat(32).as_bytes()).unwrap();
+    file.write_all(format!("{seed:02x}").repeat(32).as_bytes())
+        .unwrap();
 }
 
 /// A directory that only its owner can look into, with a configuration.
@@ -89,7 +90,10 @@ impl Home {
 
     /// Adds sections to the end of the configuration.
     pub fn add_to_config(&self, sections: &str) {
-        let mut file = std::fs::OpenOptions::new().append(true).open(self.path().join("config.toml")).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.path().join("config.toml"))
+            .unwrap();
         file.write_all(sections.as_bytes()).unwrap();
     }
 

@@ -59,7 +59,11 @@ async fn a_chat_message_is_paid_for_over_real_lightning_and_all_are_told_of_bloc
 
     // A block of the nodes' own chain: its miner hears of it as mined, the others as new.
     trio.a.mine(1).await;
-    for (node, kind) in [(&trio.a, "BlockMined"), (&trio.b, "NewBlock"), (&trio.c, "NewBlock")] {
+    for (node, kind) in [
+        (&trio.a, "BlockMined"),
+        (&trio.b, "NewBlock"),
+        (&trio.c, "NewBlock"),
+    ] {
         node.until(kind, async || trio.event(node, kind)).await;
     }
 
@@ -69,8 +73,14 @@ async fn a_chat_message_is_paid_for_over_real_lightning_and_all_are_told_of_bloc
     trio.heard(&["paid for"]).await;
     assert!(a.balance().await.owned_msat < owned, "it was paid for");
     assert!(c.status().await.earned_msat > 0);
-    trio.a.until("news of the way", async || trio.event(&trio.a, "RouteDiscovered")).await;
-    trio.c.until("news of the payment", async || trio.event(&trio.c, "PaymentVerified")).await;
+    trio.a
+        .until("news of the way", async || trio.event(&trio.a, "RouteDiscovered"))
+        .await;
+    trio.c
+        .until("news of the payment", async || {
+            trio.event(&trio.c, "PaymentVerified")
+        })
+        .await;
 
     // What was bought before a kill is still there after it: nothing is paid for twice.
     trio.a.kill_module(MESH).await;

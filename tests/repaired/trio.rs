@@ -52,7 +52,8 @@ impl Trio {
         for (node, seed) in self.all().into_iter().zip(1..) {
             write_identity(&node.module_data(MESH), seed);
             let own_port = if node.name == "b" { port } else { free_port() };
-            let mut config = format!("[mesh]\nlisten_addr = \"127.0.0.1:{own_port}\"\nnetwork = \"regtest\"\n{mesh}");
+            let mut config =
+                format!("[mesh]\nlisten_addr = \"127.0.0.1:{own_port}\"\nnetwork = \"regtest\"\n{mesh}");
             if node.name != "b" {
                 config += &format!("[[mesh.peers]]\naddress = \"127.0.0.1:{port}\"\nnode_id = \"{id}\"\n");
             }
@@ -76,10 +77,14 @@ impl Trio {
     /// Waits until the mesh's links are up and the ends' modules answer.
     pub async fn linked(&self) {
         for (node, links) in [(&self.a, 1), (&self.b, 2), (&self.c, 1)] {
-            node.until("the mesh's links", async || peers(node).await == links).await;
+            node.until("the mesh's links", async || peers(node).await == links)
+                .await;
         }
         for node in [&self.a, &self.c] {
-            node.until("the chat", async || node.try_rpc("chatid", json!([])).await.is_ok()).await;
+            node.until("the chat", async || {
+                node.try_rpc("chatid", json!([])).await.is_ok()
+            })
+            .await;
         }
     }
 
@@ -88,7 +93,12 @@ impl Trio {
         let id = identity(3);
         let home = Self::home(&self.a);
         self.a
-            .until("a way to c", async || home.ask(&["discover", &id, "--timeout", "2"]).await.status.success())
+            .until("a way to c", async || {
+                home.ask(&["discover", &id, "--timeout", "2"])
+                    .await
+                    .status
+                    .success()
+            })
             .await;
     }
 
@@ -112,19 +122,26 @@ impl Trio {
     /// Waits until the chat of `c` has these messages, in this order, and asserts that it has no others.
     pub async fn heard(&self, texts: &[&str]) {
         self.c
-            .until(&format!("{texts:?}"), async || self.received().len() >= texts.len())
+            .until(&format!("{texts:?}"), async || {
+                self.received().len() >= texts.len()
+            })
             .await;
         assert_eq!(self.received(), texts);
     }
 
     fn received(&self) -> Vec<String> {
         let lines = self.c.lines(CHAT, "received.jsonl");
-        lines.iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect()
+        lines
+            .iter()
+            .map(|line| line["text"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Whether the chat of this node was told of such an event.
     pub fn event(&self, node: &BlvmNode, kind: &str) -> bool {
-        node.lines(CHAT, "events.jsonl").iter().any(|line| line["kind"] == kind)
+        node.lines(CHAT, "events.jsonl")
+            .iter()
+            .any(|line| line["kind"] == kind)
     }
 
     /// Waits until the node has noticed that a module was killed, and loads it again: nodes do not by themselves.

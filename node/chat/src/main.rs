@@ -11,8 +11,10 @@
 mod history;
 mod mesh;
 
+use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mesh_api::Delivery;
 use node_ipc::{
@@ -61,7 +63,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut received = Received::open(&data_dir)?;
     let mut events = Events::open(&data_dir)?;
     let mut registering = tokio::spawn(async {});
-    while let Some(incoming) = incoming.recv().await {
+    let node_process = parent_id();
+    loop {
+        let incoming = tokio::select! {
+            incoming = incoming.recv() => incoming,
+            () = gone(node_process) => return Ok(()),
+        };
+        let Some(incoming) = incoming else {
+            return Ok(());
+        };
         // A mesh that was not there before, or has been started anew, does not know us.
         if matches!(
             &incoming,
@@ -81,7 +91,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Incoming::Invocation(call) => on_call(call, &mesh, &mut received),
         }
     }
-    Ok(())
+}
+
+/// How often we look whether the node still lives. It kills its modules when it stops, but may be killed itself.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Comes back when the process that spawned us has ended.
+async fn gone(node_process: u32) {
+    while parent_id() == node_process {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 async fn register(node: NodeClient, mesh: Arc<Mesh>) {
