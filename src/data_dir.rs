@@ -7,6 +7,8 @@
 //! ├── account.key           0600  the secret that accounts at other nodes derive from: whoever reads it spends them
 //! ├── lock                  held while a daemon runs, so that two never share a directory
 //! ├── admin.sock            0600  where the command line talks to the daemon
+//! ├── api.sock              0600  where programs talk to the mesh that the host cannot call for
+//! ├── protocols.json        0600  which module has which protocol
 //! ├── mesh.redb             the database
 //! └── lightning/            0700  the embedded Lightning node, if that is the wallet: its seed and its state
 //! ```
@@ -130,6 +132,11 @@ impl DataDir {
     /// Where the admin socket belongs.
     pub fn admin_socket(&self) -> PathBuf {
         admin_socket(&self.path)
+    }
+
+    /// Where the socket of the ModuleAPI belongs.
+    pub fn api_socket(&self) -> PathBuf {
+        self.path.join(mesh_api::frames::SOCKET_FILE)
     }
 
     /// The node's secret seed; made at the first call.

@@ -23,7 +23,7 @@ use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::routing_policy::TrafficClass;
 use mesh_core::spending::Caller;
 use mesh_net::{CounterSnapshot, Transport};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::store::StoreHealth;
 
@@ -124,6 +124,7 @@ pub struct NodeHandle {
     pub(crate) commands: mpsc::Sender<CommandInbox>,
     pub(crate) readers: Arc<Mutex<Readers>>,
     pub(crate) routes: Arc<ArcSwap<RouteSnapshot>>,
+    pub(crate) generations: watch::Receiver<u64>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) sessions: Arc<Mutex<Reusable>>,
@@ -223,6 +224,17 @@ impl NodeHandle {
     /// the snapshot; it never changes.
     pub fn routes(&self) -> Arc<RouteSnapshot> {
         self.routes.load_full()
+    }
+
+    /// Grows with every change of [`NodeHandle::routes`], by 1 or more, and never repeats, not even across restarts: who
+    /// waits for it need not look again and again.
+    pub fn route_generations(&self) -> watch::Receiver<u64> {
+        self.generations.clone()
+    }
+
+    /// A reader of all deliveries had no room for one.
+    pub(crate) fn count_undelivered(&self) {
+        lock(&self.readers).undelivered += 1;
     }
 
     /// Deliveries that no reader took.

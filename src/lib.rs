@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod lnurl;
 mod manager;
 pub mod node;
+pub mod socket;
 pub mod store;
 pub mod treasury;
 pub mod wallet;

@@ -28,7 +28,7 @@ use mesh_core::packet::{FrameKind, Preamble};
 use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::time::{Instant, Now};
 use mesh_net::{LinkEvent, LinkSender, Transport};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::chain::ChainSource;
@@ -71,6 +71,7 @@ pub(crate) struct ManagerParts {
     pub(crate) commands: mpsc::Receiver<CommandInbox>,
     pub(crate) readers: Arc<std::sync::Mutex<Readers>>,
     pub(crate) routes: Arc<ArcSwap<RouteSnapshot>>,
+    pub(crate) generations: watch::Sender<u64>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) wallet: Arc<dyn Wallet>,
     pub(crate) chain: Option<Arc<dyn ChainSource>>,
@@ -123,6 +124,8 @@ pub(crate) struct MeshManager {
     next_command: u64,
     readers: Arc<std::sync::Mutex<Readers>>,
     routes: Arc<ArcSwap<RouteSnapshot>>,
+    /// Counts what readers of the routes were shown.
+    generations: watch::Sender<u64>,
     /// When changed routes are to be published; none while nothing changed.
     publish_at: Option<Instant>,
     events: broadcast::Sender<Arc<Event>>,
@@ -165,6 +168,7 @@ impl MeshManager {
             commands,
             readers,
             routes,
+            generations,
             events,
             wallet,
             chain,
@@ -186,6 +190,7 @@ impl MeshManager {
             next_command: 0,
             readers,
             routes,
+            generations,
             publish_at: None,
             events,
             wallet,
@@ -276,6 +281,7 @@ impl MeshManager {
         self.publish_at = None;
         if let Some(snapshot) = self.core.publish_routes() {
             self.routes.store(Arc::new(snapshot));
+            self.generations.send_modify(|generation| *generation += 1);
         }
     }
 

@@ -14,7 +14,7 @@ use mesh_core::routing_policy::MeshMode;
 use mesh_core::spending::SpendingCaps;
 use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Transport};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::admin::NodeBooks;
@@ -181,6 +181,9 @@ impl RunningNode {
         let (events, _) = broadcast::channel(EVENT_QUEUE);
         let readers = Arc::new(Mutex::new(Readers::default()));
         let routes = Arc::new(ArcSwap::from_pointee(SnapshotWriter::new(0).publish()));
+        // Counted on from the time of day: routes are shown less often than every millisecond, so no later life of this node
+        // begins at a number that this one has used.
+        let (generations, shown) = watch::channel(now.unix.0);
         let (stop_in, stop) = oneshot::channel();
         let handle = NodeHandle {
             node_id,
@@ -188,6 +191,7 @@ impl RunningNode {
             commands: commands_in,
             readers: readers.clone(),
             routes: routes.clone(),
+            generations: shown,
             events: events.clone(),
             transport: transport.clone(),
             sessions: Arc::new(Mutex::new(Reusable::new(events.subscribe()))),
@@ -202,6 +206,7 @@ impl RunningNode {
             commands,
             readers,
             routes,
+            generations,
             events,
             wallet: config.wallet,
             chain: config.chain.map(|chain| chain.source),

@@ -34,7 +34,7 @@ pub enum BindError {
     NotASocket(PathBuf),
     /// The operating system refuses.
     #[error(
-        "cannot open the admin socket {}: {source}; its path must be shorter than 108 bytes and its directory writable",
+        "cannot open the socket {}: {source}; its path must be shorter than 108 bytes and its directory writable",
         .path.display()
     )]
     Io {
@@ -59,14 +59,7 @@ impl AdminServer {
     /// # Errors
     /// [`BindError`].
     pub fn start(path: &Path, service: AdminService) -> Result<Self, BindError> {
-        let io_error = |source| BindError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        remove_stale(path)?;
-        let listener = UnixListener::bind(path).map_err(io_error)?;
-        // Between the two calls only the directory's mode keeps others out; hence 0700.
-        std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(io_error)?;
+        let listener = bind_private(path)?;
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(accept(listener, Arc::new(service), stopped));
         Ok(Self {
@@ -91,6 +84,20 @@ impl Drop for AdminServer {
         // A socket that stays behind is replaced at the next start.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Opens a socket that only its owner can connect to (mode 0600). What a dead daemon left there is replaced. The directory
+/// must be closed to others and locked by the caller.
+pub(crate) fn bind_private(path: &Path) -> Result<UnixListener, BindError> {
+    let io_error = |source| BindError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    remove_stale(path)?;
+    let listener = UnixListener::bind(path).map_err(io_error)?;
+    // Between the two calls only the directory's mode keeps others out; hence 0700.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(io_error)?;
+    Ok(listener)
 }
 
 fn remove_stale(path: &Path) -> Result<(), BindError> {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mesh_api::limits::MAX_TIMEOUT_SECONDS;
 use mesh_api::{DiscoverRouteRequest, DiscoverRouteResponse, MeshStats, ReplayStats, RoutingStats};
 use mesh_core::event::{Answer, Command, RouteInfo, Status};
 use mesh_core::identity::NodeId;
@@ -35,9 +36,8 @@ impl MeshModuleApi {
         timeout_seconds: Option<u64>,
     ) -> Result<Vec<RouteInfo>, CommandError> {
         let max_hops = max_hops.unwrap_or(MAX_HOPS as u8);
-        let timeout = timeout_seconds.map_or(DISCOVERY_TIMEOUT, Duration::from_secs);
         self.node
-            .discover(NodeId(destination), max_hops, timeout, false)
+            .discover(NodeId(destination), max_hops, looking_for(timeout_seconds), false)
             .await
     }
 
@@ -52,11 +52,7 @@ impl MeshModuleApi {
         let status = self.status().await?;
         Ok(MeshStats {
             enabled: true,
-            mode: match status.mode {
-                MeshMode::BitcoinOnly => mesh_api::MeshMode::BitcoinOnly,
-                MeshMode::PaymentGated => mesh_api::MeshMode::PaymentGated,
-                MeshMode::Open => mesh_api::MeshMode::Open,
-            },
+            mode: wire_mode(status.mode),
             routing: RoutingStats {
                 total_routes: status.reachable_nodes,
                 direct_peers: status.neighbours.len(),
@@ -71,12 +67,33 @@ impl MeshModuleApi {
         })
     }
 
+    /// The node's mode, which holds as long as it runs: asked once.
+    pub(super) async fn mode(&self) -> Result<MeshMode, CommandError> {
+        let asked = self.mode.get_or_try_init(async || Ok(self.status().await?.mode));
+        asked.await.copied()
+    }
+
     /// What modules send: paid where the node's mode asks for payment, else what the mode carries for free.
     pub(super) async fn class(&self) -> Result<TrafficClass, CommandError> {
-        Ok(match self.status().await?.mode {
+        Ok(match self.mode().await? {
             MeshMode::PaymentGated => TrafficClass::Paid,
             MeshMode::Open => TrafficClass::Open,
             MeshMode::BitcoinOnly => TrafficClass::BitcoinP2p,
         })
+    }
+}
+
+/// How long to look for routes and to wait for quotes.
+pub(super) fn looking_for(timeout_seconds: Option<u64>) -> Duration {
+    timeout_seconds.map_or(DISCOVERY_TIMEOUT, |seconds| {
+        Duration::from_secs(seconds.min(MAX_TIMEOUT_SECONDS))
+    })
+}
+
+pub(super) fn wire_mode(mode: MeshMode) -> mesh_api::MeshMode {
+    match mode {
+        MeshMode::BitcoinOnly => mesh_api::MeshMode::BitcoinOnly,
+        MeshMode::PaymentGated => mesh_api::MeshMode::PaymentGated,
+        MeshMode::Open => mesh_api::MeshMode::Open,
     }
 }

@@ -96,6 +96,11 @@ fn core_proof(proof: &PaymentProof) -> Option<CoreProof> {
     }
 }
 
+/// What a unit of a slice costs, the treasury's part included, in msat, rounded up.
+pub(super) fn msat_per_unit(slice: &QuotedSlice) -> u64 {
+    slice.total_msat.div_ceil(slice.units.max(1))
+}
+
 pub(super) fn route_quote(slice: &QuotedSlice) -> RouteQuote {
     RouteQuote {
         quote_id: slice.id,

@@ -13,10 +13,10 @@ use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::limits::{DISCOVERY_TIMEOUT, MAX_HOPS};
 use mesh_core::packet::units_of_packet;
-use mesh_core::spending::Caller;
 
 use super::MeshModuleApi;
-use super::proofs::proofs_for;
+use super::client::Client;
+use super::proofs::{msat_per_unit, proofs_for};
 use super::sessions::Paying;
 use crate::handle::{CommandError, FIRST_SLICE_UNITS, SendRequest, lock};
 
@@ -33,27 +33,27 @@ struct Way {
 impl MeshModuleApi {
     pub(super) async fn send_packet(
         &self,
-        caller: &Caller,
+        client: &Client,
         request: SendPacketRequest,
     ) -> SendPacketResponse {
         let sent = match &request.payment_proof {
-            Some(proof) => self.send_by_proof(caller, proof, &request).await,
-            None => return self.send_by_auto_pay(caller, &request).await,
+            Some(proof) => self.send_by_proof(client, proof, &request).await,
+            None => return self.send_by_auto_pay(client, &request).await,
         };
         sent.unwrap_or_else(SendPacketResponse::refused)
     }
 
     async fn send_by_proof(
         &self,
-        caller: &Caller,
+        client: &Client,
         proof: &PaymentProof,
         request: &SendPacketRequest,
     ) -> Result<SendPacketResponse, String> {
         let way = match proof {
             PaymentProof::Session { session_id } => {
-                self.known_session(caller, &SessionId(*session_id), request)?
+                self.known_session(client, &SessionId(*session_id), request)?
             }
-            proof => self.open_with_proof(caller, proof, request).await?,
+            proof => self.open_with_proof(client, proof, request).await?,
         };
         let protocol_id = request.protocol_id.as_deref().unwrap_or_default();
         let payload = Bytes::from(request.payload.clone());
@@ -67,42 +67,42 @@ impl MeshModuleApi {
 
     fn known_session(
         &self,
-        caller: &Caller,
+        client: &Client,
         session: &SessionId,
         request: &SendPacketRequest,
     ) -> Result<Way, String> {
-        let opened = lock(&self.shelves).session(caller, session);
-        let opened = opened.ok_or_else(|| DropReason::UnknownSession.to_string())?;
+        let kept = lock(&self.shelves).session(client, session);
+        let (opened, msat_per_unit) = kept.ok_or_else(|| DropReason::UnknownSession.to_string())?;
         if opened.path.last() != Some(&NodeId(request.destination)) {
             return Err("the session leads to another destination; open one to this destination".to_owned());
         }
         Ok(Way {
             session: opened.session,
             path: opened.path,
-            price_msat: 0,
+            price_msat: msat_per_unit.saturating_mul(units_of_request(request)),
         })
     }
 
     /// Redeems a proof for the quote it pays: a lone Lightning proof counts for the payee whose invoice it is.
     async fn open_with_proof(
         &self,
-        caller: &Caller,
+        client: &Client,
         proof: &PaymentProof,
         request: &SendPacketRequest,
     ) -> Result<Way, String> {
         let paid = |slice: &QuotedSlice| {
             slice.path.last() == Some(&NodeId(request.destination)) && !proofs_for(slice, proof).is_empty()
         };
-        let slice = lock(&self.shelves).find_quote(caller, paid);
+        let slice = lock(&self.shelves).find_quote(client, paid);
         let slice = slice.ok_or("the proof pays no quote that this caller was given to this destination; ask quote_route, pay its invoices, and send again")?;
-        let per_unit = slice.total_msat.div_ceil(slice.units.max(1));
+        let per_unit = msat_per_unit(&slice);
         let packet_units = units_of_request(request);
         let paying = Paying {
             proofs: proofs_for(&slice, proof),
             packet_units,
             most_msat: u64::MAX,
         };
-        let opened = self.open(caller, &slice, paying).await;
+        let opened = self.open_quoted(client, &slice, paying).await;
         let opened = opened.map_err(|refusal| with_missing(&refusal))?;
         Ok(Way {
             session: opened.session,
@@ -111,7 +111,7 @@ impl MeshModuleApi {
         })
     }
 
-    async fn send_by_auto_pay(&self, caller: &Caller, request: &SendPacketRequest) -> SendPacketResponse {
+    async fn send_by_auto_pay(&self, client: &Client, request: &SendPacketRequest) -> SendPacketResponse {
         let class = match self.class().await {
             Ok(class) => class,
             Err(error) => return SendPacketResponse::refused(error.to_string()),
@@ -127,7 +127,7 @@ impl MeshModuleApi {
             class,
             max_total_msat: u64::MAX,
             max_fee_msat: u64::MAX,
-            auto_pay: Some(caller.clone()),
+            auto_pay: Some(client.caller().clone()),
         };
         match self.node.send_packet(send).await {
             Ok(sent) => {
@@ -135,7 +135,7 @@ impl MeshModuleApi {
                 sent_response(sent.packet_id, sent.path.len(), price_msat)
             }
             Err(CommandError::Refused(refusal)) if refusal.limit.is_some() => {
-                self.payment_required(caller, request, &refusal).await
+                self.payment_required(client, request, &refusal).await
             }
             Err(error) => SendPacketResponse::refused(error.to_string()),
         }
@@ -145,13 +145,13 @@ impl MeshModuleApi {
     /// there that this caller may not draw.
     async fn payment_required(
         &self,
-        caller: &Caller,
+        client: &Client,
         request: &SendPacketRequest,
         refusal: &Refusal,
     ) -> SendPacketResponse {
         let payable = |slice: &&QuotedSlice| slice.payees.iter().any(|payee| payee.invoice.is_some());
         let quoted = match refusal.quote.as_deref().filter(payable) {
-            Some(slice) => self.keep_quote(caller, slice).map(|()| slice.clone()),
+            Some(slice) => self.keep_quote(client, slice).map(|()| slice.clone()),
             None => {
                 let wanted = QuoteRouteRequest {
                     method: mesh_api::PaymentMethod::default(),
@@ -162,7 +162,7 @@ impl MeshModuleApi {
                     max_fee_msat: None,
                     avoid: Vec::new(),
                 };
-                self.try_quote(caller, &wanted, Buying::Everywhere).await
+                self.try_quote(client, &wanted, Buying::Everywhere).await
             }
         };
         match quoted {

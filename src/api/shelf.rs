@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{OpenedSession, QuotedSlice};
 use mesh_core::keys::SessionId;
-use mesh_core::limits::{MAX_SPENDING_CALLERS, PAY_BY, SESSION_LIFETIME};
+use mesh_core::limits::{PAY_BY, SESSION_LIFETIME};
 use mesh_core::message::RequestId;
-use mesh_core::spending::Caller;
+
+use super::client::Client;
+use super::proofs::msat_per_unit;
 
 /// Quotes kept for one caller; its oldest is forgotten first.
 const MAX_QUOTES_PER_CALLER: usize = 64;
@@ -16,16 +18,25 @@ const MAX_QUOTES_PER_CALLER: usize = 64;
 /// Sessions kept for one caller; its oldest is closed first.
 const MAX_SESSIONS_PER_CALLER: usize = 256;
 
+/// Callers who keep something: the modules of one node and its socket's clients.
+const MAX_CLIENTS: usize = 512;
+
 /// All callers' quotes and sessions.
 #[derive(Default)]
 pub(super) struct Shelves {
-    by_caller: BTreeMap<Caller, Shelf>,
+    by_client: BTreeMap<Client, Shelf>,
 }
 
 #[derive(Default)]
 struct Shelf {
     quotes: VecDeque<(Instant, QuotedSlice)>,
-    sessions: VecDeque<(Instant, OpenedSession)>,
+    sessions: VecDeque<KeptSession>,
+}
+
+struct KeptSession {
+    since: Instant,
+    opened: OpenedSession,
+    msat_per_unit: u64,
 }
 
 impl Shelf {
@@ -33,7 +44,7 @@ impl Shelf {
     fn forget(&mut self, now: Instant) -> bool {
         let younger = |kept: Instant, lifetime: Duration| now.saturating_duration_since(kept) < lifetime;
         self.quotes.retain(|(kept, _)| younger(*kept, PAY_BY));
-        self.sessions.retain(|(kept, _)| younger(*kept, SESSION_LIFETIME));
+        self.sessions.retain(|kept| younger(kept.since, SESSION_LIFETIME));
         self.quotes.is_empty() && self.sessions.is_empty()
     }
 }
@@ -46,10 +57,10 @@ impl Shelves {
     pub(super) fn keep_quote(
         &mut self,
         now: Instant,
-        caller: &Caller,
+        client: &Client,
         slice: QuotedSlice,
     ) -> Result<(), DropReason> {
-        let quotes = &mut self.shelf(now, caller)?.quotes;
+        let quotes = &mut self.shelf(now, client)?.quotes;
         if quotes.len() >= MAX_QUOTES_PER_CALLER {
             quotes.pop_front();
         }
@@ -58,17 +69,17 @@ impl Shelves {
     }
 
     /// A quote that this caller was given.
-    pub(super) fn quote(&self, caller: &Caller, id: &RequestId) -> Option<QuotedSlice> {
-        self.find_quote(caller, |slice| slice.id == *id)
+    pub(super) fn quote(&self, client: &Client, id: &RequestId) -> Option<QuotedSlice> {
+        self.find_quote(client, |slice| slice.id == *id)
     }
 
     /// The oldest quote of this caller that fits.
     pub(super) fn find_quote(
         &self,
-        caller: &Caller,
+        client: &Client,
         fits: impl Fn(&QuotedSlice) -> bool,
     ) -> Option<QuotedSlice> {
-        let quotes = self.by_caller.get(caller)?.quotes.iter();
+        let quotes = self.by_client.get(client)?.quotes.iter();
         quotes.map(|(_, slice)| slice).find(|slice| fits(slice)).cloned()
     }
 
@@ -80,43 +91,47 @@ impl Shelves {
     pub(super) fn keep_session(
         &mut self,
         now: Instant,
-        caller: &Caller,
-        quote: &RequestId,
+        client: &Client,
+        quoted: &QuotedSlice,
         opened: OpenedSession,
     ) -> Result<Option<SessionId>, DropReason> {
-        let shelf = self.shelf(now, caller)?;
-        shelf.quotes.retain(|(_, slice)| slice.id != *quote);
+        let shelf = self.shelf(now, client)?;
+        shelf.quotes.retain(|(_, slice)| slice.id != quoted.id);
         let full = shelf.sessions.len() >= MAX_SESSIONS_PER_CALLER;
         let oldest = if full { shelf.sessions.pop_front() } else { None };
-        shelf.sessions.push_back((now, opened));
-        Ok(oldest.map(|(_, oldest)| oldest.session))
+        shelf.sessions.push_back(KeptSession {
+            since: now,
+            opened,
+            msat_per_unit: msat_per_unit(quoted),
+        });
+        Ok(oldest.map(|oldest| oldest.opened.session))
     }
 
-    /// A session that this caller opened.
-    pub(super) fn session(&self, caller: &Caller, id: &SessionId) -> Option<OpenedSession> {
-        let sessions = &self.by_caller.get(caller)?.sessions;
-        let found = sessions.iter().find(|(_, opened)| opened.session == *id);
-        found.map(|(_, opened)| opened.clone())
+    /// A session that this caller opened, and what a unit costs over it, in msat.
+    pub(super) fn session(&self, client: &Client, id: &SessionId) -> Option<(OpenedSession, u64)> {
+        let sessions = &self.by_client.get(client)?.sessions;
+        let found = sessions.iter().find(|kept| kept.opened.session == *id)?;
+        Some((found.opened.clone(), found.msat_per_unit))
     }
 
     /// Forgets a session. Whether this caller had it.
-    pub(super) fn remove_session(&mut self, caller: &Caller, id: &SessionId) -> bool {
-        let Some(shelf) = self.by_caller.get_mut(caller) else {
+    pub(super) fn remove_session(&mut self, client: &Client, id: &SessionId) -> bool {
+        let Some(shelf) = self.by_client.get_mut(client) else {
             return false;
         };
         let before = shelf.sessions.len();
-        shelf.sessions.retain(|(_, opened)| opened.session != *id);
+        shelf.sessions.retain(|kept| kept.opened.session != *id);
         shelf.sessions.len() < before
     }
 
-    fn shelf(&mut self, now: Instant, caller: &Caller) -> Result<&mut Shelf, DropReason> {
-        if !self.by_caller.contains_key(caller) && self.by_caller.len() >= MAX_SPENDING_CALLERS {
-            self.by_caller.retain(|_, shelf| !shelf.forget(now));
-            if self.by_caller.len() >= MAX_SPENDING_CALLERS {
+    fn shelf(&mut self, now: Instant, client: &Client) -> Result<&mut Shelf, DropReason> {
+        if !self.by_client.contains_key(client) && self.by_client.len() >= MAX_CLIENTS {
+            self.by_client.retain(|_, shelf| !shelf.forget(now));
+            if self.by_client.len() >= MAX_CLIENTS {
                 return Err(DropReason::TableFull);
             }
         }
-        Ok(self.by_caller.entry(caller.clone()).or_default())
+        Ok(self.by_client.entry(client.clone()).or_default())
     }
 }
 
@@ -125,11 +140,11 @@ mod tests {
     use super::*;
     use mesh_core::identity::NodeId;
     use mesh_core::routing_policy::TrafficClass;
-    use mesh_core::spending::ModuleName;
+    use mesh_core::spending::{Caller, ModuleName};
     use mesh_core::time::UnixMillis;
 
-    fn module(name: &str) -> Caller {
-        Caller::Module(ModuleName::new(name).unwrap())
+    fn module(name: &str) -> Client {
+        Client::of(Caller::Module(ModuleName::new(name).unwrap()))
     }
 
     fn slice(id: u8) -> QuotedSlice {
@@ -160,10 +175,16 @@ mod tests {
         let (mut shelves, now) = (Shelves::default(), Instant::now());
         shelves.keep_quote(now, &module("a"), slice(1)).unwrap();
         shelves
-            .keep_session(now, &module("a"), &[9; 16], session(1))
+            .keep_session(now, &module("a"), &slice(9), session(1))
             .unwrap();
         let id = session(1).session;
-        for stranger in [module("b"), Caller::Unidentified, Caller::Operator] {
+        let namesake = Client::over_socket(ModuleName::new("a").unwrap());
+        for stranger in [
+            module("b"),
+            namesake,
+            Client::of(Caller::Unidentified),
+            Client::of(Caller::Operator),
+        ] {
             assert!(shelves.quote(&stranger, &[1; 16]).is_none());
             assert!(shelves.session(&stranger, &id).is_none());
             assert!(!shelves.remove_session(&stranger, &id));
@@ -187,7 +208,7 @@ mod tests {
         assert!(shelves.quote(&module("modest"), &[1; 16]).is_some());
         let mut to_close = Vec::new();
         for id in 0..=MAX_SESSIONS_PER_CALLER as u16 {
-            let kept = shelves.keep_session(now, &module("greedy"), &[0; 16], session(id));
+            let kept = shelves.keep_session(now, &module("greedy"), &slice(0), session(id));
             to_close.extend(kept.unwrap());
         }
         assert_eq!(to_close, [session(0).session]);
@@ -196,7 +217,7 @@ mod tests {
     #[test]
     fn more_callers_than_a_node_has_modules_are_refused_until_others_have_nothing_left() {
         let (mut shelves, now) = (Shelves::default(), Instant::now());
-        for number in 0..MAX_SPENDING_CALLERS {
+        for number in 0..MAX_CLIENTS {
             shelves
                 .keep_quote(now, &module(&number.to_string()), slice(1))
                 .unwrap();

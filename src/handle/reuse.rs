@@ -50,6 +50,7 @@ impl Reusable {
         loop {
             match self.events.try_recv() {
                 Ok(event) => {
+                    self.follow(&event);
                     if let Some((session, why)) = ended(&event)
                         && self.routes.values().any(|route| route.session == session)
                     {
@@ -65,6 +66,24 @@ impl Reusable {
                 Err(TryRecvError::Lagged(_)) => {}
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
+        }
+    }
+
+    /// A session that is kept funded goes on over another route, at another price.
+    fn follow(&mut self, event: &Event) {
+        let Event::SessionContinued {
+            session,
+            path,
+            msat_per_unit,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let continued = self.routes.values_mut().filter(|route| route.session == *session);
+        for route in continued {
+            route.path.clone_from(path);
+            route.msat_per_unit = *msat_per_unit;
         }
     }
 
@@ -160,6 +179,27 @@ mod tests {
         assert!(!is_reused_after(Event::SessionSilent { session, path }));
         assert!(!is_reused_after(Event::SessionClosed { session }));
         assert!(is_reused_after(refused(DropReason::FreeQuotaSpent)));
+    }
+
+    #[test]
+    fn session_that_goes_on_over_another_route_says_so_and_at_what_price() {
+        let (events, receiver) = broadcast::channel(8);
+        let mut sessions = Reusable::new(receiver);
+        sessions.insert(KEY, route(1));
+        let path = vec![NodeId([1; 32]), NodeId([2; 32]), NodeId([9; 32])];
+        let continued = Event::SessionContinued {
+            session: SessionId([1; 16]),
+            by: SessionId([3; 16]),
+            path: path.clone(),
+            prices_msat: vec![20, 30],
+            msat_per_unit: 56,
+        };
+        events.send(Arc::new(continued)).unwrap();
+        let kept = sessions.get(&KEY).unwrap();
+        assert_eq!(
+            (kept.session, kept.path, kept.msat_per_unit),
+            (SessionId([1; 16]), path, 56)
+        );
     }
 
     #[test]

@@ -205,7 +205,11 @@ fn only_shows(output: &Output) -> bool {
     matches!(
         output,
         Output::Answer {
-            answer: Ok(Answer::Status(_) | Answer::Routes(_) | Answer::Treasury(_)),
+            answer: Ok(Answer::Status(_)
+                | Answer::Session(_)
+                | Answer::Network(_)
+                | Answer::Routes(_)
+                | Answer::Treasury(_)),
             ..
         }
     )

@@ -17,6 +17,10 @@ use crate::types::{
     QuoteId, RegisterProtocolRequest, RegisterProtocolResponse, SendPacketRequest, SendPacketResponse,
     SessionId,
 };
+use crate::waiting::{
+    AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, UnregisterProtocolRequest,
+    UnregisterProtocolResponse,
+};
 
 /// How long a client waits for an answer beyond the time the mesh may work on the request: the way there and back
 /// through a busy host.
@@ -218,6 +222,31 @@ impl<C: ModuleCaller> MeshClient<C> {
         self.call(&GetQuoteRequest { quote_id }).await
     }
 
+    /// Gives a protocol up, so that another module can have it.
+    pub async fn unregister_protocol_handler(
+        &self,
+        protocol_id: impl Into<String>,
+    ) -> Result<UnregisterProtocolResponse, ClientError> {
+        let protocol_id = protocol_id.into();
+        self.call(&UnregisterProtocolRequest { protocol_id }).await
+    }
+
+    /// Fetches packets that have arrived for the calling module, and waits for the first if there is none.
+    pub async fn await_deliveries(
+        &self,
+        request: AwaitDeliveriesRequest,
+    ) -> Result<PollDeliveriesResponse, ClientError> {
+        self.call(&request).await
+    }
+
+    /// Waits until what the node knows of the network is no longer what the caller saw.
+    pub async fn await_network_change(
+        &self,
+        request: AwaitNetworkChangeRequest,
+    ) -> Result<AwaitNetworkChangeResponse, ClientError> {
+        self.call(&request).await
+    }
+
     /// Any request by its type.
     pub async fn call<R: ApiRequest>(&self, request: &R) -> Result<R::Response, ClientError> {
         let method = R::METHOD;
@@ -357,6 +386,20 @@ mod tests {
             })
             .await;
         let _ = client.get_quote(session_id).await;
+        let _ = client.unregister_protocol_handler("chat").await;
+        let _ = client
+            .await_deliveries(AwaitDeliveriesRequest {
+                protocol_id: None,
+                max_deliveries: 1,
+                timeout_seconds: 1,
+            })
+            .await;
+        let _ = client
+            .await_network_change(AwaitNetworkChangeRequest {
+                generation: 0,
+                timeout_seconds: 1,
+            })
+            .await;
         let asked: Vec<String> = client
             .caller
             .asked

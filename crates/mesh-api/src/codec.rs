@@ -71,6 +71,17 @@ pub fn encode<T: Wire>(value: &T) -> Result<Vec<u8>, CodecError> {
         })
 }
 
+/// Encodes a value behind bytes that are there already.
+pub(crate) fn encode_behind<T: Wire>(mut bytes: Vec<u8>, value: &T) -> Result<Vec<u8>, CodecError> {
+    let written = layout()
+        .with_limit(T::MAX_ENCODED_BYTES as u64)
+        .serialize_into(&mut bytes, value);
+    written.map(|()| bytes).map_err(|source| CodecError::Unencodable {
+        name: T::NAME,
+        source,
+    })
+}
+
 /// How many bytes [`encode`] would make, without making them.
 ///
 /// # Errors

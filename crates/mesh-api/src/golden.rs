@@ -2,11 +2,13 @@
 //!
 //! A change here is a change that breaks every module built before it: make a new method instead.
 
+mod later;
 mod plain;
 
 use serde::Serialize;
 
 use crate::codec::{Wire, decode, encode};
+use crate::frames::{Failure, FromMesh, ToMesh};
 use crate::*;
 
 /// The committed bytes are what we write, what bincode writes for our type, and what we read as the value.

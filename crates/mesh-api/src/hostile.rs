@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use crate::codec::{CodecError, decode, encode, encoded_len};
+use crate::frames::{FromMesh, ToMesh};
 use crate::samples::{Sample, for_every_type};
 use crate::*;
 
@@ -33,7 +34,7 @@ macro_rules! properties {
             $(proptest! {
                 #![proptest_config(ProptestConfig::with_cases(64))]
                 #[test]
-                fn $type(value in <crate::$type as Sample>::any()) {
+                fn $type(value in <$type as Sample>::any()) {
                     comes_back(&value);
                 }
             })*
@@ -46,12 +47,12 @@ macro_rules! properties {
                 #![proptest_config(ProptestConfig::with_cases(64))]
                 #[test]
                 fn $type(
-                    value in <crate::$type as Sample>::any(),
+                    value in <$type as Sample>::any(),
                     at in any::<prop::sample::Index>(),
                     flip in 1..=255u8,
                     announced in prop_oneof![Just(u64::MAX), Just(1 << 63), Just(1 << 32), 0..1u64 << 20],
                 ) {
-                    bend::<crate::$type>(&encode(&value).unwrap(), at, flip, announced);
+                    bend::<$type>(&encode(&value).unwrap(), at, flip, announced);
                 }
             })*
         }

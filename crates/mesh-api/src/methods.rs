@@ -15,6 +15,10 @@ use crate::types::{
     DiscoverRouteRequest, DiscoverRouteResponse, GetNodeIdRequest, GetNodeIdResponse, GetRoutingStatsRequest,
     MeshStats, RegisterProtocolRequest, RegisterProtocolResponse, SendPacketRequest, SendPacketResponse,
 };
+use crate::waiting::{
+    AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, UnregisterProtocolRequest,
+    UnregisterProtocolResponse,
+};
 
 /// How long the mesh looks for a route when the caller does not say.
 pub const DEFAULT_DISCOVERY_TIME: Duration = Duration::from_secs(30);
@@ -49,6 +53,12 @@ pub enum Method {
     GetNetworkState,
     /// [`GetQuoteRequest`] to [`QuoteRouteResponse`].
     GetQuote,
+    /// [`UnregisterProtocolRequest`] to [`UnregisterProtocolResponse`].
+    UnregisterProtocolHandler,
+    /// [`AwaitDeliveriesRequest`] to [`PollDeliveriesResponse`].
+    AwaitDeliveries,
+    /// [`AwaitNetworkChangeRequest`] to [`AwaitNetworkChangeResponse`].
+    AwaitNetworkChange,
 }
 
 /// A name that no method of the mesh has.
@@ -60,7 +70,7 @@ pub struct UnknownMethod {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 12] = [
+    pub const ALL: [Method; 15] = [
         Method::SendPacket,
         Method::DiscoverRoute,
         Method::RegisterProtocolHandler,
@@ -73,6 +83,9 @@ impl Method {
         Method::PollDeliveries,
         Method::GetNetworkState,
         Method::GetQuote,
+        Method::UnregisterProtocolHandler,
+        Method::AwaitDeliveries,
+        Method::AwaitNetworkChange,
     ];
 
     /// The name it is called by.
@@ -90,6 +103,9 @@ impl Method {
             Method::PollDeliveries => "poll_deliveries",
             Method::GetNetworkState => "get_network_state",
             Method::GetQuote => "get_quote",
+            Method::UnregisterProtocolHandler => "unregister_protocol_handler",
+            Method::AwaitDeliveries => "await_deliveries",
+            Method::AwaitNetworkChange => "await_network_change",
         }
     }
 }
@@ -158,11 +174,16 @@ api_request!(GetSession: GetSessionRequest => GetSessionResponse);
 api_request!(PollDeliveries: PollDeliveriesRequest => PollDeliveriesResponse);
 api_request!(GetNetworkState: GetNetworkStateRequest => GetNetworkStateResponse);
 api_request!(GetQuote: GetQuoteRequest => QuoteRouteResponse);
+api_request!(UnregisterProtocolHandler: UnregisterProtocolRequest => UnregisterProtocolResponse);
+api_request!(AwaitDeliveries: AwaitDeliveriesRequest => PollDeliveriesResponse, self takes waiting(self.timeout_seconds));
+api_request!(AwaitNetworkChange: AwaitNetworkChangeRequest => AwaitNetworkChangeResponse, self takes waiting(self.timeout_seconds));
 
 fn looking_for(timeout_seconds: Option<u64>) -> Duration {
-    timeout_seconds.map_or(DEFAULT_DISCOVERY_TIME, |seconds| {
-        Duration::from_secs(seconds.min(MAX_TIMEOUT_SECONDS))
-    })
+    timeout_seconds.map_or(DEFAULT_DISCOVERY_TIME, waiting)
+}
+
+fn waiting(timeout_seconds: u64) -> Duration {
+    Duration::from_secs(timeout_seconds.min(MAX_TIMEOUT_SECONDS))
 }
 
 #[cfg(test)]

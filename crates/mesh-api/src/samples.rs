@@ -5,6 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::codec::Wire;
+use crate::frames::{Failure, FromMesh, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES, ToMesh};
 use crate::limits::*;
 use crate::*;
 
@@ -47,7 +48,14 @@ macro_rules! for_every_type {
             Delivery,
             GetNetworkStateRequest,
             GetNetworkStateResponse,
-            GetQuoteRequest
+            GetQuoteRequest,
+            UnregisterProtocolRequest,
+            UnregisterProtocolResponse,
+            AwaitDeliveriesRequest,
+            AwaitNetworkChangeRequest,
+            AwaitNetworkChangeResponse,
+            ToMesh,
+            FromMesh
         );
     };
 }
@@ -66,8 +74,10 @@ macro_rules! sample {
     };
 }
 
-/// After the macro, which it uses.
+/// After the macro, which they use.
+mod frames;
 mod sessions;
+mod waiting;
 
 fn id() -> impl Strategy<Value = NodeId> {
     any::<[u8; 32]>()

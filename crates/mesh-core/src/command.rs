@@ -85,6 +85,11 @@ pub enum Command {
         /// The session.
         session: SessionId,
     },
+    /// How far a session of one's own has got.
+    Session {
+        /// The session.
+        session: SessionId,
+    },
     /// What this node knows of itself.
     Status,
     /// The routes this node knows.
@@ -181,6 +186,8 @@ pub enum Answer {
     },
     /// Done.
     Done,
+    /// How far a session of one's own has got.
+    Session(Box<SessionState>),
     /// What this node knows of itself.
     Status(Box<Status>),
     /// How this node stands with its treasury.
@@ -313,6 +320,24 @@ pub struct OpenedSession {
     pub paid: Vec<(NodeId, u64, u64)>,
     /// When it ends.
     pub expires: UnixMillis,
+}
+
+/// How far a session of one's own has got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionState {
+    /// All nodes, this one first.
+    pub path: Vec<NodeId>,
+    /// When it ends.
+    pub expires: UnixMillis,
+    /// What can still be sent, in units: as many as the credit at every payee covers, which other sessions over the same
+    /// payees draw too, and within what auto-pay counted the session for. [`u64::MAX`] when nobody is paid.
+    pub units_left: u64,
+    /// Packets sent.
+    pub packets: u64,
+    /// Packets of these that the destination's newest receipt covers.
+    pub receipted_packets: u64,
+    /// Payload bytes that it covers.
+    pub receipted_bytes: u64,
 }
 
 /// A page of what nodes announced of themselves. Each signed it; that it is true, nobody says.

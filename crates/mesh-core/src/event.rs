@@ -26,7 +26,7 @@ use crate::verifier::{InvoiceFacts, Settlement};
 
 pub use crate::command::{
     Answer, Buying, Command, Funding, NetworkNode, NetworkPage, OpenedSession, QuotedPayee, QuotedSlice,
-    Refusal, RouteInfo, Status,
+    Refusal, RouteInfo, SessionState, Status,
 };
 
 /// One live link to a neighbour; never reused within a process.
@@ -412,6 +412,8 @@ pub enum Event {
         path: Vec<NodeId>,
         /// What each payee draws per unit, in msat, first router first.
         prices_msat: Vec<u64>,
+        /// What a unit costs in all, the treasury's part included, in msat, rounded up.
+        msat_per_unit: u64,
     },
     /// The next slice could not be bought; it is tried again while packets are sent.
     TopUpFailed {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::{BillId, bill_id};
 use crate::chain_book::{Bill, Bills};
 use crate::drop_reason::DropReason;
-use crate::event::CommandId;
+use crate::event::{CommandId, SessionState};
 use crate::identity::{NodeId, Signature};
 use crate::keys::{DhSecret, SessionId};
 use crate::limits::{MAX_PURSES, REDEEM_AFTER_PAY_BY};
@@ -379,6 +379,8 @@ pub struct KeptFunded {
     pub units: u64,
     /// Units of the slice that is being bought.
     pub next_units: u64,
+    /// What a unit of it costs in all, in msat, rounded up.
+    pub next_msat_per_unit: u64,
     /// How far the next purchase is.
     pub top_up: TopUp,
     /// How long to wait after the next failure.
@@ -469,5 +471,29 @@ impl Payer {
     /// The session that this id names now.
     pub fn current(&self, id: &SessionId) -> SessionId {
         self.names.get(id).copied().unwrap_or(*id)
+    }
+
+    /// How far an open session has got; none if there is no such session.
+    pub fn state(&self, name: &SessionId) -> Option<SessionState> {
+        let session = self.sessions.get(&self.current(name));
+        let session = session.filter(|session| session.opening.is_none() && !session.closing)?;
+        let receipt = session.receipt.as_ref();
+        Some(SessionState {
+            path: session.path.clone(),
+            expires: session.expires,
+            units_left: self.units_left(session),
+            packets: session.packets,
+            receipted_packets: receipt.map_or(0, |receipt| receipt.packets),
+            receipted_bytes: receipt.map_or(0, |receipt| receipt.bytes),
+        })
+    }
+
+    fn units_left(&self, session: &OwnSession) -> u64 {
+        let counted = session
+            .ration
+            .map(|ration| ration.units.saturating_sub(session.units));
+        let payees = session.path.iter().skip(1).zip(&session.prices_msat);
+        let covered = payees.filter_map(|(payee, price)| self.purses.credit_msat(payee).checked_div(*price));
+        covered.chain(counted).min().unwrap_or(u64::MAX)
     }
 }

@@ -27,6 +27,9 @@ pub fn api(data: &[u8]) {
         Method::GetSession => exchange::<mesh_api::GetSessionRequest>(data, answer),
         Method::PollDeliveries => exchange::<mesh_api::PollDeliveriesRequest>(data, answer),
         Method::GetNetworkState => exchange::<mesh_api::GetNetworkStateRequest>(data, answer),
+        Method::UnregisterProtocolHandler => exchange::<mesh_api::UnregisterProtocolRequest>(data, answer),
+        Method::AwaitDeliveries => exchange::<mesh_api::AwaitDeliveriesRequest>(data, answer),
+        Method::AwaitNetworkChange => exchange::<mesh_api::AwaitNetworkChangeRequest>(data, answer),
     }
     let _ = String::from_utf8_lossy(data).parse::<Method>();
 }

@@ -51,6 +51,10 @@ impl Core {
             Command::Close { session } => self.close_named(now, &session).map(Some).map_err(Refusal::own),
             Command::PayTreasury { amount_msat } => self.pay_treasury(id, amount_msat),
             Command::Treasury => Ok(Some(Answer::Treasury(Box::new(self.treasury_state())))),
+            Command::Session { session } => self
+                .session_state(&session)
+                .map(|state| Some(Answer::Session(Box::new(state))))
+                .map_err(Refusal::own),
             Command::Status => Ok(Some(Answer::Status(Box::new(self.status(now))))),
             Command::Routes => Ok(Some(Answer::Routes(
                 self.routes

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::chain::bill_of;
 use crate::drop_reason::DropReason;
-use crate::event::{Answer, Channel, Event, OpenedSession, Output, Refusal};
+use crate::event::{Answer, Channel, Event, OpenedSession, Output, Refusal, SessionState};
 use crate::identity::NodeId;
 use crate::keys::{DhSecret, SessionId};
 use crate::limits::{
@@ -91,6 +91,7 @@ impl Core {
                     sign_as_source: opening.sign_as_source,
                     units: set.request.units,
                     next_units: set.request.units,
+                    next_msat_per_unit: set.request.total_msat.div_ceil(set.request.units.max(1)),
                     top_up: TopUp::None,
                     pause: TOP_UP_RETRY,
                 }),
@@ -187,6 +188,13 @@ pub(super) fn hash_of_shown(proof: &PaymentProof) -> Option<[u8; 32]> {
             Some(<sha2::Sha256 as sha2::Digest>::digest(preimage).into())
         }
         proof => bill_of(proof),
+    }
+}
+
+/// Looking.
+impl Core {
+    pub(super) fn session_state(&self, name: &SessionId) -> Result<SessionState, DropReason> {
+        self.payer.state(name).ok_or(DropReason::UnknownSession)
     }
 }
 

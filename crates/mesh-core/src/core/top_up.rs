@@ -178,6 +178,7 @@ impl Core {
         };
         let Some(kept) = session.kept.as_mut() else { return };
         kept.next_units = slice.units;
+        kept.next_msat_per_unit = slice.total_msat.div_ceil(slice.units.max(1));
         let command = Command::Open {
             quotes: slice.id,
             funding: funding(kept, session.caller.clone()),
@@ -210,6 +211,7 @@ impl Core {
             return;
         };
         new.name = name;
+        let msat_per_unit = kept.as_ref().map_or(0, |kept| kept.next_msat_per_unit);
         new.kept = kept.map(|kept| KeptFunded {
             units: kept.next_units,
             top_up: TopUp::None,
@@ -221,6 +223,7 @@ impl Core {
             by: new_id,
             path: new.path.clone(),
             prices_msat: new.prices_msat.clone(),
+            msat_per_unit,
         };
         self.event(continued);
     }

@@ -1,0 +1,124 @@
+//! The layouts that came later: what waits, and what goes over the socket.
+
+use super::*;
+
+#[test]
+fn giving_up_and_waiting() {
+    is(
+        UnregisterProtocolRequest {
+            protocol_id: "chat".into(),
+        },
+        "0400000000000000 63686174",
+    );
+    is(UnregisterProtocolResponse { success: true }, "01");
+    is(
+        AwaitDeliveriesRequest {
+            protocol_id: Some("chat".into()),
+            max_deliveries: 64,
+            timeout_seconds: 30,
+        },
+        "01 0400000000000000 63686174 40000000 1e00000000000000",
+    );
+    is(
+        AwaitNetworkChangeRequest {
+            generation: 1,
+            timeout_seconds: 30,
+        },
+        "0100000000000000 1e00000000000000",
+    );
+    is(
+        AwaitNetworkChangeResponse {
+            generation: 1,
+            changed: true,
+            neighbours: 2,
+            announced_nodes: 3,
+            reachable_nodes: 4,
+        },
+        "0100000000000000 01 0200000000000000 0300000000000000 0400000000000000",
+    );
+}
+
+#[test]
+fn frames_to_the_mesh() {
+    is(
+        ToMesh::Hello {
+            version: 1,
+            name: "chat".into(),
+            takes_deliveries: true,
+        },
+        "00000000 01000000 0400000000000000 63686174 01",
+    );
+    is(
+        ToMesh::Call {
+            id: 7,
+            method: "get".into(),
+            payload: vec![1, 2],
+        },
+        "01000000 0700000000000000 0300000000000000 676574 0200000000000000 0102",
+    );
+    is(
+        ToMesh::Handled { id: 7, error: None },
+        "02000000 0700000000000000 00",
+    );
+    is(
+        ToMesh::Handled {
+            id: 7,
+            error: Some("no".into()),
+        },
+        "02000000 0700000000000000 01 0200000000000000 6e6f",
+    );
+}
+
+#[test]
+fn frames_from_the_mesh() {
+    is(
+        FromMesh::Welcome {
+            version: 1,
+            node_id: [0x11; 32],
+        },
+        "00000000 01000000 11*32",
+    );
+    is(
+        FromMesh::Answered {
+            id: 7,
+            payload: vec![1, 2],
+        },
+        "01000000 0700000000000000 0200000000000000 0102",
+    );
+    is(
+        FromMesh::Failed {
+            id: 7,
+            failure: Failure::Refused,
+            reason: "no".into(),
+        },
+        "02000000 0700000000000000 00000000 0200000000000000 6e6f",
+    );
+    is(
+        FromMesh::Failed {
+            id: 7,
+            failure: Failure::Busy,
+            reason: String::new(),
+        },
+        "02000000 0700000000000000 01000000 0000000000000000",
+    );
+    is(
+        FromMesh::Deliver {
+            id: 7,
+            handler_method: "on".into(),
+            delivery: Delivery {
+                source: None,
+                protocol_id: Some("chat".into()),
+                payload: vec![9],
+                packet_id: [0x22; 32],
+                session_id: [0x33; 16],
+                sequence: 4,
+            },
+        },
+        "03000000 0700000000000000 0200000000000000 6f6e
+         00 01 0400000000000000 63686174 0100000000000000 09 22*32 33*16 0400000000000000",
+    );
+    is(
+        FromMesh::Goodbye { reason: "bye".into() },
+        "04000000 0300000000000000 627965",
+    );
+}

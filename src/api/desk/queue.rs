@@ -1,0 +1,86 @@
+//! Packets that wait for one protocol's owner, in the order of their arrival.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use mesh_core::event::Delivery;
+
+/// What a waiting packet takes beside its payload, in bytes, generously: a flood of empty packets is bounded by it.
+const OVERHEAD_BYTES: usize = 512;
+
+/// A packet that waits.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    /// Its place among all that arrived.
+    pub(super) number: u64,
+    /// When it came.
+    pub(super) arrived: Instant,
+    /// What came.
+    pub(super) delivery: Delivery,
+    /// How often its handler was called for it and failed.
+    pub(super) failures: u32,
+}
+
+impl Waiting {
+    pub(super) fn bytes(&self) -> usize {
+        self.delivery.payload.len() + self.delivery.protocol_id.len() + OVERHEAD_BYTES
+    }
+}
+
+/// What waits, in order. The bounds are for whoever puts something in: [`super::Desk`].
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    items: VecDeque<Waiting>,
+    bytes: usize,
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Puts a packet in its place: at the end when it is new, where it was when it comes back from a handler that failed.
+    pub(super) fn put(&mut self, waiting: Waiting) {
+        let place = self.items.partition_point(|item| item.number < waiting.number);
+        self.bytes += waiting.bytes();
+        self.items.insert(place, waiting);
+    }
+
+    /// The first packet.
+    pub(super) fn front(&self) -> Option<&Waiting> {
+        self.items.front()
+    }
+
+    /// Takes the first packet out.
+    pub(super) fn take_first(&mut self) -> Option<Waiting> {
+        self.take_at(0)
+    }
+
+    /// Takes out the first packet that failed less often than `failures`.
+    pub(super) fn take_first_below(&mut self, failures: u32) -> Option<Waiting> {
+        let place = self.items.iter().position(|item| item.failures < failures)?;
+        self.take_at(place)
+    }
+
+    /// Whether [`Queue::take_first_below`] would find one.
+    pub(super) fn has_below(&self, failures: u32) -> bool {
+        self.items.iter().any(|item| item.failures < failures)
+    }
+
+    /// Every packet is as good as new to its handler.
+    pub(super) fn forgive(&mut self) {
+        for item in &mut self.items {
+            item.failures = 0;
+        }
+    }
+
+    fn take_at(&mut self, place: usize) -> Option<Waiting> {
+        let taken = self.items.remove(place)?;
+        self.bytes -= taken.bytes();
+        Some(taken)
+    }
+}

@@ -1,0 +1,332 @@
+//! Who gets what, and what nobody gets.
+
+use bytes::Bytes;
+use mesh_core::keys::SessionId;
+use mesh_core::spending::{Caller, ModuleName};
+
+use super::pace::PUSHES_PER_SECOND;
+use super::*;
+
+fn module(name: &str) -> Client {
+    Client::of(Caller::Module(ModuleName::new(name).unwrap()))
+}
+
+fn socket(name: &str) -> Client {
+    Client::over_socket(ModuleName::new(name).unwrap())
+}
+
+fn packet(protocol: &str, number: u64, bytes: usize) -> Delivery {
+    Delivery {
+        source: None,
+        session: SessionId([0; 16]),
+        sequence: number,
+        packet_id: [0; 32],
+        protocol_id: protocol.to_owned(),
+        payload: Bytes::from(vec![0; bytes]),
+    }
+}
+
+fn everybody(_: &Client) -> bool {
+    true
+}
+
+fn poll(desk: &mut Desk, now: Instant, client: &Client, protocol: &str) -> Vec<u64> {
+    let polled = desk.poll(now, client, protocol, usize::MAX, |_| true);
+    polled
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.sequence)
+        .collect()
+}
+
+/// The sequence numbers that pushes bring while every one succeeds, until nothing more may go at this moment.
+fn push_all(desk: &mut Desk, now: Instant) -> Vec<u64> {
+    let mut pushed = Vec::new();
+    while let Some(push) = desk.next_push(now, everybody) {
+        pushed.push(push.delivery.sequence);
+        desk.pushed(now, &push, Outcome::Handled);
+    }
+    pushed
+}
+
+/// The bytes that are counted are those that are there.
+fn bytes_are_right(desk: &Desk) {
+    let there: usize = desk.handlers.values().map(|handler| handler.queue.bytes()).sum();
+    assert_eq!(desk.bytes, there);
+}
+
+#[test]
+fn two_modules_fight_for_a_protocol_and_the_first_has_it() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let (first, second) = (module("first"), module("second"));
+    desk.may_register(now, &first, "chat").unwrap();
+    desk.register(now, first.clone(), "chat", "on".into());
+    assert_eq!(
+        desk.may_register(now, &second, "chat"),
+        Err(Taken::By(first.clone()))
+    );
+    assert!(!desk.unregister(&second, "chat"));
+    desk.arrived(now, packet("chat", 1, 1));
+    assert_eq!(
+        poll(&mut desk, now, &second, "chat"),
+        [0u64; 0],
+        "nor can it fetch what is the first one's"
+    );
+    assert!(
+        desk.may_register(now, &first, "chat").is_ok(),
+        "again is no quarrel"
+    );
+
+    assert!(desk.unregister(&first, "chat"));
+    desk.may_register(now, &second, "chat").unwrap();
+    desk.register(now, second.clone(), "chat", String::new());
+    assert_eq!(
+        poll(&mut desk, now, &second, "chat"),
+        [1],
+        "what waited goes to whoever has it next"
+    );
+    bytes_are_right(&desk);
+}
+
+#[test]
+fn a_silent_owner_keeps_its_protocol_for_a_day_and_one_that_is_heard_of_for_ever() {
+    let (mut desk, start) = (Desk::new(), Instant::now());
+    let (owner, other) = (module("owner"), module("other"));
+    desk.register(start, owner.clone(), "chat", "on".into());
+    let almost = start + LAPSES_AFTER - Duration::from_secs(1);
+    assert!(desk.may_register(almost, &other, "chat").is_err());
+    desk.heard_of(almost, &owner);
+    assert!(
+        desk.may_register(almost + LAPSES_AFTER / 2, &other, "chat")
+            .is_err()
+    );
+    let late = almost + LAPSES_AFTER;
+    desk.may_register(late, &other, "chat").unwrap();
+    desk.register(late, other.clone(), "chat", "on".into());
+    assert!(desk.owns(&other, "chat") && !desk.owns(&owner, "chat"));
+}
+
+#[test]
+fn pushes_of_a_protocol_go_one_at_a_time_and_in_order() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    desk.register(now, module("m"), "chat", "on".into());
+    for number in 0..5 {
+        desk.arrived(now, packet("chat", number, 1));
+    }
+    let first = desk.next_push(now, everybody).unwrap();
+    assert_eq!((first.delivery.sequence, first.method.as_str()), (0, "on"));
+    assert!(
+        desk.next_push(now, everybody).is_none(),
+        "the second waits for the first"
+    );
+    desk.pushed(now, &first, Outcome::Handled);
+    assert_eq!(push_all(&mut desk, now), [1, 2, 3, 4]);
+    assert_eq!(desk.counters().pushed, 5);
+    bytes_are_right(&desk);
+}
+
+#[test]
+fn a_handler_that_hangs_holds_up_its_own_module_only() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    for number in 0..10 {
+        let protocol = format!("slow{number}");
+        desk.register(now, module("slow"), &protocol, "on".into());
+        desk.arrived(now, packet(&protocol, number, 1));
+    }
+    desk.register(now, module("quick"), "z", "on".into());
+    desk.arrived(now, packet("z", 99, 1));
+    let mut under_way = Vec::new();
+    while let Some(push) = desk.next_push(now, everybody) {
+        under_way.push(push);
+    }
+    let slow = under_way.iter().filter(|push| push.owner == module("slow"));
+    assert_eq!(slow.count(), MAX_PUSHES_PER_CLIENT);
+    assert!(under_way.iter().any(|push| push.delivery.sequence == 99));
+    for push in &under_way {
+        desk.pushed(now, push, Outcome::Handled);
+    }
+    assert_eq!(push_all(&mut desk, now).len(), 10 - MAX_PUSHES_PER_CLIENT);
+}
+
+#[test]
+fn a_packet_that_its_handler_chokes_on_is_tried_three_times_and_left_to_the_poll() {
+    let (mut desk, mut now) = (Desk::new(), Instant::now());
+    let owner = module("m");
+    desk.register(now, owner.clone(), "chat", "on".into());
+    for number in 0..3 {
+        desk.arrived(now, packet("chat", number, 1));
+    }
+    let mut tried = Vec::new();
+    for _ in 0..6 {
+        while let Some(push) = desk.next_push(now, everybody) {
+            tried.push(push.delivery.sequence);
+            let outcome = if push.delivery.sequence == 0 {
+                Outcome::Failed
+            } else {
+                Outcome::Handled
+            };
+            desk.pushed(now, &push, outcome);
+        }
+        now = desk.next_moment(now, everybody).unwrap_or(now);
+    }
+    assert_eq!(tried, [0, 0, 0, 1, 2]);
+    assert_eq!(desk.counters().push_failures, 3);
+    bytes_are_right(&desk);
+
+    // A module that registers has just started: the packet is pushed again.
+    desk.register(now, owner.clone(), "chat", "on".into());
+    assert_eq!(push_all(&mut desk, now), [0]);
+    assert_eq!(poll(&mut desk, now, &owner, "chat"), [0u64; 0], "nothing twice");
+}
+
+#[test]
+fn what_is_being_pushed_is_not_polled_and_comes_back_to_its_place_if_that_fails() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let owner = module("m");
+    desk.register(now, owner.clone(), "chat", "on".into());
+    for number in 0..3 {
+        desk.arrived(now, packet("chat", number, 1));
+    }
+    let first = desk.next_push(now, everybody).unwrap();
+    let polled = desk.poll(now, &owner, "chat", 1, |_| true);
+    assert_eq!((polled.deliveries[0].sequence, polled.more), (1, true));
+    desk.pushed(now, &first, Outcome::Failed);
+    assert_eq!(poll(&mut desk, now, &owner, "chat"), [0, 2]);
+    desk.pushed(now, &first, Outcome::Handled);
+    assert_eq!(poll(&mut desk, now, &owner, "chat"), [0u64; 0]);
+    bytes_are_right(&desk);
+}
+
+#[test]
+fn an_owner_out_of_reach_is_tried_ever_more_rarely_and_then_again_when_it_is_heard_of() {
+    let (mut desk, start) = (Desk::new(), Instant::now());
+    let owner = socket("tool");
+    desk.register(start, owner.clone(), "chat", "on".into());
+    desk.arrived(start, packet("chat", 7, 1));
+    let mut now = start;
+    let mut tries = 0;
+    loop {
+        let push = desk.next_push(now, everybody).unwrap();
+        desk.pushed(now, &push, Outcome::Unreachable);
+        tries += 1;
+        match desk.next_moment(now, everybody) {
+            Some(moment) => now = moment,
+            None => break,
+        }
+    }
+    assert_eq!(tries, MAX_UNREACHABLE);
+    assert!(now - start > Duration::from_secs(200), "{:?}", now - start);
+    assert!(desk.next_push(now + LAPSES_AFTER, everybody).is_none());
+    assert!(desk.heard_of(now, &owner));
+    assert_eq!(push_all(&mut desk, now), [7], "it was never lost");
+}
+
+#[test]
+fn a_flood_is_bounded_the_newest_are_dropped_and_the_poll_says_how_many() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let owner = module("m");
+    desk.register(now, owner.clone(), "chat", String::new());
+    for number in 0..3_000 {
+        desk.arrived(now, packet("chat", number, 100));
+    }
+    let polled = desk.poll(now, &owner, "chat", usize::MAX, |_| true);
+    let got: Vec<u64> = polled
+        .deliveries
+        .iter()
+        .map(|delivery| delivery.sequence)
+        .collect();
+    assert_eq!(got, (0..MAX_QUEUED as u64).collect::<Vec<_>>());
+    assert_eq!((polled.more, polled.dropped), (false, 3_000 - MAX_QUEUED as u64));
+    assert_eq!(
+        desk.poll(now, &owner, "chat", 1, |_| true).dropped,
+        0,
+        "told once"
+    );
+
+    for number in 0..200 {
+        desk.arrived(now, packet("chat", number, 256 << 10));
+    }
+    assert!(desk.bytes <= MAX_QUEUED_BYTES && desk.bytes > MAX_QUEUED_BYTES / 2);
+    for other in 0..20 {
+        let protocol = format!("other{other}");
+        desk.register(now, module("greedy"), &protocol, String::new());
+        for number in 0..100 {
+            desk.arrived(now, packet(&protocol, number, 256 << 10));
+        }
+    }
+    assert!(desk.bytes <= MAX_ALL_QUEUED_BYTES);
+    bytes_are_right(&desk);
+}
+
+#[test]
+fn the_host_is_never_asked_more_than_fifty_times_a_second_and_the_socket_needs_no_pace() {
+    let (mut desk, start) = (Desk::new(), Instant::now());
+    for number in 0..10 {
+        let protocol = format!("p{number}");
+        desk.register(start, module(&protocol), &protocol, "on".into());
+        for sequence in 0..20 {
+            desk.arrived(start, packet(&protocol, sequence, 1));
+        }
+    }
+    desk.register(start, socket("s"), "socket", "on".into());
+    for sequence in 0..500 {
+        desk.arrived(start, packet("socket", sequence, 1));
+    }
+    assert_eq!(push_all(&mut desk, start).len(), PUSHES_PER_SECOND + 500);
+    let next = desk.next_moment(start, everybody).unwrap();
+    assert_eq!(next, start + Duration::from_secs(1));
+    assert_eq!(push_all(&mut desk, next).len(), PUSHES_PER_SECOND);
+    // Everybody had a turn.
+    let left = (0..10).map(|number| desk.handlers[&format!("p{number}")].queue.len());
+    assert!(left.clone().max() <= left.min().map(|least| least + 1));
+}
+
+#[test]
+fn what_nobody_owns_waits_for_whoever_asks_first_bounded_and_not_for_ever() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    desk.arrived(now, packet("early", 1, 1));
+    desk.arrived(now, packet("", 2, 1));
+    assert_eq!(poll(&mut desk, now, &module("any"), ""), [2]);
+    desk.register(now, module("m"), "early", "on".into());
+    assert_eq!(push_all(&mut desk, now), [1]);
+
+    for number in 0..1_000 {
+        let protocol = format!("nobodys{}", number % 7);
+        desk.arrived(now, packet(&protocol, number, 100));
+    }
+    assert_eq!(desk.counters().unclaimed, 256);
+    assert_eq!(desk.counters().dropped_unclaimed, 1_000 - 256);
+    assert_eq!(
+        poll(&mut desk, now, &module("any"), "nobodys0").first(),
+        Some(&749),
+        "the newest are kept"
+    );
+    let later = now + Duration::from_secs(601);
+    assert_eq!(poll(&mut desk, later, &module("any"), "nobodys1"), [0u64; 0]);
+    assert_eq!(desk.counters().unclaimed, 0);
+}
+
+#[test]
+fn nobody_takes_the_whole_table() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let mut owned = 0;
+    for number in 0..MAX_PROTOCOLS {
+        let protocol = format!("p{number}");
+        if desk.may_register(now, &module("greedy"), &protocol).is_ok() {
+            desk.register(now, module("greedy"), &protocol, String::new());
+            owned += 1;
+        }
+    }
+    assert_eq!(owned, MAX_PROTOCOLS_PER_CLIENT);
+    for number in 0..MAX_PROTOCOLS {
+        let (client, protocol) = (module(&number.to_string()), format!("q{number}"));
+        if desk.may_register(now, &client, &protocol).is_ok() {
+            desk.register(now, client, &protocol, String::new());
+        }
+    }
+    assert_eq!(desk.registrations().count(), MAX_PROTOCOLS);
+    assert_eq!(
+        desk.may_register(now, &module("late"), "late"),
+        Err(Taken::TooMany)
+    );
+}

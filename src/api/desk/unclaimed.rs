@@ -1,0 +1,98 @@
+//! Packets that nobody owns: a module that starts a moment after its first packet came still gets it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::queue::{Queue, Waiting};
+
+/// How long such a packet waits. Modules start within seconds, and whoever polls without registering polls more often.
+const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// Packets kept, all protocols together; the oldest makes room, since anybody who may send to this node can fill this.
+const MAX_KEPT: usize = 256;
+
+/// Bytes of them.
+const MAX_KEPT_BYTES: usize = 8 << 20;
+
+/// Packets by protocol; the empty one is that of packets that name none.
+#[derive(Debug, Default)]
+pub(super) struct Unclaimed {
+    by_protocol: BTreeMap<String, Queue>,
+    packets: usize,
+    bytes: usize,
+}
+
+impl Unclaimed {
+    pub(super) fn len(&self) -> usize {
+        self.packets
+    }
+
+    /// Keeps a packet. How many had to make room.
+    pub(super) fn put(&mut self, waiting: Waiting) -> u64 {
+        let mut lost = 0;
+        while self.packets >= MAX_KEPT || self.bytes + waiting.bytes() > MAX_KEPT_BYTES {
+            if !self.drop_oldest(None) {
+                break;
+            }
+            lost += 1;
+        }
+        self.packets += 1;
+        self.bytes += waiting.bytes();
+        let protocol = waiting.delivery.protocol_id.clone();
+        self.by_protocol.entry(protocol).or_default().put(waiting);
+        lost
+    }
+
+    /// Forgets what nobody asked for in time. How many packets.
+    pub(super) fn forget(&mut self, now: Instant) -> u64 {
+        let mut lost = 0;
+        while self.drop_oldest(Some(now)) {
+            lost += 1;
+        }
+        lost
+    }
+
+    /// Takes out all packets of a protocol, in order.
+    pub(super) fn take(&mut self, protocol: &str) -> Vec<Waiting> {
+        let mut taken = Vec::new();
+        if let Some(mut queue) = self.by_protocol.remove(protocol) {
+            self.packets -= queue.len();
+            self.bytes -= queue.bytes();
+            while let Some(waiting) = queue.take_first() {
+                taken.push(waiting);
+            }
+        }
+        taken
+    }
+
+    /// A protocol's queue, to be polled; [`Unclaimed::taken`] must hear of what was taken out.
+    pub(super) fn queue(&mut self, protocol: &str) -> &mut Queue {
+        self.by_protocol.entry(protocol.to_owned()).or_default()
+    }
+
+    pub(super) fn taken(&mut self, protocol: &str, packets: usize, bytes: usize) {
+        self.packets -= packets;
+        self.bytes -= bytes;
+        self.by_protocol
+            .retain(|name, queue| name != protocol || queue.len() > 0);
+    }
+
+    /// Drops the oldest packet; with a moment only if its time is over then. Whether one was dropped.
+    fn drop_oldest(&mut self, now: Option<Instant>) -> bool {
+        let oldest = self
+            .by_protocol
+            .iter()
+            .filter_map(|(protocol, queue)| Some((queue.front()?, protocol)))
+            .min_by_key(|(waiting, _)| waiting.number);
+        let Some((waiting, protocol)) = oldest else {
+            return false;
+        };
+        if now.is_some_and(|now| now.saturating_duration_since(waiting.arrived) < KEPT_FOR) {
+            return false;
+        }
+        let protocol = protocol.clone();
+        let dropped = self.queue(&protocol).take_first();
+        self.taken(&protocol, 1, dropped.map_or(0, |waiting| waiting.bytes()));
+        true
+    }
+}
