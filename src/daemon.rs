@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use mesh_core::identity::{Identity, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
+use node_ipc::NodeClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -76,8 +77,8 @@ pub struct Setup {
     pub data_dir: DataDir,
     /// Bytes of the database that are kept in memory.
     pub database_cache_bytes: usize,
-    /// The node that this is a module of, to be asked about the chain; none when nobody spawned us.
-    pub node: Option<Arc<dyn Answers>>,
+    /// The Bitcoin node that we are a module of.
+    pub bitcoin_node: Option<NodeClient>,
 }
 
 impl Setup {
@@ -87,7 +88,7 @@ impl Setup {
             config,
             data_dir,
             database_cache_bytes: DEFAULT_CACHE_BYTES,
-            node: None,
+            bitcoin_node: None,
         }
     }
 }
@@ -225,7 +226,7 @@ async fn start_node(
         &config.chain,
         config.mesh.network,
         data_dir.path(),
-        setup.node.clone(),
+        asked(setup.bitcoin_node.as_ref()),
     )
     .map_err(|error| DaemonError::Refused(error.to_string()))?;
     let node = NodeConfig {
@@ -247,6 +248,12 @@ async fn start_node(
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
+}
+
+/// The node that spawned us, as one that can be asked about the chain.
+fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
+    let node: Arc<dyn Answers> = Arc::new(node?.clone());
+    Some(node)
 }
 
 fn open_admin(

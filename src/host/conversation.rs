@@ -60,8 +60,8 @@ impl Conversation {
         }
     }
 
-    /// The node, to be asked.
-    pub(super) fn node(&self) -> NodeClient {
+    /// The way to ask the node.
+    pub(super) fn client(&self) -> NodeClient {
         self.client.clone()
     }
 

@@ -110,7 +110,7 @@ fn prepare(environment: &ModuleEnvironment) -> Result<Option<Setup>, ModuleError
 }
 
 async fn serve(
-    setup: Setup,
+    mut setup: Setup,
     environment: &ModuleEnvironment,
     node_log: &NodeLog,
     node: Parent,
@@ -121,10 +121,7 @@ async fn serve(
     let starting = async {
         sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
         let conversation = Conversation::begin(environment, node_log);
-        let setup = Setup {
-            node: Some(Arc::new(conversation.node())),
-            ..setup
-        };
+        setup.bitcoin_node = Some(conversation.client());
         Ok::<_, ModuleError>((Daemon::start(setup).await?, conversation))
     };
     let (daemon, mut conversation) = tokio::select! {
