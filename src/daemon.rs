@@ -98,6 +98,7 @@ pub struct Daemon {
     node: RunningNode,
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
+    operator: Arc<AdminService>,
     neighbours: Arc<Kept>,
     look_at_disk: Arc<Notify>,
     api: Arc<MeshModuleApi>,
@@ -115,7 +116,8 @@ impl Daemon {
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
-        let admin = open_admin(&setup, &node, wallet.clone())?;
+        let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
+        let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
         let handle = node.handle().clone();
         let look_at_disk = Arc::new(Notify::new());
         // It ends with the node.
@@ -132,6 +134,7 @@ impl Daemon {
             node,
             wallet,
             admin,
+            operator,
             neighbours: Arc::new(Kept::new(handle, named)),
             look_at_disk,
             api,
@@ -148,6 +151,11 @@ impl Daemon {
     /// What modules and other programs call.
     pub fn api(&self) -> &Arc<MeshModuleApi> {
         &self.api
+    }
+
+    /// What answers the operator.
+    pub fn operator(&self) -> &Arc<AdminService> {
+        &self.operator
     }
 
     /// Where its state is.
@@ -256,12 +264,8 @@ fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
     Some(node)
 }
 
-fn open_admin(
-    setup: &Setup,
-    node: &RunningNode,
-    wallet: Arc<dyn Wallet>,
-) -> Result<AdminServer, DaemonError> {
-    let Setup { config, data_dir, .. } = setup;
+fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
+    let config = &setup.config;
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
@@ -269,10 +273,9 @@ fn open_admin(
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone())
+    AdminService::new(backend, info, config.payments.clone())
         .with_wallet(wallet)
-        .with_books(node.books());
-    Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
+        .with_books(node.books())
 }
 
 fn network_name(network: BitcoinNetwork) -> &'static str {
