@@ -84,3 +84,58 @@ pub fn open(
         policy: config.policy.clone(),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const DESCRIPTOR: &str = "wpkh(tpubD6NzVbkrYhZ4XgiXtGrdW5XDAPFCL9h7we1vwNCpn8tGbBcgfVYjXyhWo4E1xkh56hjod1RhGjxbaTLV3X4FyWuejifB9jusQ46QzG87VKp/0/*)";
+
+    #[derive(Debug)]
+    struct NobodyAnswers;
+
+    #[async_trait::async_trait]
+    impl Answers for NobodyAnswers {
+        async fn ask(&self, _: node_ipc::Request) -> Result<node_ipc::Response, node_ipc::RequestError> {
+            Err(node_ipc::RequestError::NotConnected)
+        }
+    }
+
+    fn config() -> ChainConfig {
+        let text = format!("[chain]\nbackend = \"node\"\ndescriptor = \"{DESCRIPTOR}\"");
+        Config::parse(&text, "config.toml").unwrap().chain
+    }
+
+    #[test]
+    fn node_as_a_source_is_refused_by_name_where_no_node_started_this_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = open(&config(), BitcoinNetwork::Regtest, folder.path(), None).unwrap_err();
+        assert!(matches!(refused, OpenChainError::Standalone), "{refused}");
+        assert!(
+            refused.to_string().contains("backend = \"bitcoind\""),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn descriptor_of_another_network_is_refused_before_anybody_pays_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = || Some(Arc::new(NobodyAnswers) as Arc<dyn Answers>);
+        let refused = open(&config(), BitcoinNetwork::Mainnet, folder.path(), node()).unwrap_err();
+        assert!(matches!(refused, OpenChainError::ForeignKeys { .. }), "{refused}");
+        let found = open(&config(), BitcoinNetwork::Regtest, folder.path(), node()).unwrap();
+        assert!(found.is_some());
+    }
+
+    #[test]
+    fn nobody_is_asked_unless_somebody_is_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = ChainConfig::default();
+        assert!(
+            open(&config, BitcoinNetwork::Mainnet, folder.path(), None)
+                .unwrap()
+                .is_none()
+        );
+    }
+}

@@ -55,7 +55,7 @@ pub enum ChainBackend {
     /// A Bitcoin Core or Knots node.
     Bitcoind(BitcoindConfig),
     /// The blvm-node that started this program as its module.
-    Node(NodeChainConfig),
+    Node(Box<NodeChainConfig>),
 }
 
 /// The node that this program is a module of.
@@ -112,7 +112,7 @@ fn read_backend(section: &mut Section<'_>, problems: &mut Problems<'_>) -> Optio
     match kind {
         Kind::None => None,
         Kind::Bitcoind => bitcoind.map(ChainBackend::Bitcoind),
-        Kind::Node => node.map(ChainBackend::Node),
+        Kind::Node => node.map(|node| ChainBackend::Node(Box::new(node))),
     }
 }
 

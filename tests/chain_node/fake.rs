@@ -29,6 +29,8 @@ pub(crate) struct Flaws {
     pub(crate) lying_value: Option<i64>,
     /// The tip changes at every question.
     pub(crate) restless: bool,
+    /// What happens to the chain, once, as this is asked.
+    pub(crate) meanwhile: Option<(&'static str, fn(&FakeChain))>,
     /// How often blocks' bodies were asked for.
     pub(crate) bodies_asked: u32,
     /// How often anything was.
@@ -146,7 +148,7 @@ impl FakeChain {
         self.state.lock().unwrap().active.truncate(height as usize + 1);
     }
 
-    pub(crate) fn into_mempool(&self, transaction: &Transaction) {
+    pub(crate) fn wait_in_mempool(&self, transaction: &Transaction) {
         self.state.lock().unwrap().mempool.insert(id(transaction));
     }
 
@@ -202,11 +204,19 @@ impl FakeChain {
         if self.flaws.lock().unwrap().restless {
             self.mine(&[]);
         }
+        let answer = self.answer(request);
+        let due = {
+            let mut flaws = self.flaws.lock().unwrap();
+            flaws.meanwhile.take_if(|(name, _)| *name == request.name())
+        };
+        if let Some((_, happen)) = due {
+            happen(self);
+        }
         if let Request::SubmitMempoolTransaction { tx, .. } = &request {
             self.state.lock().unwrap().submitted.push(tx.clone());
             return Some(Response::MempoolTransactionSubmitted(true));
         }
-        self.answer(request)
+        answer
     }
 
     fn answer(&self, request: &Request) -> Option<Response> {

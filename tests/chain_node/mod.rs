@@ -237,7 +237,7 @@ async fn heard(
     wanted: impl Fn(&Event) -> bool,
 ) {
     let found = tokio::time::timeout(PATIENCE, async {
-        while !wanted(&*events.recv().await.unwrap()) {}
+        while !wanted(&events.recv().await.unwrap()) {}
     });
     found
         .await

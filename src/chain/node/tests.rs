@@ -213,7 +213,7 @@ async fn output_that_stands_waits_or_is_spent_is_told_apart() {
         FundingFacts::Gone,
         "never seen"
     );
-    desk.node.into_mempool(&waiting);
+    desk.node.wait_in_mempool(&waiting);
     assert_eq!(
         desk.source.output(of_waiting).await.unwrap(),
         FundingFacts::Unconfirmed
@@ -232,7 +232,7 @@ async fn invented_names_cost_one_look_at_each_block_and_no_more() {
         assert_eq!(desk.source.transaction([name; 32]).await.unwrap(), None);
     }
     let looks = desk.node.flaws.lock().unwrap().bodies_asked;
-    assert!(looks <= 21, "{looks} looks into 21 blocks");
+    assert!(looks <= 24, "{looks} looks into 23 blocks");
 }
 
 #[tokio::test]
@@ -254,7 +254,7 @@ async fn what_may_be_in_a_block_that_is_not_kept_is_not_called_unknown() {
     desk.node.flaw(|flaws| flaws.pruned_below = 12);
     assert_eq!(
         desk.refusal(id(&payment)).await,
-        ChainError::Pruned { height: 10 }
+        ChainError::Pruned { height: 11 }
     );
 }
 
@@ -384,7 +384,7 @@ async fn transaction_is_handed_over_only_where_the_node_takes_it() {
     let submitted = desk.node.submitted();
     assert_eq!(submitted.len(), 1);
     assert_eq!(id(&submitted[0]), good.compute_txid().to_byte_array());
-    desk.node.into_mempool(&submitted[0]);
+    desk.node.wait_in_mempool(&submitted[0]);
     desk.source.broadcast(&serialize(&good)).await.unwrap();
     desk.node.mine(&submitted);
     desk.source.broadcast(&serialize(&good)).await.unwrap();
@@ -402,4 +402,32 @@ async fn transaction_is_handed_over_only_where_the_node_takes_it() {
         1,
         "an error answer costs the connection"
     );
+}
+
+#[tokio::test]
+async fn payment_in_a_block_below_the_first_quotes_tip_is_found_after_a_reorganisation() {
+    let (mut desk, script) = Desk::new(15).await;
+    desk.node.disconnect_to(10);
+    desk.node.flaw(|flaws| flaws.no_index = true);
+    let payment = paying(&[desk.node.coinbase(1)], &script, 5000);
+    desk.node.mine(std::slice::from_ref(&payment));
+    desk.restart();
+    assert_eq!(place(desk.standing(&payment).await).height, 11);
+}
+
+#[tokio::test]
+async fn reorganisation_in_the_middle_of_an_answer_is_not_answered_from_both_chains() {
+    for asked in ["GetTxMetadata", "GetTransaction"] {
+        let (desk, script) = Desk::new(10).await;
+        let payment = paying(&[desk.node.coinbase(1)], &script, 5000);
+        desk.node.mine(std::slice::from_ref(&payment));
+        let reorganise = |node: &FakeChain| {
+            node.disconnect_to(10);
+            node.mine(&[]);
+            node.mine(&[]);
+        };
+        desk.node
+            .flaw(|flaws| flaws.meanwhile = Some((asked, reorganise)));
+        assert_eq!(desk.standing(&payment).await, Standing::Unconfirmed, "{asked}");
+    }
 }
