@@ -19,7 +19,7 @@
 //!
 //! It is slow ([`FRAMES_PER_SECOND`], for all neighbours together) and off by default. A direct link takes a carried one's
 //! place as soon as there is one. What a neighbour may make us hold is bounded: two windows of a stream and some early
-//! frames for each of at most [`MAX_CONVERSATIONS`](peers::MAX_CONVERSATIONS) conversations.
+//! frames for each of at most [`MAX_CONVERSATIONS`] conversations.
 
 mod budget;
 mod conversation;
@@ -47,9 +47,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use counters::CarrierCounts;
-pub use node::SUBSCRIPTIONS;
+pub use peers::{
+    ANSWER_WITHIN, FIRST_ASK_AFTER, FIRST_PAUSE, LONGEST_PAUSE, MAX_CONVERSATIONS, MAX_PEERS, MAX_UNANSWERED,
+};
+
+pub use conversation::{EARLY_PATIENCE, MAX_EARLY_FRAMES};
+use counters::CarrierCounts;
 pub use frame::{ASK_BYTES, CARRY_HEADER_BYTES, END_BYTES, MAGIC, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, VERSION};
+pub use node::SUBSCRIPTIONS;
 
 use counters::{Counters, count};
 use envelope::{ENVELOPE_BYTES, Envelope};

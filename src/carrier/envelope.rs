@@ -74,9 +74,9 @@ mod tests {
     #[test]
     fn frame_is_found_with_its_envelope_and_without() {
         let envelope = Envelope::of(BitcoinNetwork::Regtest);
-        let wrapped = Bytes::from(envelope.wrap(b"MESH and more"));
-        assert_eq!(envelope.unwrap(&wrapped), "MESH and more");
-        assert_eq!(envelope.unwrap(&"MESH bare".into()), "MESH bare");
+        let wrapped = Bytes::from(envelope.wrap(b"MLNK and more"));
+        assert_eq!(envelope.unwrap(&wrapped), "MLNK and more");
+        assert_eq!(envelope.unwrap(&"MLNK bare".into()), "MLNK bare");
         assert_eq!(envelope.unwrap(&Bytes::new()), "");
     }
 }
