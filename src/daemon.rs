@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use mesh_core::identity::{Identity, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
+use node_ipc::NodeClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -72,6 +73,8 @@ pub struct Setup {
     pub data_dir: DataDir,
     /// Bytes of the database that are kept in memory.
     pub database_cache_bytes: usize,
+    /// The Bitcoin node that we are a module of.
+    pub bitcoin_node: Option<NodeClient>,
 }
 
 impl Setup {
@@ -81,6 +84,7 @@ impl Setup {
             config,
             data_dir,
             database_cache_bytes: DEFAULT_CACHE_BYTES,
+            bitcoin_node: None,
         }
     }
 }

@@ -60,6 +60,11 @@ impl Conversation {
         }
     }
 
+    /// The way to ask the node.
+    pub(super) fn client(&self) -> NodeClient {
+        self.client.clone()
+    }
+
     /// Listens and answers, for ever. What is under way when it is dropped is answered with an error.
     pub(super) async fn go_on(&mut self, api: &Arc<MeshModuleApi>) {
         api.call_modules_through(Arc::new(NodeCalls(self.client.clone())));

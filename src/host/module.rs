@@ -109,7 +109,7 @@ fn prepare(environment: &ModuleEnvironment) -> Result<Option<Setup>, ModuleError
 }
 
 async fn serve(
-    setup: Setup,
+    mut setup: Setup,
     environment: &ModuleEnvironment,
     node_log: &NodeLog,
     node: Parent,
@@ -120,6 +120,7 @@ async fn serve(
     let starting = async {
         sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
         let conversation = Conversation::begin(environment, node_log);
+        setup.bitcoin_node = Some(conversation.client());
         Ok::<_, ModuleError>((Daemon::start(setup).await?, conversation))
     };
     let (daemon, mut conversation) = tokio::select! {
