@@ -136,6 +136,11 @@ impl MeshModuleApi {
         lock(&self.front.desk).counters()
     }
 
+    /// Calls that wait for something.
+    pub fn waiting_calls(&self) -> usize {
+        self.waits.count()
+    }
+
     /// A client takes what arrives for it over this connection, until the guard is dropped.
     pub(crate) fn open_door(&self, client: Client, door: Arc<dyn Door>) -> OpenDoor {
         self.front.open_door(client, door)

@@ -9,10 +9,12 @@
 //! node hands what its own configuration says of the module over in environment variables, which go before the file.
 
 mod chain;
+mod host;
 mod layers;
 mod ldk;
 mod payments;
 mod reader;
+mod reload;
 mod remote;
 mod sections;
 mod treasury;
@@ -34,9 +36,11 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 pub use chain::{BitcoindConfig, ChainConfig};
+pub use host::HostConfig;
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::{Place, Problem};
 use reader::{Problems, Section};
+pub use reload::Changes;
 pub use remote::{KeySource, RemoteWallet};
 pub use variables::{VARIABLE_PREFIX, Variable};
 
@@ -61,6 +65,8 @@ pub struct Config {
     pub payments: PaymentsConfig,
     /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
     pub treasury: Option<TreasuryConfig>,
+    /// `[host]`: what it makes of the machine and the Bitcoin node it lives with.
+    pub host: HostConfig,
     /// What was read and has no effect any more, each a sentence for the log at the start.
     pub notes: Vec<String>,
 }

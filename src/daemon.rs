@@ -14,17 +14,19 @@ use mesh_core::identity::{Identity, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
 use node_ipc::NodeClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
-use crate::config::{Config, Peer};
+use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::disk;
+use crate::host::events::ReloadPeers;
 use crate::node::{NodeConfig, RunningNode, StartError};
 use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
-use neighbours::{FOUND_QUEUE, look_up_for_ever, split_peers};
+use neighbours::{Kept, split_peers};
 use parts::{announcing, connect_wallet, open_chain};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
@@ -94,10 +96,10 @@ pub struct Daemon {
     node: RunningNode,
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
+    neighbours: Arc<Kept>,
+    look_at_disk: Arc<Notify>,
     api: Arc<MeshModuleApi>,
     socket: SocketServer,
-    /// Neighbours that are dialled once their names are looked up.
-    named: Vec<Peer>,
     /// Its lock goes last.
     data_dir: DataDir,
 }
@@ -112,6 +114,15 @@ impl Daemon {
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
         let admin = open_admin(&setup, &node, wallet.clone())?;
+        let handle = node.handle().clone();
+        let look_at_disk = Arc::new(Notify::new());
+        // It ends with the node.
+        tokio::spawn(disk::watch(
+            handle.clone(),
+            setup.data_dir.path().to_owned(),
+            setup.config.host.least_free_disk_mib,
+            look_at_disk.clone(),
+        ));
         let api = MeshModuleApi::open(node.handle().clone(), setup.data_dir.path())?;
         let api = Arc::new(api);
         let socket = SocketServer::start(&setup.data_dir.api_socket(), api.clone())?;
@@ -119,9 +130,10 @@ impl Daemon {
             node,
             wallet,
             admin,
+            neighbours: Arc::new(Kept::new(handle, named)),
+            look_at_disk,
             api,
             socket,
-            named,
             data_dir: setup.data_dir,
         })
     }
@@ -144,24 +156,21 @@ impl Daemon {
     /// Keeps it going: looks for neighbours by name. Comes back only when the node ended by itself, and says so. May be
     /// dropped and called again at any time.
     pub async fn serve(&self) -> DaemonError {
-        let (found_in, mut found) = mpsc::channel(FOUND_QUEUE);
-        let lookups = look_up_for_ever(self.named.clone(), found_in);
-        tokio::pin!(lookups);
-        loop {
-            tokio::select! {
-                () = self.node.handle().commands.closed() => {
-                    return DaemonError::Failed("the node ended by itself; its log says why".into());
-                }
-                () = &mut lookups => {}
-                Some((address, peer)) = found.recv() => self.keep_link(address, peer),
-            }
+        tokio::select! {
+            () = self.node.handle().stopped() => {}
+            () = self.neighbours.run() => {}
         }
+        DaemonError::Failed("the node ended by itself; its log says why".into())
     }
 
-    fn keep_link(&self, address: SocketAddr, peer: NodeId) {
-        if let Err(error) = self.node.add_peer(address, peer) {
-            tracing::warn!(peer = %peer.short(), %address, %error, "cannot keep a link to this neighbour");
-        }
+    /// The configured neighbours, which a new configuration may change.
+    pub fn neighbours(&self) -> Arc<dyn ReloadPeers> {
+        self.neighbours.clone()
+    }
+
+    /// Has the disk looked at when it is notified.
+    pub fn look_at_disk(&self) -> Arc<Notify> {
+        self.look_at_disk.clone()
     }
 
     /// Stops in order: links say goodbye, records are written.

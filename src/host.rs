@@ -7,6 +7,7 @@
 mod calls;
 mod conversation;
 pub mod environment;
+pub mod events;
 pub mod log;
 mod module;
 mod runtime;

@@ -16,8 +16,6 @@
 
 mod connection;
 mod server;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 

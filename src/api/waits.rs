@@ -25,6 +25,11 @@ pub(super) struct Place {
 }
 
 impl Waits {
+    /// Calls that wait.
+    pub(super) fn count(&self) -> usize {
+        lock(&self.by_client).values().sum()
+    }
+
     /// A place, if there is one.
     pub(super) fn enter(&self, client: &Client) -> Option<Place> {
         let mut by_client = lock(&self.by_client);

@@ -41,6 +41,13 @@ impl Ids {
     }
 }
 
+fn new_sessions(refused_because: &[String]) -> String {
+    match refused_because {
+        [] => "taken".to_owned(),
+        causes => format!("refused: {}", causes.join(", ")),
+    }
+}
+
 pub(super) fn status(reply: &StatusReply) -> String {
     let listening = reply
         .listen_addr
@@ -51,6 +58,8 @@ pub(super) fn status(reply: &StatusReply) -> String {
         ("version", reply.version.clone()),
         ("listening", listening),
         ("mode", reply.mode.to_string()),
+        ("new sessions", new_sessions(&reply.refuses_new)),
+        ("price per unit", msat(reply.price_msat_per_unit)),
         ("network", reply.network.clone()),
         ("wallet", reply.wallet.clone()),
         ("running", span(Duration::from_secs(reply.uptime_seconds))),

@@ -320,6 +320,9 @@ macro_rules! choice {
         }
 
         impl $name {
+            /// The numbers of all variants, in order.
+            pub const NUMBERS: &'static [u32] = &[$($number),*];
+
             /// The variant's number on the wire.
             pub fn number(&self) -> u32 {
                 match self {

@@ -1,1 +1,0 @@
-use blvm_node as _;
