@@ -260,7 +260,7 @@ async fn peer_that_is_no_mesh_node_is_asked_thrice_and_left_alone() {
 /// A villain that speaks the frames well and nothing else.
 fn villainous(a: &Mesh, villain: SocketAddr, frame: &Frame) -> usize {
     let bytes = frame.encode();
-    a.carrier.on_packet(&villain.to_string(), bytes.clone());
+    a.carrier.on_packet(&villain.to_string(), &bytes);
     bytes.len()
 }
 
@@ -293,7 +293,7 @@ async fn flood_of_every_kind_is_bounded_counted_and_never_amplified() {
             }),
         };
         heard_from_villain += villainous(&a, villain, &frame);
-        a.carrier.on_packet(&villain.to_string(), vec![round as u8; 100]);
+        a.carrier.on_packet(&villain.to_string(), &[round as u8; 100]);
         if round % 100 == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
