@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
+use crate::carrier::NodeCarrier;
 use crate::chain;
 use crate::chain::node::asking::Answers;
 use crate::config::Config;
@@ -99,6 +100,7 @@ pub struct Daemon {
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
     operator: Arc<AdminService>,
+    carrier: Option<Arc<NodeCarrier>>,
     neighbours: Arc<Kept>,
     look_at_disk: Arc<Notify>,
     api: Arc<MeshModuleApi>,
@@ -113,11 +115,15 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`].
     pub async fn start(setup: Setup) -> Result<Self, DaemonError> {
+        let over_node = carrier_node(&setup)?;
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
         let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
         let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
+        let network = setup.config.mesh.network;
+        let carrier =
+            over_node.map(|client| Arc::new(NodeCarrier::over_node(node.carrier_port(), client, network)));
         let handle = node.handle().clone();
         let look_at_disk = Arc::new(Notify::new());
         // It ends with the node.
@@ -135,6 +141,7 @@ impl Daemon {
             wallet,
             admin,
             operator,
+            carrier,
             neighbours: Arc::new(Kept::new(handle, named)),
             look_at_disk,
             api,
@@ -146,6 +153,11 @@ impl Daemon {
     /// The node.
     pub fn node(&self) -> &RunningNode {
         &self.node
+    }
+
+    /// The carrier of links over the Bitcoin node's own connections, if it is on; events of the node are for it.
+    pub fn carrier(&self) -> Option<Arc<NodeCarrier>> {
+        self.carrier.clone()
     }
 
     /// What modules and other programs call.
@@ -193,6 +205,7 @@ impl Daemon {
             wallet,
             admin,
             socket,
+            carrier,
             data_dir: _locked_until_the_end,
             ..
         } = self;
@@ -200,6 +213,10 @@ impl Daemon {
             admin.stop().await;
             socket.stop().await;
             node.stop().await;
+            // After the node: its links' last words are what is to be sent.
+            if let Some(carrier) = carrier {
+                carrier.stop().await;
+            }
             // After the node: its last payments are still under way.
             if let Some(lightning) = wallet.lightning_node() {
                 lightning.stop().await;
@@ -212,6 +229,18 @@ impl Daemon {
                 "the node did not stop within {limit} s and is abandoned; nothing durable is lost"
             ))
         })
+    }
+}
+
+/// The Bitcoin node that links are to run over, if the configuration says so.
+fn carrier_node(setup: &Setup) -> Result<Option<NodeClient>, DaemonError> {
+    match (setup.config.mesh.node_carrier, &setup.bitcoin_node) {
+        (false, _) => Ok(None),
+        (true, Some(client)) => Ok(Some(client.clone())),
+        (true, None) => Err(DaemonError::Refused(
+            "`node_carrier = true` needs a Bitcoin node that runs this program as its module; set it to false here"
+                .into(),
+        )),
     }
 }
 
