@@ -19,7 +19,7 @@ const SMOKE_MANIFEST: &str = r#"
 name = "smoke"
 version = "0.1.0"
 entry_point = "smoke"
-capabilities = ["read_blockchain", "subscribe_events"]
+capabilities = ["read_blockchain", "read_chain_state", "subscribe_events"]
 "#;
 
 #[tokio::test]
