@@ -9,10 +9,12 @@
 //! node hands what its own configuration says of the module over in environment variables, which go before the file.
 
 mod chain;
+mod host;
 mod layers;
 mod ldk;
 mod payments;
 mod reader;
+mod reload;
 mod remote;
 mod sections;
 mod treasury;
@@ -33,10 +35,12 @@ use mesh_net::EndpointConfig;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-pub use chain::{BitcoindConfig, ChainConfig};
+pub use chain::{BitcoindConfig, ChainBackend, ChainConfig, DEFAULT_RELAY_FEE, NodeChainConfig};
+pub use host::HostConfig;
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::{Place, Problem};
 use reader::{Problems, Section};
+pub use reload::Changes;
 pub use remote::{KeySource, RemoteWallet};
 pub use variables::{VARIABLE_PREFIX, Variable};
 
@@ -61,6 +65,8 @@ pub struct Config {
     pub payments: PaymentsConfig,
     /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
     pub treasury: Option<TreasuryConfig>,
+    /// `[host]`: what it makes of the machine and the Bitcoin node it lives with.
+    pub host: HostConfig,
     /// What was read and has no effect any more, each a sentence for the log at the start.
     pub notes: Vec<String>,
 }
@@ -90,6 +96,8 @@ pub struct MeshConfig {
     pub addresses: Vec<String>,
     /// How long a discovered route is kept at the most.
     pub route_lifetime: Duration,
+    /// Whether links may run over the Bitcoin node's own connections too; only as a module of such a node.
+    pub node_carrier: bool,
     /// Neighbours at once, 1 to [`MAX_NEIGHBOURS`](mesh_core::limits::MAX_NEIGHBOURS).
     pub max_peers: usize,
     /// Neighbours that a link is kept to; all different.
@@ -112,6 +120,7 @@ impl Default for MeshConfig {
             announce: true,
             addresses: Vec::new(),
             route_lifetime: ROUTE_LIFETIME,
+            node_carrier: false,
             max_peers: EndpointConfig::default().max_peers,
             peers: Vec::new(),
             limits: Limits::default(),

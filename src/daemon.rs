@@ -14,18 +14,23 @@ use mesh_core::identity::{Identity, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
 use node_ipc::NodeClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
-use crate::config::{Config, Peer};
+use crate::carrier::NodeCarrier;
+use crate::chain;
+use crate::chain::node::asking::Answers;
+use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
+use crate::disk;
+use crate::host::events::ReloadPeers;
 use crate::node::{NodeConfig, RunningNode, StartError};
 use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
-use neighbours::{FOUND_QUEUE, look_up_for_ever, split_peers};
-use parts::{announcing, connect_wallet, open_chain};
+use neighbours::{Kept, split_peers};
+use parts::{announcing, connect_wallet};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
 /// they kill.
@@ -94,10 +99,12 @@ pub struct Daemon {
     node: RunningNode,
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
+    operator: Arc<AdminService>,
+    carrier: Option<Arc<NodeCarrier>>,
+    neighbours: Arc<Kept>,
+    look_at_disk: Arc<Notify>,
     api: Arc<MeshModuleApi>,
     socket: SocketServer,
-    /// Neighbours that are dialled once their names are looked up.
-    named: Vec<Peer>,
     /// Its lock goes last.
     data_dir: DataDir,
 }
@@ -108,10 +115,24 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`].
     pub async fn start(setup: Setup) -> Result<Self, DaemonError> {
+        let over_node = carrier_node(&setup)?;
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
-        let admin = open_admin(&setup, &node, wallet.clone())?;
+        let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
+        let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
+        let network = setup.config.mesh.network;
+        let carrier =
+            over_node.map(|client| Arc::new(NodeCarrier::over_node(node.carrier_port(), client, network)));
+        let handle = node.handle().clone();
+        let look_at_disk = Arc::new(Notify::new());
+        // It ends with the node.
+        tokio::spawn(disk::watch(
+            handle.clone(),
+            setup.data_dir.path().to_owned(),
+            setup.config.host.least_free_disk_mib,
+            look_at_disk.clone(),
+        ));
         let api = MeshModuleApi::open(node.handle().clone(), setup.data_dir.path())?;
         let api = Arc::new(api);
         let socket = SocketServer::start(&setup.data_dir.api_socket(), api.clone())?;
@@ -119,9 +140,12 @@ impl Daemon {
             node,
             wallet,
             admin,
+            operator,
+            carrier,
+            neighbours: Arc::new(Kept::new(handle, named)),
+            look_at_disk,
             api,
             socket,
-            named,
             data_dir: setup.data_dir,
         })
     }
@@ -131,9 +155,19 @@ impl Daemon {
         &self.node
     }
 
+    /// The carrier of links over the Bitcoin node's own connections, if it is on; events of the node are for it.
+    pub fn carrier(&self) -> Option<Arc<NodeCarrier>> {
+        self.carrier.clone()
+    }
+
     /// What modules and other programs call.
     pub fn api(&self) -> &Arc<MeshModuleApi> {
         &self.api
+    }
+
+    /// What answers the operator.
+    pub fn operator(&self) -> &Arc<AdminService> {
+        &self.operator
     }
 
     /// Where its state is.
@@ -144,24 +178,21 @@ impl Daemon {
     /// Keeps it going: looks for neighbours by name. Comes back only when the node ended by itself, and says so. May be
     /// dropped and called again at any time.
     pub async fn serve(&self) -> DaemonError {
-        let (found_in, mut found) = mpsc::channel(FOUND_QUEUE);
-        let lookups = look_up_for_ever(self.named.clone(), found_in);
-        tokio::pin!(lookups);
-        loop {
-            tokio::select! {
-                () = self.node.handle().commands.closed() => {
-                    return DaemonError::Failed("the node ended by itself; its log says why".into());
-                }
-                () = &mut lookups => {}
-                Some((address, peer)) = found.recv() => self.keep_link(address, peer),
-            }
+        tokio::select! {
+            () = self.node.handle().stopped() => {}
+            () = self.neighbours.run() => {}
         }
+        DaemonError::Failed("the node ended by itself; its log says why".into())
     }
 
-    fn keep_link(&self, address: SocketAddr, peer: NodeId) {
-        if let Err(error) = self.node.add_peer(address, peer) {
-            tracing::warn!(peer = %peer.short(), %address, %error, "cannot keep a link to this neighbour");
-        }
+    /// The configured neighbours, which a new configuration may change.
+    pub fn neighbours(&self) -> Arc<dyn ReloadPeers> {
+        self.neighbours.clone()
+    }
+
+    /// Has the disk looked at when it is notified.
+    pub fn look_at_disk(&self) -> Arc<Notify> {
+        self.look_at_disk.clone()
     }
 
     /// Stops in order: links say goodbye, records are written.
@@ -174,6 +205,7 @@ impl Daemon {
             wallet,
             admin,
             socket,
+            carrier,
             data_dir: _locked_until_the_end,
             ..
         } = self;
@@ -181,6 +213,10 @@ impl Daemon {
             admin.stop().await;
             socket.stop().await;
             node.stop().await;
+            // After the node: its links' last words are what is to be sent.
+            if let Some(carrier) = carrier {
+                carrier.stop().await;
+            }
             // After the node: its last payments are still under way.
             if let Some(lightning) = wallet.lightning_node() {
                 lightning.stop().await;
@@ -193,6 +229,18 @@ impl Daemon {
                 "the node did not stop within {limit} s and is abandoned; nothing durable is lost"
             ))
         })
+    }
+}
+
+/// The Bitcoin node that links are to run over, if the configuration says so.
+fn carrier_node(setup: &Setup) -> Result<Option<NodeClient>, DaemonError> {
+    match (setup.config.mesh.node_carrier, &setup.bitcoin_node) {
+        (false, _) => Ok(None),
+        (true, Some(client)) => Ok(Some(client.clone())),
+        (true, None) => Err(DaemonError::Refused(
+            "`node_carrier = true` needs a Bitcoin node that runs this program as its module; set it to false here"
+                .into(),
+        )),
     }
 }
 
@@ -211,6 +259,13 @@ async fn start_node(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
+    let chain = chain::open::open(
+        &config.chain,
+        config.mesh.network,
+        data_dir.path(),
+        asked(setup.bitcoin_node.as_ref()),
+    )
+    .map_err(|error| DaemonError::Refused(error.to_string()))?;
     let node = NodeConfig {
         identity,
         account_secret: *data_dir.account_secret()?,
@@ -226,18 +281,20 @@ async fn start_node(
         links: config.endpoint(),
         peers,
         wallet,
-        chain: open_chain(&config.chain)?,
+        chain,
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
 }
 
-fn open_admin(
-    setup: &Setup,
-    node: &RunningNode,
-    wallet: Arc<dyn Wallet>,
-) -> Result<AdminServer, DaemonError> {
-    let Setup { config, data_dir, .. } = setup;
+/// The node that spawned us, as one that can be asked about the chain.
+fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
+    let node: Arc<dyn Answers> = Arc::new(node?.clone());
+    Some(node)
+}
+
+fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
+    let config = &setup.config;
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
@@ -245,10 +302,9 @@ fn open_admin(
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone())
+    AdminService::new(backend, info, config.payments.clone())
         .with_wallet(wallet)
-        .with_books(node.books());
-    Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
+        .with_books(node.books())
 }
 
 fn network_name(network: BitcoinNetwork) -> &'static str {

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod carrier;
 pub mod chain;
 pub mod cli;
 pub mod clock;
@@ -13,6 +14,7 @@ pub mod config;
 pub mod daemon;
 pub mod data_dir;
 pub mod demo;
+mod disk;
 pub mod handle;
 pub mod host;
 pub mod http;
@@ -20,6 +22,7 @@ pub mod ledger;
 pub mod lnurl;
 mod manager;
 pub mod node;
+pub mod pricing;
 pub mod resources;
 pub mod socket;
 pub mod store;

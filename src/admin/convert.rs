@@ -27,6 +27,12 @@ pub(super) fn status(
         node_id: Text(status.node_id),
         listen_addr: info.listen_addr,
         mode: status.mode,
+        price_msat_per_unit: status.price_msat_per_unit,
+        refuses_new: status
+            .pauses
+            .iter()
+            .map(|pause| pause.reason().as_str().to_owned())
+            .collect(),
         network: info.network.clone(),
         wallet: info.wallet.clone(),
         uptime_seconds: info.started.elapsed().as_secs(),

@@ -355,6 +355,10 @@ pub struct StatusReply {
     pub listen_addr: Option<SocketAddr>,
     /// What it carries.
     pub mode: MeshMode,
+    /// What it charges per unit, in msat.
+    pub price_msat_per_unit: u64,
+    /// Why it takes no new sessions just now, as they are refused; empty when it takes them.
+    pub refuses_new: Vec<String>,
     /// The Bitcoin network of its invoices.
     pub network: String,
     /// The wallet behind it; `none` when it cannot be paid.

@@ -12,6 +12,7 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::chain::read_chain;
+use super::host::read_host;
 use super::ldk::read_ldk;
 use super::payments::read_payments;
 use super::reader::{Located, Problems, Section, boolean, number, text, texts};
@@ -37,6 +38,7 @@ pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) ->
     let chain = root.section("chain", "chain", problems);
     let payments = root.section("payments", "payments", problems);
     let treasury = root.section("treasury", "treasury", problems);
+    let host = root.section("host", "host", problems);
     root.finish(problems);
     Config {
         mesh: read_mesh(mesh, problems),
@@ -44,6 +46,7 @@ pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) ->
         chain: read_chain(chain, problems),
         payments: read_payments(payments, problems),
         treasury: read_treasury(treasury, problems),
+        host: read_host(host, problems),
         notes: Vec::new(),
     }
 }
@@ -98,6 +101,10 @@ fn read_mesh(mut mesh: Section<'_>, problems: &mut Problems<'_>) -> MeshConfig {
                 number(1..=ROUTE_LIFETIME.as_secs(), "seconds"),
             )
             .map_or(default.route_lifetime, |found| Duration::from_secs(found.value)),
+        node_carrier: or(
+            mesh.value("node_carrier", problems, boolean),
+            default.node_carrier,
+        ),
         max_peers: max_peers.map_or(default.max_peers, |found| to_usize(found.value)),
         peers: read_peers(peers, problems),
         limits: read_limits(limits, problems),
@@ -390,6 +397,12 @@ fn parse_backend(text: &str) -> Result<WalletBackend, String> {
         "cln" => Ok(WalletBackend::Cln),
         "ldk" if cfg!(feature = "ldk") => Ok(WalletBackend::Ldk),
         "ldk" => Err("another backend: this build has no ldk; build with --features ldk".into()),
+        "blvm-lightning" => Err(
+            "another backend: the module blvm-lightning calls payments settled that it did not see, makes invoices without the \
+             commitment that payers check, and has no call that pays. Name what stands behind it here, such as \"lnbits\"; \
+             docs/WALLETS.md says more"
+                .into(),
+        ),
         "devnet" => Err(
             "\"none\", \"lnbits\", \"lnd\", \"cln\" or \"ldk\": the devnet wallet is play money and lives only inside \
              `blvm-mesh demo`"

@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mesh_core::event::{Answer, Command};
 use mesh_core::identity::NodeId;
-use tokio::sync::mpsc;
+use mesh_net::CloseReason;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Peer;
+use crate::handle::NodeHandle;
+use crate::host::events::ReloadPeers;
 
 /// How long one name may take to be looked up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,10 +23,81 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(300);
 const LOOKUP_RETRY: Duration = Duration::from_secs(15);
 
 /// Addresses found that wait to be dialled; the look-up waits when it is full.
-pub(super) const FOUND_QUEUE: usize = 16;
+const FOUND_QUEUE: usize = 16;
+
+/// The configured neighbours of a running node, which may change.
+pub(super) struct Kept {
+    node: NodeHandle,
+    /// Those whose names are looked up.
+    named: watch::Sender<Vec<Peer>>,
+}
+
+impl Kept {
+    pub(super) fn new(node: NodeHandle, named: Vec<Peer>) -> Self {
+        let named = watch::Sender::new(named);
+        Self { node, named }
+    }
+
+    /// Looks names up and keeps links to what is found, for ever.
+    pub(super) async fn run(&self) {
+        let mut named = self.named.subscribe();
+        let (found_in, mut found) = mpsc::channel(FOUND_QUEUE);
+        loop {
+            let peers = named.borrow_and_update().clone();
+            let lookups = look_up_for_ever(peers, found_in.clone());
+            tokio::pin!(lookups);
+            loop {
+                tokio::select! {
+                    () = &mut lookups => {}
+                    Some((address, peer)) = found.recv() => self.keep_link(address, peer),
+                    // This holds the sender, so there is always somebody to say so.
+                    _ = named.changed() => break,
+                }
+            }
+        }
+    }
+
+    fn keep_link(&self, address: SocketAddr, peer: NodeId) {
+        if let Err(error) = self.node.transport.add_peer(address, peer) {
+            tracing::warn!(peer = %peer.short(), %address, %error, "cannot keep a link to this neighbour");
+        }
+    }
+}
+
+impl ReloadPeers for Kept {
+    fn change(&self, added: Vec<Peer>, removed: Vec<NodeId>) {
+        let (fixed, named) = split_peers(&added);
+        for (address, peer) in fixed {
+            self.keep_link(address, peer);
+        }
+        for peer in &removed {
+            self.node.transport.remove_peer(peer);
+        }
+        self.named.send_modify(|known| {
+            let changed = |id: &NodeId| removed.contains(id) || added.iter().any(|peer| peer.node_id == *id);
+            known.retain(|peer| !changed(&peer.node_id));
+            known.extend(named);
+        });
+        if !removed.is_empty() {
+            tokio::spawn(unlink(self.node.clone(), removed));
+        }
+    }
+}
+
+/// Ends the links that stand to neighbours who are no longer wanted.
+async fn unlink(node: NodeHandle, unwanted: Vec<NodeId>) {
+    let Ok(Answer::Status(status)) = node.command(Command::Status).await else {
+        return;
+    };
+    for (link, peer) in status.neighbours {
+        if unwanted.contains(&peer) {
+            node.transport.disconnect(link, CloseReason::Requested);
+        }
+    }
+}
 
 /// Looks the names of neighbours up, again and again; tells each address that is new. Never ends.
-pub(super) async fn look_up_for_ever(peers: Vec<Peer>, found: mpsc::Sender<(SocketAddr, NodeId)>) {
+async fn look_up_for_ever(peers: Vec<Peer>, found: mpsc::Sender<(SocketAddr, NodeId)>) {
     let mut known = BTreeMap::new();
     loop {
         for peer in &peers {

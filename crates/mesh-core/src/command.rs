@@ -12,10 +12,11 @@ use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::message::{Price, RequestId};
 use crate::packet::PacketId;
+use crate::pause::Pause;
 use crate::payment_proof::PaymentProof;
 use crate::routing::RoutingCounters;
 use crate::routing_policy::{MeshMode, TrafficClass};
-use crate::spending::{Caller, SpendingRefusal};
+use crate::spending::{Caller, SpendingCaps, SpendingRefusal};
 use crate::time::UnixMillis;
 use crate::treasury::TreasuryState;
 
@@ -112,6 +113,23 @@ pub enum Command {
     SetPrice {
         /// Millisatoshi per unit.
         msat_per_unit: u64,
+    },
+    /// Take new sessions, or refuse them, as far as this cause is concerned. What is open goes on; see [`crate::pause`].
+    AcceptSessions {
+        /// Whether to take them again; other causes may still hold.
+        accept: bool,
+        /// The cause.
+        because: Pause,
+    },
+    /// Write down what only leases cover. Answered when it is durable; nothing else changes.
+    Flush,
+    /// Ask the chain source at once whether what was paid on the chain still stands, instead of at the next round. At most
+    /// every [`crate::limits::CHAIN_RECHECK_EVERY`]; what is asked sooner is done then.
+    RecheckChain,
+    /// Change what this node may pay by itself. What was paid or set aside counts under the new caps as well.
+    SetSpendingCaps {
+        /// The caps.
+        caps: SpendingCaps,
     },
 }
 
@@ -381,6 +399,10 @@ pub struct Status {
     pub node_id: NodeId,
     /// What it carries.
     pub mode: MeshMode,
+    /// What it charges per unit, in msat.
+    pub price_msat_per_unit: u64,
+    /// Why it takes nothing new just now; empty when it does.
+    pub pauses: Vec<Pause>,
     /// Live links with the neighbour on each.
     pub neighbours: Vec<(LinkId, NodeId)>,
     /// Discovered paths kept.

@@ -65,6 +65,7 @@ use crate::losses::Losses;
 use crate::message::{ControlMessage, Price, RequestId};
 use crate::neighbours::{Neighbour, Neighbours};
 use crate::packet::{FrameKind, Preamble};
+use crate::pause::Pauses;
 use crate::payer::{Payer, account_key};
 use crate::quotes::QuoteBook;
 use crate::relays::Relays;
@@ -152,6 +153,7 @@ enum Timer {
     ReceiptOverdue(SessionId),
     TellOfBreak(Neighbour),
     WatchChain,
+    RecheckChain,
     LookUpPayments,
     LookUpTreasury,
     Announce,
@@ -177,6 +179,7 @@ pub struct Core {
     operator: Option<NodeId>,
     account_secret: [u8; 32],
     policy: RoutingPolicyEngine,
+    pauses: Pauses,
     verifier: PaymentVerifier,
     signatures: Arc<dyn SignatureVerifier + Send + Sync>,
     entropy: Entropy,
@@ -243,6 +246,7 @@ impl Core {
             operator: config.operator,
             account_secret: config.account_secret,
             policy: RoutingPolicyEngine::new(config.mode),
+            pauses: Pauses::default(),
             verifier: PaymentVerifier::new(config.network, config.lightning_key),
             signatures,
             neighbours: Neighbours::new(entropy.u64(), config.free_bytes_per_second),

@@ -72,6 +72,12 @@ drop_reasons! {
 
     /// So much was drawn that is not yet durable that a crash would cost this hop more than it risks.
     DiskBehind = 10, "disk_behind", "the hop's disk is slow or refuses; send slower, or take another route";
+    /// Little room is left on this node's disk: it takes nothing new, and what is open goes on.
+    DiskLow = 11, "disk_low", "take another route meanwhile; its operator makes room on the disk";
+    /// This node's host or operator works on it: it takes nothing new, and what is open goes on.
+    Maintenance = 12, "maintenance", "try again in some minutes, or take another route meanwhile";
+    /// This node is being stopped.
+    ShuttingDown = 13, "shutting_down", "take another route; credit at it is kept for its next start";
 
     /// No session of that id at this hop.
     UnknownSession = 20, "unknown_session", "open a session first, or again if this node restarted";

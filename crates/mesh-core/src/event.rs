@@ -349,6 +349,8 @@ pub enum Event {
     RouteDiscovered {
         /// All nodes, this one first.
         path: Vec<NodeId>,
+        /// The least fee for one unit over it, in msat.
+        msat_per_unit: u64,
     },
     /// No route was found.
     RouteFailed {
@@ -361,6 +363,8 @@ pub enum Event {
     PaymentVerified {
         /// Its payment hash; of a payment on the chain the name of the bill that it paid.
         payment_hash: [u8; 32],
+        /// This node's own invoice that was paid; none on the chain.
+        invoice: Option<String>,
         /// This node's share, credited to the payer's account, in msat.
         credit_msat: u64,
         /// The treasury's part, booked as owed, in msat.

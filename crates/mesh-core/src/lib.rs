@@ -28,6 +28,7 @@ pub mod message;
 pub mod neighbours;
 pub mod open;
 pub mod packet;
+pub mod pause;
 pub mod payer;
 pub mod payment_proof;
 pub mod quotes;

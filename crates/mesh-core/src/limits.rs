@@ -448,6 +448,10 @@ pub const FINAL_DEPTH: u32 = 100;
 /// Honoured outputs looked after at once, until they are final: 40 a block.
 pub const MAX_WATCHED_OUTPUTS: usize = 4096;
 
+/// Least time between two looks at the chain that are out of turn, because the host told of a change: blocks come every ten
+/// minutes, and a look costs the Bitcoin node as many look-ups as there are honoured outputs.
+pub const CHAIN_RECHECK_EVERY: Duration = Duration::from_secs(1);
+
 /// Blocks that the chain source is asked about at once: all in which outputs are not yet final, with room for those that
 /// left the best chain.
 pub const MAX_BLOCKS_ASKED: usize = 256;

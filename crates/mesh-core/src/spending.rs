@@ -156,6 +156,11 @@ impl Spending {
         &self.caps
     }
 
+    /// Other caps from now on. What was paid or set aside before counts under them as well.
+    pub fn set_caps(&mut self, caps: SpendingCaps) {
+        self.caps = caps;
+    }
+
     /// Whether a packet at this price may be sent over a session that auto-pay opened.
     ///
     /// # Errors

@@ -167,3 +167,8 @@ pub enum NotRegistered {
     #[error(transparent)]
     Impossible(ClientError),
 }
+
+/// The blocks of the guide that are no files of their own.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/MODULE_AUTHORS.md")]
+struct Guide;

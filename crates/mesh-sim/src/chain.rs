@@ -38,6 +38,8 @@ pub struct Chain {
     pub is_down: bool,
     /// What was handed to the network by payees.
     pub broadcast: Vec<Vec<u8>>,
+    /// How often it was asked something.
+    pub asked: u64,
 }
 
 impl Chain {
@@ -156,6 +158,7 @@ impl Chain {
 
     /// Answers a payee's question.
     pub fn answer(&mut self, question: &ChainQuestion) -> ChainAnswer {
+        self.asked += 1;
         use mesh_core::drop_reason::DropReason::ChainUnavailable;
         if self.is_down {
             return match question {

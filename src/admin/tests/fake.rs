@@ -11,6 +11,7 @@ use mesh_core::event::{
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::message::Price;
+use mesh_core::pause::Pause;
 use mesh_core::routing::RoutingCounters;
 use mesh_core::routing_policy::{MeshMode, TrafficClass};
 use mesh_core::time::UnixMillis;
@@ -89,6 +90,8 @@ fn status() -> Status {
     Status {
         node_id: HERE,
         mode: MeshMode::Open,
+        price_msat_per_unit: 1,
+        pauses: vec![Pause::DiskLow],
         neighbours: vec![(LinkId(5), THERE)],
         routes: 1,
         announced_nodes: 11,

@@ -17,7 +17,7 @@ use crate::keys::SessionId;
 use crate::ledger::{Entry, EntryKind, LedgerAccount};
 use crate::limits::{MAX_PENDING_INVOICES, MAX_PENDING_OPENS};
 use crate::payment_proof::PaymentProof;
-use crate::time::{Now, UnixMillis};
+use crate::time::{Instant, Now, UnixMillis};
 
 use super::Core;
 use super::payee::PendingOpen;
@@ -50,6 +50,10 @@ pub(super) struct ChainDesk {
     pub(super) asked: BTreeMap<Ticket, ChainAsked>,
     /// Whether the timer that looks after honoured outputs is set.
     pub(super) watching: bool,
+    /// Whether the timer of a round out of turn is set.
+    pub(super) recheck_set: bool,
+    /// When the next round out of turn may be.
+    pub(super) recheck_from: Instant,
 }
 
 impl Core {
@@ -283,6 +287,7 @@ impl Core {
         self.persist(Record::Honoured(Box::new(honoured.clone())));
         self.event(Event::PaymentVerified {
             payment_hash: quote.bill,
+            invoice: None,
             credit_msat: quote.credit_msat,
             treasury_msat: quote.treasury_msat,
         });

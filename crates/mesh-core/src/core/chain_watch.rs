@@ -13,7 +13,7 @@ use crate::chain_book::{HonouredOutput, HonouredState};
 use crate::drop_reason::DropReason;
 use crate::event::{Event, Record};
 use crate::ledger::{Entry, EntryKind, LedgerAccount};
-use crate::limits::{FINAL_DEPTH, MAX_BLOCKS_ASKED, MAX_OUTPUTS_ASKED};
+use crate::limits::{CHAIN_RECHECK_EVERY, FINAL_DEPTH, MAX_BLOCKS_ASKED, MAX_OUTPUTS_ASKED};
 use crate::time::{Now, UnixMillis};
 
 use super::chain::{ChainAsked, credited};
@@ -47,15 +47,43 @@ impl Core {
             return;
         };
         self.set_timer(now.instant + policy.watch_every, Timer::WatchChain);
-        let busy = self.chain.asked.values().any(|asked| {
+        if !self.is_watching() {
+            self.ask_about_blocks();
+        }
+    }
+
+    /// A round out of turn: the host saw the chain change. Whoever can make hosts believe that it changes all the time gets
+    /// no more than a question every [`CHAIN_RECHECK_EVERY`].
+    pub(super) fn recheck_chain(&mut self, now: Now) {
+        if self.chain.recheck_set || self.chain.policy.is_none() || self.chain.watched.is_empty() {
+            return;
+        }
+        self.chain.recheck_set = true;
+        let at = self.chain.recheck_from.max(now.instant);
+        self.chain.recheck_from = at + CHAIN_RECHECK_EVERY;
+        self.set_timer(at, Timer::RecheckChain);
+    }
+
+    /// A round that is under way may have asked before the chain changed: then another follows it.
+    pub(super) fn recheck_due(&mut self, now: Now) {
+        self.chain.recheck_set = false;
+        if self.is_watching() {
+            self.recheck_chain(now);
+        } else if !self.chain.watched.is_empty() {
+            self.ask_about_blocks();
+        }
+    }
+
+    fn is_watching(&self) -> bool {
+        self.chain.asked.values().any(|asked| {
             matches!(
                 asked,
                 ChainAsked::Blocks(_) | ChainAsked::StandingOf(_) | ChainAsked::Settle
             )
-        });
-        if busy {
-            return;
-        }
+        })
+    }
+
+    fn ask_about_blocks(&mut self) {
         let standing = self.chain.watched.iter().filter(|output| is_standing(output));
         // Together and in order: the blocks furthest down first, which become final and make room for others.
         let blocks: std::collections::BTreeSet<(u32, [u8; 32])> =

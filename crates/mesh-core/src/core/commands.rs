@@ -22,12 +22,16 @@ impl Core {
                 buying,
                 method,
                 timeout,
-            } => self.start_quotes(now, id, &path, class, units, buying, method, timeout),
+            } => self
+                .admit_new()
+                .and_then(|()| self.start_quotes(now, id, &path, class, units, buying, method, timeout)),
             Command::Open {
                 quotes,
                 funding,
                 sign_as_source,
-            } => self.start_opening(now, id, quotes, funding, sign_as_source),
+            } => self
+                .admit_new()
+                .and_then(|()| self.start_opening(now, id, quotes, funding, sign_as_source)),
             Command::Send {
                 session,
                 protocol_id,
@@ -49,7 +53,9 @@ impl Core {
                 .map(Some)
                 .map_err(Refusal::own),
             Command::Close { session } => self.close_named(now, &session).map(Some).map_err(Refusal::own),
-            Command::PayTreasury { amount_msat } => self.pay_treasury(id, amount_msat),
+            Command::PayTreasury { amount_msat } => {
+                self.admit_new().and_then(|()| self.pay_treasury(id, amount_msat))
+            }
             Command::Treasury => Ok(Some(Answer::Treasury(Box::new(self.treasury_state())))),
             Command::Session { session } => self
                 .session_state(&session)
@@ -69,11 +75,29 @@ impl Core {
             Command::SetPrice { msat_per_unit } => {
                 self.set_price(now, msat_per_unit).map(Some).map_err(Refusal::own)
             }
+            Command::AcceptSessions { accept, because } => {
+                self.pauses.set(because, !accept);
+                Ok(Some(Answer::Done))
+            }
+            Command::Flush => Ok(Some(self.flush_now(now))),
+            Command::RecheckChain => {
+                self.recheck_chain(now);
+                Ok(Some(Answer::Done))
+            }
+            Command::SetSpendingCaps { caps } => {
+                self.spending.set_caps(caps);
+                Ok(Some(Answer::Done))
+            }
         };
         match outcome {
             Ok(None) => {}
             Ok(Some(answer)) => self.answer(id, Ok(answer)),
             Err(refusal) => self.answer(id, Err(refusal)),
         }
+    }
+
+    /// Nothing new is bought or opened while this node takes nothing new itself.
+    fn admit_new(&self) -> Result<(), Box<Refusal>> {
+        self.pauses.admit().map_err(Refusal::own)
     }
 }

@@ -260,7 +260,9 @@ impl Core {
         }
         let path = certificate.path.clone();
         self.routes.cache.insert(certificate, now.unix)?;
-        self.event(Event::RouteDiscovered { path });
+        let found = self.routes.cache.get(&path, now.unix);
+        let msat_per_unit = found.map_or(0, |route| route.info().msat_per_unit);
+        self.event(Event::RouteDiscovered { path, msat_per_unit });
         // The discovery may be over: then the route is only kept.
         let Some(discovery) = self.discovery.own_mut(command) else {
             return Ok(());

@@ -149,7 +149,11 @@ impl Core {
             return Err((pending, reason));
         }
         match &pending.hop_box.proof {
-            None => self.finish_open(now, pending),
+            // Old credit buys a session elsewhere as well; who shows a payment has paid for this one.
+            None => match self.pauses.admit() {
+                Ok(()) => self.finish_open(now, pending),
+                Err(reason) => Err((pending, reason)),
+            },
             Some(PaymentProof::Lightning { .. }) if self.pending_opens.len() >= MAX_PENDING_OPENS => {
                 Err((pending, DropReason::TableFull))
             }
@@ -254,7 +258,12 @@ impl Core {
         facts: &InvoiceFacts,
         settlement: Settlement,
     ) -> Result<(), DropReason> {
-        let Some(PaymentProof::Lightning { preimage, .. }) = &pending.hop_box.proof else {
+        let Some(PaymentProof::Lightning {
+            preimage,
+            invoice: paid,
+            ..
+        }) = &pending.hop_box.proof
+        else {
             return Err(DropReason::ProofKindRefused);
         };
         let quote = self.quotes.key(&pending.quote).ok_or(DropReason::UnknownQuote)?;
@@ -300,6 +309,7 @@ impl Core {
         });
         self.event(Event::PaymentVerified {
             payment_hash: facts.payment_hash,
+            invoice: Some(paid.clone()),
             credit_msat: invoice.credit_msat,
             treasury_msat: invoice.treasury_msat,
         });

@@ -157,6 +157,7 @@ impl Core {
         previous: NodeId,
         next: Option<NodeId>,
     ) -> Result<(), DropReason> {
+        self.pauses.admit()?;
         self.policy.admit(request.class)?;
         if request.certificate.valid_until() < now.unix {
             return Err(DropReason::Expired);

@@ -27,6 +27,7 @@ impl Core {
                 Timer::QuoteSetExpires(quotes) => self.expire_quotes(now, quotes),
                 Timer::Announce => self.announce_if_due(now),
                 Timer::WatchChain => self.watch_chain(now),
+                Timer::RecheckChain => self.recheck_due(now),
                 Timer::LookUpPayments => self.look_up_payments(now),
                 Timer::TopUp(session) => self.top_up_if_due(now, &session),
                 Timer::LookUpTreasury => self.look_up_treasury(now),

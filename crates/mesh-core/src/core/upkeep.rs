@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::drop_reason::DropReason;
-use crate::event::{Record, Status, WalletQuestion};
+use crate::event::{Answer, Record, Status, WalletQuestion};
 use crate::limits::{HOUSEKEEPING_INTERVAL, LEASES_PER_STEP, MAX_PENDING_INVOICES};
 use crate::time::Now;
 
@@ -85,7 +85,7 @@ impl Core {
         Ok(())
     }
 
-    /// Writes down what leases still cover, for an orderly stop: nobody loses anything by it.
+    /// Writes down what leases still cover, for an orderly stop, or before one may come: nobody loses anything by it.
     pub fn flush(&mut self, now: Now) {
         while let Some(lease) = self.accounts.oldest() {
             self.write_lease(now.unix, &lease);
@@ -93,6 +93,13 @@ impl Core {
         for payee in self.payer.purses.unwritten() {
             self.write_spent(now.unix, &payee, false);
         }
+    }
+
+    /// Flushes, and holds the answer back until all of it is durable: behind a record that says nothing new.
+    pub(super) fn flush_now(&mut self, now: Now) -> Answer {
+        self.flush(now);
+        self.persist(Record::Earned(self.earned_msat));
+        Answer::Done
     }
 
     pub(super) fn housekeeping(&mut self, now: Now) {
@@ -123,7 +130,10 @@ impl Core {
                 self.ask_wallet(Asked::SettlementOf(payment_hash), question);
             }
         }
-        self.pay_treasury_if_due(now);
+        // Money goes out only while its records have room.
+        if self.pauses.admit().is_ok() {
+            self.pay_treasury_if_due(now);
+        }
         self.set_timer(now.instant + HOUSEKEEPING_INTERVAL, Timer::Housekeeping);
     }
 
@@ -132,6 +142,8 @@ impl Core {
         Status {
             node_id: self.node_id(),
             mode: self.mode,
+            price_msat_per_unit: self.price.msat_per_unit,
+            pauses: self.pauses.all(),
             routes: self.routes.cache.cached_routes(),
             announced_nodes: self.routes.vector.destinations(),
             reachable_nodes: self.reachable_nodes(now),

@@ -5,6 +5,7 @@
 #[cfg(feature = "ctv")]
 mod covenants;
 mod honoured;
+mod out_of_turn;
 mod refused;
 mod reorganised;
 
