@@ -17,6 +17,7 @@ use crate::api::MeshModuleApi;
 use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::data_dir::CONFIG_FILE;
+use crate::resources::{Limits, SetBy, fit};
 
 /// See the [module](self). Dropping it ends what it has under way.
 pub(super) struct Doors {
@@ -51,7 +52,13 @@ impl Doors {
             carrier: None,
             modules: Arc::new(Handlers(daemon.api().clone())),
             config: Arc::new(Mutex::new(config)),
-            load: Box::new(move || Config::load_for_module(&file, &variables)),
+            load: Box::new(move || {
+                let mut config = Config::load_for_module(&file, &variables)?;
+                // As at the start, else what was made to fit then would count as changed. What does not fit now is
+                // refused at the next start.
+                let _ = fit(&mut config, &Limits::of_this_process(), SetBy::Node);
+                Ok(config)
+            }),
             peers: daemon.neighbours(),
             look_at_disk: daemon.look_at_disk(),
         });
