@@ -84,7 +84,7 @@ async fn fifty_neighbours_and_their_traffic_fit_into_the_nodes_limits() {
     let wanted = usize::from(NEIGHBOURS) * PACKETS;
     assert!(sent * 10 >= wanted * 9, "{sent} of {wanted} packets were sent");
     let carried = eventually("traffic", async || {
-        let packets = home.ask_json(&["status"]).await["packets_out"].as_u64()?;
+        let packets = home.ask_json(&["status"]).await["links"]["data_sent"][0].as_u64()?;
         (packets as usize >= sent / 2).then_some(packets)
     })
     .await;
