@@ -12,11 +12,15 @@ use std::time::{Duration, Instant};
 
 use mesh_core::identity::{Identity, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
+use node_ipc::NodeClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
+use crate::carrier::NodeCarrier;
+use crate::chain;
+use crate::chain::node::asking::Answers;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
@@ -26,7 +30,7 @@ use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
 use neighbours::{Kept, split_peers};
-use parts::{announcing, connect_wallet, open_chain};
+use parts::{announcing, connect_wallet};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
 /// they kill.
@@ -74,6 +78,8 @@ pub struct Setup {
     pub data_dir: DataDir,
     /// Bytes of the database that are kept in memory.
     pub database_cache_bytes: usize,
+    /// The Bitcoin node that we are a module of.
+    pub bitcoin_node: Option<NodeClient>,
 }
 
 impl Setup {
@@ -83,6 +89,7 @@ impl Setup {
             config,
             data_dir,
             database_cache_bytes: DEFAULT_CACHE_BYTES,
+            bitcoin_node: None,
         }
     }
 }
@@ -93,6 +100,7 @@ pub struct Daemon {
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
     operator: Arc<AdminService>,
+    carrier: Option<Arc<NodeCarrier>>,
     neighbours: Arc<Kept>,
     look_at_disk: Arc<Notify>,
     api: Arc<MeshModuleApi>,
@@ -107,11 +115,15 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`].
     pub async fn start(setup: Setup) -> Result<Self, DaemonError> {
+        let over_node = carrier_node(&setup)?;
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
         let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
         let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
+        let network = setup.config.mesh.network;
+        let carrier =
+            over_node.map(|client| Arc::new(NodeCarrier::over_node(node.carrier_port(), client, network)));
         let handle = node.handle().clone();
         let look_at_disk = Arc::new(Notify::new());
         // It ends with the node.
@@ -129,6 +141,7 @@ impl Daemon {
             wallet,
             admin,
             operator,
+            carrier,
             neighbours: Arc::new(Kept::new(handle, named)),
             look_at_disk,
             api,
@@ -140,6 +153,11 @@ impl Daemon {
     /// The node.
     pub fn node(&self) -> &RunningNode {
         &self.node
+    }
+
+    /// The carrier of links over the Bitcoin node's own connections, if it is on; events of the node are for it.
+    pub fn carrier(&self) -> Option<Arc<NodeCarrier>> {
+        self.carrier.clone()
     }
 
     /// What modules and other programs call.
@@ -187,6 +205,7 @@ impl Daemon {
             wallet,
             admin,
             socket,
+            carrier,
             data_dir: _locked_until_the_end,
             ..
         } = self;
@@ -194,6 +213,10 @@ impl Daemon {
             admin.stop().await;
             socket.stop().await;
             node.stop().await;
+            // After the node: its links' last words are what is to be sent.
+            if let Some(carrier) = carrier {
+                carrier.stop().await;
+            }
             // After the node: its last payments are still under way.
             if let Some(lightning) = wallet.lightning_node() {
                 lightning.stop().await;
@@ -206,6 +229,18 @@ impl Daemon {
                 "the node did not stop within {limit} s and is abandoned; nothing durable is lost"
             ))
         })
+    }
+}
+
+/// The Bitcoin node that links are to run over, if the configuration says so.
+fn carrier_node(setup: &Setup) -> Result<Option<NodeClient>, DaemonError> {
+    match (setup.config.mesh.node_carrier, &setup.bitcoin_node) {
+        (false, _) => Ok(None),
+        (true, Some(client)) => Ok(Some(client.clone())),
+        (true, None) => Err(DaemonError::Refused(
+            "`node_carrier = true` needs a Bitcoin node that runs this program as its module; set it to false here"
+                .into(),
+        )),
     }
 }
 
@@ -224,6 +259,13 @@ async fn start_node(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
+    let chain = chain::open::open(
+        &config.chain,
+        config.mesh.network,
+        data_dir.path(),
+        asked(setup.bitcoin_node.as_ref()),
+    )
+    .map_err(|error| DaemonError::Refused(error.to_string()))?;
     let node = NodeConfig {
         identity,
         account_secret: *data_dir.account_secret()?,
@@ -239,10 +281,16 @@ async fn start_node(
         links: config.endpoint(),
         peers,
         wallet,
-        chain: open_chain(&config.chain)?,
+        chain,
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
+}
+
+/// The node that spawned us, as one that can be asked about the chain.
+fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
+    let node: Arc<dyn Answers> = Arc::new(node?.clone());
+    Some(node)
 }
 
 fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {

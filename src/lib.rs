@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod api;
+pub mod carrier;
 pub mod chain;
 pub mod cli;
 pub mod clock;

@@ -101,6 +101,10 @@ fn read_mesh(mut mesh: Section<'_>, problems: &mut Problems<'_>) -> MeshConfig {
                 number(1..=ROUTE_LIFETIME.as_secs(), "seconds"),
             )
             .map_or(default.route_lifetime, |found| Duration::from_secs(found.value)),
+        node_carrier: or(
+            mesh.value("node_carrier", problems, boolean),
+            default.node_carrier,
+        ),
         max_peers: max_peers.map_or(default.max_peers, |found| to_usize(found.value)),
         peers: read_peers(peers, problems),
         limits: read_limits(limits, problems),
@@ -393,6 +397,12 @@ fn parse_backend(text: &str) -> Result<WalletBackend, String> {
         "cln" => Ok(WalletBackend::Cln),
         "ldk" if cfg!(feature = "ldk") => Ok(WalletBackend::Ldk),
         "ldk" => Err("another backend: this build has no ldk; build with --features ldk".into()),
+        "blvm-lightning" => Err(
+            "another backend: the module blvm-lightning calls payments settled that it did not see, makes invoices without the \
+             commitment that payers check, and has no call that pays. Name what stands behind it here, such as \"lnbits\"; \
+             docs/WALLETS.md says more"
+                .into(),
+        ),
         "devnet" => Err(
             "\"none\", \"lnbits\", \"lnd\", \"cln\" or \"ldk\": the devnet wallet is play money and lives only inside \
              `blvm-mesh demo`"

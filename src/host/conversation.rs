@@ -54,6 +54,7 @@ impl Conversation {
         );
         options.api_methods = Method::ALL.iter().map(ToString::to_string).collect();
         options.api_version = API_VERSION;
+        options.leave_the_only_place = true;
         options.subscriptions = subscriptions();
         options.rpc_endpoints = rpc::METHODS
             .map(|(method, description)| (method.to_owned(), description.to_owned()))

@@ -1,6 +1,7 @@
 //! A module's life, from the directory the node made to the orderly stop.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, getppid};
@@ -110,7 +111,7 @@ fn prepare(environment: &ModuleEnvironment) -> Result<Option<Setup>, ModuleError
 }
 
 async fn serve(
-    setup: Setup,
+    mut setup: Setup,
     environment: &ModuleEnvironment,
     node_log: &NodeLog,
     node: Parent,
@@ -122,6 +123,7 @@ async fn serve(
     let starting = async {
         sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
         let conversation = Conversation::begin(environment, node_log);
+        setup.bitcoin_node = Some(conversation.client());
         Ok::<_, ModuleError>((Daemon::start(setup).await?, conversation))
     };
     let (daemon, mut conversation) = tokio::select! {

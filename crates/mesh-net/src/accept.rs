@@ -18,10 +18,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::{TlsAcceptor, TlsStream};
 use tracing::debug;
 
+use crate::carried::CarriedPair;
 use crate::endpoint::Shared;
 use crate::hello::{Hello, Refusal};
 use crate::link::{self, Pair};
 use crate::tls::peer_of;
+use crate::wire::{Carrier, Wire};
 use crate::{Channel, CloseReason, EndpointConfig};
 
 /// Addresses remembered at once. At sixty accepts a minute each, far more than one machine can serve.
@@ -50,10 +52,22 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
         };
         shared.counters.accepted.fetch_add(1, Ordering::Relaxed);
         match Visit::begin(&shared, address) {
-            Ok(visit) => shared.spawn(receive(visit, stream, address)),
+            Ok(visit) => shared.spawn(receive(visit, Wire::Tcp(stream))),
             Err(reason) => shared.counters.closed(reason),
         }
     }
+}
+
+/// Takes two streams that a carrier brings, under the same limits.
+pub(crate) fn receive_carried(shared: &Arc<Shared>, pair: CarriedPair) -> Result<(), CloseReason> {
+    let visits = (
+        Visit::begin(shared, pair.address)?,
+        Visit::begin(shared, pair.address)?,
+    );
+    let wires = pair.into_wires();
+    shared.spawn(receive(visits.0, wires.0));
+    shared.spawn(receive(visits.1, wires.1));
+    Ok(())
 }
 
 /// A connection between accept and link, counted against the limits as long as this lives.
@@ -80,18 +94,25 @@ impl Drop for Visit {
     }
 }
 
-async fn receive(visit: Visit, stream: TcpStream, address: SocketAddr) {
-    let shared = visit.shared.clone();
-    if let Err(reason) = greet(visit, stream).await {
+async fn receive(visit: Visit, wire: Wire) {
+    let (shared, address) = (visit.shared.clone(), visit.address);
+    if let Err(reason) = greet(visit, wire).await {
         debug!(%address, %reason, "connection refused");
         shared.counters.closed(reason);
     }
 }
 
-/// From TCP to a parked half or a link.
-async fn greet(visit: Visit, stream: TcpStream) -> Result<(), CloseReason> {
+/// From a bare connection to a parked half or a link.
+async fn greet(visit: Visit, wire: Wire) -> Result<(), CloseReason> {
     let deadline = Instant::now() + visit.shared.config.handshake_timeout;
-    let (peer, mut stream) = shake_hands(&visit.shared, stream, deadline).await?;
+    let carrier = match &wire {
+        Wire::Tcp(stream) => {
+            look_before(stream, deadline).await?;
+            Carrier::Direct
+        }
+        Wire::Carried(_) => Carrier::Node,
+    };
+    let (peer, mut stream) = shake_hands(&visit.shared, wire, deadline).await?;
     let hello = timeout_at(deadline, Hello::read(&mut stream))
         .await
         .map_err(|_| CloseReason::HelloTimeout)??;
@@ -101,6 +122,7 @@ async fn greet(visit: Visit, stream: TcpStream) -> Result<(), CloseReason> {
     let half = Half {
         channel: hello.channel,
         instance: hello.instance,
+        carrier,
         stream,
     };
     let key = (peer, hello.pair);
@@ -113,15 +135,13 @@ async fn greet(visit: Visit, stream: TcpStream) -> Result<(), CloseReason> {
         control: control.stream,
         id: hello.pair,
         address: visit.address,
+        carrier,
     };
     decide(&visit.shared, peer, instance, pair, deadline).await
 }
 
-async fn shake_hands(
-    shared: &Shared,
-    stream: TcpStream,
-    deadline: Instant,
-) -> Result<(NodeId, TlsStream<TcpStream>), CloseReason> {
+/// The cheap look at a socket before the dear handshake.
+async fn look_before(stream: &TcpStream, deadline: Instant) -> Result<(), CloseReason> {
     let mut first = [0];
     let length = timeout_at(deadline, stream.peek(&mut first))
         .await
@@ -133,9 +153,14 @@ async fn shake_hands(
     if first != [TLS_HANDSHAKE] {
         return Err(CloseReason::NotTls);
     }
-    stream
-        .set_nodelay(true)
-        .map_err(|_| CloseReason::ConnectionLost)?;
+    stream.set_nodelay(true).map_err(|_| CloseReason::ConnectionLost)
+}
+
+async fn shake_hands(
+    shared: &Shared,
+    stream: Wire,
+    deadline: Instant,
+) -> Result<(NodeId, TlsStream<Wire>), CloseReason> {
     let stream = timeout_at(deadline, TlsAcceptor::from(shared.tls.server()).accept(stream))
         .await
         .map_err(|_| CloseReason::HandshakeTimeout)?
@@ -151,7 +176,7 @@ fn explain(error: &std::io::Error) -> CloseReason {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
         Some(TlsError::InvalidMessage(_)) => CloseReason::NotTls,
         Some(_) => CloseReason::HandshakeFailed,
-        None => CloseReason::ConnectionLost,
+        None => CloseReason::of(error),
     }
 }
 
@@ -159,7 +184,8 @@ fn explain(error: &std::io::Error) -> CloseReason {
 pub(crate) struct Half {
     channel: Channel,
     instance: u64,
-    stream: TlsStream<TcpStream>,
+    carrier: Carrier,
+    stream: TlsStream<Wire>,
 }
 
 /// Halves that wait, by who sent them and which pair they belong to. No more than there are visits, because each is
@@ -193,7 +219,7 @@ async fn meet(
         }
     };
     match (half.channel, other.channel) {
-        _ if half.instance != other.instance => Err(CloseReason::BadHello),
+        _ if half.instance != other.instance || half.carrier != other.carrier => Err(CloseReason::BadHello),
         (Channel::Data, Channel::Control) => Ok(Some((half, other))),
         (Channel::Control, Channel::Data) => Ok(Some((other, half))),
         _ => Err(CloseReason::BadHello),
@@ -210,7 +236,9 @@ async fn decide(
 ) -> Result<(), CloseReason> {
     let sender = link::new_sender(shared, peer)?;
     // No await from here to the spawn: an abort in between would leave a link without a task.
-    let admitted = shared.registry().admit_inbound(sender.clone(), instance);
+    let admitted = shared
+        .registry()
+        .admit_inbound(sender.clone(), instance, pair.carrier);
     match admitted {
         Ok(admission) => {
             shared.spawn_link(link::run(shared.clone(), pair, sender, admission, Some(deadline)));

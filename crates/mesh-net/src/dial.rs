@@ -14,10 +14,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::{TlsConnector, TlsStream};
 use tracing::debug;
 
+use crate::carried::{CarriedDial, CarriedPair};
 use crate::endpoint::Shared;
 use crate::hello::Hello;
 use crate::link::{self, Pair};
 use crate::tls::{WrongIdentity, peer_of};
+use crate::wire::{Carrier, Wire};
 use crate::{Channel, CloseReason, DialError};
 
 /// A link that stood this long shows that peer and path are well, and the next pause is the shortest again. Without
@@ -52,67 +54,123 @@ pub(crate) async fn keep_linked(shared: Arc<Shared>, peer: NodeId, mut linked: w
     }
 }
 
-/// One attempt, at most the handshake timeout long.
+/// One attempt over TCP, at most the handshake timeout long.
 async fn dial(shared: &Arc<Shared>, peer: NodeId, address: SocketAddr) -> Result<(), DialError> {
     shared.counters.dialled.fetch_add(1, Ordering::Relaxed);
     let attempt = async {
         let (data, control) =
             tokio::try_join!(connect(shared, peer, address), connect(shared, peer, address))?;
-        let id = shared
-            .random()
-            .map_err(|_| DialError::Unneeded(CloseReason::Requested))?;
-        introduce(
-            shared,
-            peer,
-            Pair {
-                data,
-                control,
-                id,
-                address,
-            },
-        )
-        .await
+        pair_up(shared, peer, [data, control], address, Carrier::Direct).await
     };
     timeout(shared.config.handshake_timeout, attempt)
         .await
         .unwrap_or(Err(DialError::Timeout { address }))
 }
 
-async fn connect(
-    shared: &Shared,
+/// One attempt over streams that are carried, at most the handshake timeout long.
+pub(crate) async fn dial_carried(
+    shared: &Arc<Shared>,
+    pair: CarriedPair,
+    expected: Option<NodeId>,
+) -> CarriedDial {
+    shared.counters.dialled.fetch_add(1, Ordering::Relaxed);
+    let address = pair.address;
+    let mut learnt = None;
+    let attempt = async {
+        let (data, control) = pair.into_wires();
+        let ((peer, data), (other, control)) = tokio::try_join!(
+            secure(shared, data, expected, address),
+            secure(shared, control, expected, address)
+        )?;
+        if peer != other {
+            return Err(DialError::WrongIdentity {
+                expected: peer,
+                found: other,
+            });
+        }
+        if peer == shared.me {
+            return Err(DialError::Unneeded(CloseReason::SelfConnection));
+        }
+        learnt = Some(peer);
+        pair_up(shared, peer, [data, control], address, Carrier::Node).await
+    };
+    let outcome = timeout(shared.config.handshake_timeout, attempt)
+        .await
+        .unwrap_or(Err(DialError::Timeout { address }));
+    CarriedDial {
+        peer: learnt,
+        outcome,
+    }
+}
+
+/// From two connections to `peer` to a link.
+async fn pair_up(
+    shared: &Arc<Shared>,
     peer: NodeId,
+    [data, control]: [TlsStream<Wire>; 2],
     address: SocketAddr,
-) -> Result<TlsStream<TcpStream>, DialError> {
+    carrier: Carrier,
+) -> Result<(), DialError> {
+    let id = shared
+        .random()
+        .map_err(|_| DialError::Unneeded(CloseReason::Requested))?;
+    let pair = Pair {
+        data,
+        control,
+        id,
+        address,
+        carrier,
+    };
+    introduce(shared, peer, pair).await
+}
+
+async fn connect(shared: &Shared, peer: NodeId, address: SocketAddr) -> Result<TlsStream<Wire>, DialError> {
     let failed = |error: std::io::Error| DialError::Connect {
         address,
         message: error.to_string(),
     };
     let stream = TcpStream::connect(address).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
-    let config = shared
-        .tls
-        .client(peer)
-        .map_err(|error| tls_error(address, error.to_string()))?;
+    let (_, stream) = secure(shared, Wire::Tcp(stream), Some(peer), address).await?;
+    Ok(stream)
+}
+
+/// TLS over a bare connection: who is at its end, and proved it. Without `expected` anybody may be.
+async fn secure(
+    shared: &Shared,
+    wire: Wire,
+    expected: Option<NodeId>,
+    address: SocketAddr,
+) -> Result<(NodeId, TlsStream<Wire>), DialError> {
+    let config = match expected {
+        Some(peer) => shared.tls.client(peer),
+        None => shared.tls.client_of_anybody(),
+    };
+    let config = config.map_err(|error| tls_error(address, error.to_string()))?;
     // An address as the name, because then none is sent: who listens to the wire need not know whom we look for.
     let stream = TlsConnector::from(config)
-        .connect(ServerName::from(address.ip()), stream)
+        .connect(ServerName::from(address.ip()), wire)
         .await
         .map_err(|error| explain(address, &error))?;
-    if peer_of(stream.get_ref().1) != Some(peer) {
-        return Err(tls_error(address, "the protocol name was not agreed on".into()));
-    }
-    Ok(stream.into())
+    let found = peer_of(stream.get_ref().1)
+        .filter(|found| expected.is_none_or(|expected| expected == *found))
+        .ok_or_else(|| tls_error(address, "the protocol name was not agreed on".into()))?;
+    Ok((found, stream.into()))
 }
 
 /// Says hello on both connections and hears the answers; on agreement the link starts.
 async fn introduce(shared: &Arc<Shared>, peer: NodeId, mut pair: Pair) -> Result<(), DialError> {
-    shared.registry().commit(&peer).map_err(DialError::Unneeded)?;
-    let _committed = Committed { shared, peer };
-    let address = pair.address;
-    let lost = |error: std::io::Error| DialError::Connect {
-        address,
-        message: error.to_string(),
+    let (address, carrier) = (pair.address, pair.carrier);
+    shared
+        .registry()
+        .commit(&peer, carrier)
+        .map_err(DialError::Unneeded)?;
+    let _committed = Committed {
+        shared,
+        peer,
+        carrier,
     };
+    let lost = |error: std::io::Error| explain(address, &error);
     pair.say_hello(shared.instance, None).await.map_err(lost)?;
     let (data, control) = tokio::try_join!(Hello::read(&mut pair.data), Hello::read(&mut pair.control))
         .map_err(|reason| DialError::Hello { address, reason })?;
@@ -135,7 +193,7 @@ async fn introduce(shared: &Arc<Shared>, peer: NodeId, mut pair: Pair) -> Result
     // No await from here to the spawn: an abort in between would leave a link without a task.
     let admission = shared
         .registry()
-        .admit_outbound(sender.clone(), data.instance)
+        .admit_outbound(sender.clone(), data.instance, carrier)
         .map_err(DialError::Unneeded)?;
     shared.spawn_link(link::run(shared.clone(), pair, sender, admission, None));
     Ok(())
@@ -145,11 +203,12 @@ async fn introduce(shared: &Arc<Shared>, peer: NodeId, mut pair: Pair) -> Result
 struct Committed<'s> {
     shared: &'s Shared,
     peer: NodeId,
+    carrier: Carrier,
 }
 
 impl Drop for Committed<'_> {
     fn drop(&mut self) {
-        self.shared.registry().uncommit(&self.peer);
+        self.shared.registry().uncommit(&self.peer, self.carrier);
     }
 }
 
@@ -167,6 +226,9 @@ fn explain(address: SocketAddr, error: &std::io::Error) -> DialError {
             expected: *expected,
             found: *found,
         };
+    }
+    if let Some(reason) = CloseReason::told_by(error) {
+        return DialError::Carrier { address, reason };
     }
     match inner {
         Some(_) => tls_error(address, error.to_string()),

@@ -194,6 +194,10 @@ impl Endpoint {
         Ok(Self { shared, local_addr })
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Why the latest attempt to dial `peer` failed; `None` if it did not, or the peer is not being dialled.
     pub fn dial_error(&self, peer: &NodeId) -> Option<DialError> {
         self.shared.registry().dial_error(peer)

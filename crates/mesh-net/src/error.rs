@@ -55,6 +55,14 @@ pub enum DialError {
         /// What the system said.
         message: String,
     },
+    /// What carries the streams to the peer gave up.
+    #[error("the way to {address} ended: {reason}")]
+    Carrier {
+        /// Where they led.
+        address: SocketAddr,
+        /// Why.
+        reason: CloseReason,
+    },
     /// Not done in time.
     #[error("{address} did not finish the handshake in time")]
     Timeout {
@@ -101,7 +109,7 @@ impl DialError {
             Self::Timeout { .. } => CloseReason::HandshakeTimeout,
             Self::WrongIdentity { .. } => CloseReason::WrongIdentity,
             Self::Tls { .. } => CloseReason::HandshakeFailed,
-            Self::Hello { reason, .. } | Self::Unneeded(reason) => *reason,
+            Self::Carrier { reason, .. } | Self::Hello { reason, .. } | Self::Unneeded(reason) => *reason,
             Self::Refused(_) => CloseReason::RefusedByPeer,
         }
     }

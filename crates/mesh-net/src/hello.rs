@@ -89,14 +89,11 @@ impl Hello {
     /// Reads exactly one hello and not a byte more: what follows belongs to the frame reader.
     pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Self, CloseReason> {
         let mut length = [0; HEADER_BYTES];
-        stream
-            .read_exact(&mut length)
-            .await
-            .map_err(|_| CloseReason::BadHello)?;
+        stream.read_exact(&mut length).await.map_err(unread)?;
         let length = u32::from_be_bytes(length) as usize;
         let mut body = [0; MAX_BODY_BYTES];
         let body = body.get_mut(..length).ok_or(CloseReason::BadHello)?;
-        stream.read_exact(body).await.map_err(|_| CloseReason::BadHello)?;
+        stream.read_exact(body).await.map_err(unread)?;
         Self::decode(body)
     }
 
@@ -134,6 +131,11 @@ impl Hello {
             pair: *pair,
         })
     }
+}
+
+/// Why there is no hello: a carrier names its own end, anything else is a hello that broke off.
+fn unread(error: std::io::Error) -> CloseReason {
+    CloseReason::told_by(&error).unwrap_or(CloseReason::BadHello)
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@
 //! [`Endpoint`] is the real thing, [`memory::MemoryNetwork`] the same without sockets; both are a [`Transport`].
 
 mod accept;
+mod carried;
+#[cfg(test)]
+mod carried_tests;
 mod config;
 mod counters;
 mod dial;
@@ -35,6 +38,7 @@ mod registry;
 mod tls;
 #[cfg(test)]
 mod villains;
+mod wire;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -46,6 +50,7 @@ use mesh_core::identity::NodeId;
 
 pub use mesh_core::event::{Channel, LinkId};
 
+pub use carried::{CarriedDial, CarriedPair, CarrierPort};
 pub use config::{EndpointConfig, RECOMMENDED_EVENT_QUEUE};
 pub use counters::{CounterSnapshot, Traffic};
 pub use endpoint::Endpoint;
@@ -53,6 +58,7 @@ pub use error::{DialError, NetError};
 pub use frame::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 pub use queue::{LinkSender, SendError};
 pub use reason::CloseReason;
+pub use wire::{ByteStream, CarriedStream, Carrier};
 
 /// A handle never given out before in this process: a late command for a dead link can never hit its successor.
 pub(crate) fn next_link_id() -> LinkId {
@@ -73,6 +79,8 @@ pub enum LinkEvent {
         address: SocketAddr,
         /// Whether this side dialled.
         dialled: bool,
+        /// What it runs over.
+        carrier: Carrier,
         /// The way to send on it.
         sender: LinkSender,
     },

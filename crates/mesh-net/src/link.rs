@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use mesh_core::identity::NodeId;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsStream;
 use tracing::debug;
@@ -15,14 +14,16 @@ use crate::hello::{Hello, Refusal};
 use crate::pump::{Pump, TlsSocket};
 use crate::queue::LinkSender;
 use crate::registry::Admission;
+use crate::wire::{Carrier, Wire};
 use crate::{Channel, CloseReason, LinkEvent};
 
 /// The two connections of one neighbour, both past TLS and hello.
 pub(crate) struct Pair {
-    pub(crate) data: TlsStream<TcpStream>,
-    pub(crate) control: TlsStream<TcpStream>,
+    pub(crate) data: TlsStream<Wire>,
+    pub(crate) control: TlsStream<Wire>,
     pub(crate) id: [u8; 16],
     pub(crate) address: SocketAddr,
+    pub(crate) carrier: Carrier,
 }
 
 impl Pair {
@@ -88,7 +89,8 @@ pub(crate) async fn run(
 
 /// `Up`, everything between, `Down`.
 async fn serve(shared: &Shared, pair: Pair, sender: &LinkSender, dialled: bool) -> CloseReason {
-    let (peer, link, address) = (sender.peer(), sender.link(), pair.address);
+    let (peer, link) = (sender.peer(), sender.link());
+    let (address, carrier) = (pair.address, pair.carrier);
     let pump = |stream, channel| {
         let (socket, events) = (into_socket(stream), shared.events.clone());
         Pump::new(socket, channel, sender.clone(), events, shared.patience())
@@ -101,11 +103,12 @@ async fn serve(shared: &Shared, pair: Pair, sender: &LinkSender, dialled: bool) 
         peer,
         address,
         dialled,
+        carrier,
         sender: sender.clone(),
     };
     let reason = if shared.events.send(up).await.is_ok() {
         shared.counters.links_up.fetch_add(1, Ordering::Relaxed);
-        debug!(%link, peer = %peer.short(), %address, dialled, "link up");
+        debug!(%link, peer = %peer.short(), %address, dialled, carrier = carrier.as_str(), "link up");
         tokio::select! {
             biased;
             reason = control.run() => reason,
@@ -131,7 +134,7 @@ async fn serve(shared: &Shared, pair: Pair, sender: &LinkSender, dialled: bool) 
     reason
 }
 
-fn into_socket(stream: TlsStream<TcpStream>) -> TlsSocket {
+fn into_socket(stream: TlsStream<Wire>) -> TlsSocket {
     match stream {
         TlsStream::Client(stream) => {
             let (socket, tls) = stream.into_inner();

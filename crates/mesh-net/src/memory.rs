@@ -20,7 +20,8 @@ use tokio::time::{sleep, timeout};
 use crate::counters::Counters;
 use crate::queue::{QueueLimits, SharedBudget, Work};
 use crate::{
-    Channel, CloseReason, CounterSnapshot, EndpointConfig, LinkEvent, LinkId, LinkSender, NetError, Transport,
+    Carrier, Channel, CloseReason, CounterSnapshot, EndpointConfig, LinkEvent, LinkId, LinkSender, NetError,
+    Transport,
 };
 
 /// Bytes moved in one event, like one read of a socket.
@@ -222,6 +223,7 @@ impl Side {
             peer,
             address,
             dialled: self.dialled,
+            carrier: Carrier::Direct,
             sender,
         })
         .await;

@@ -15,12 +15,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustls::Connection;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::frame::{FrameReader, HEADER_BYTES, header};
 use crate::queue::{LinkSender, Work};
+use crate::wire::Wire;
 use crate::{Channel, CloseReason, LinkEvent};
 
 /// Bytes moved in one go: four full TLS records, below which the cost of a system call shows, above which latency does.
@@ -40,13 +40,13 @@ thread_local! {
 /// A connection whose TLS handshake and hello are done.
 #[derive(Debug)]
 pub(crate) struct TlsSocket {
-    stream: TcpStream,
+    stream: Wire,
     tls: Connection,
 }
 
 impl TlsSocket {
     /// Takes over from tokio-rustls, with whatever it has decrypted already.
-    pub(crate) fn new(stream: TcpStream, mut tls: Connection) -> Self {
+    pub(crate) fn new(stream: Wire, mut tls: Connection) -> Self {
         // The pump encrypts only when everything before is written, so this holds one turn at most.
         tls.set_buffer_limit(None);
         Self { stream, tls }
@@ -66,7 +66,7 @@ impl TlsSocket {
         CIPHERTEXT.with_borrow_mut(|space| {
             let mut space = ReadBuf::new(space);
             ready!(Pin::new(&mut self.stream).poll_read(context, &mut space))
-                .map_err(|_| CloseReason::ConnectionLost)?;
+                .map_err(|error| CloseReason::of(&error))?;
             if space.filled().is_empty() {
                 return Poll::Ready(Err(CloseReason::PeerClosed));
             }
@@ -139,7 +139,7 @@ impl TlsSocket {
                 Ok(0) => return Poll::Ready(Err(CloseReason::ConnectionLost)),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(_) => return Poll::Ready(Err(CloseReason::ConnectionLost)),
+                Err(error) => return Poll::Ready(Err(CloseReason::of(&error))),
             }
         }
         Poll::Ready(Ok(()))
@@ -155,7 +155,7 @@ impl TlsSocket {
 
 /// Lets rustls write to a socket that may not be ready.
 struct SocketWriter<'s, 'c, 'w> {
-    stream: &'s mut TcpStream,
+    stream: &'s mut Wire,
     context: &'c mut Context<'w>,
 }
 

@@ -36,7 +36,7 @@ close_reasons! {
     TlsViolation => "tls_violation",
     /// The neighbour did not take its control messages; it gets a fresh link and a fresh start.
     ControlOverflow => "control_overflow",
-    /// A newer connection of the same neighbour took its place.
+    /// A newer connection of the same neighbour, or a better one, took its place.
     Superseded => "superseded",
     /// This node wanted it closed.
     Requested => "requested",
@@ -46,6 +46,14 @@ close_reasons! {
     Shutdown => "shutdown",
     /// Nobody reads the events any more.
     ConsumerGone => "consumer_gone",
+    /// Frames of a carried link were lost on the way: what follows makes no sense.
+    FramesLost => "frames_lost",
+    /// The neighbour sent more over a carrier than it was allowed to have under way.
+    WindowOverrun => "window_overrun",
+    /// The neighbour began anew over the carrier: it was restarted, or had given the link up.
+    CarrierReset => "carrier_reset",
+    /// The carrier's connection to the neighbour is gone, or takes nothing more.
+    CarrierGone => "carrier_gone",
 
     // A connection never became a link.
     /// TCP could not connect.
@@ -86,9 +94,16 @@ close_reasons! {
     TooManyHandshakes => "too_many_handshakes",
     /// Too many different addresses in the last minute to keep count of.
     TooManyAddresses => "too_many_addresses",
+    /// A frame on a carrier that nobody can read.
+    BadCarrierFrame => "bad_carrier_frame",
+    /// More frames came over a carrier than it takes in.
+    CarrierFlood => "carrier_flood",
     /// The system would not hand over a connection (out of file descriptors, for example).
     AcceptFailed => "accept_failed",
 }
+
+/// What a carried stream ends with: see [`ByteStream`](crate::ByteStream).
+impl std::error::Error for CloseReason {}
 
 impl std::fmt::Display for CloseReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -11,6 +11,10 @@
 //! pair replaces it. Otherwise the attempt may just have crossed ours: it is refused and the standing link poked,
 //! so that a dead one fails at once and the neighbour's next attempt succeeds.
 //!
+//! **Two carriers.** A neighbour has one link, whatever it runs over. A direct one takes the place of one over the
+//! Bitcoin node and is never replaced by such, unless the neighbour was restarted; a wanted peer is dialled directly
+//! also while it is linked over the node. Crossing dials are settled for each carrier by itself.
+//!
 //! Nothing here waits or does input and output.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::queue::LinkSender;
-use crate::{CloseReason, DialError, LinkId, NetError};
+use crate::{Carrier, CloseReason, DialError, LinkId, NetError};
 
 /// Peers to keep dialling. Each costs a sleeping task; a hundred times the links a node can have is no list of
 /// neighbours any more.
@@ -40,6 +44,7 @@ struct Live {
     sender: LinkSender,
     dialled: bool,
     instance: u64,
+    carrier: Carrier,
 }
 
 /// Somebody to keep a link to.
@@ -52,12 +57,56 @@ struct Wanted {
 struct Peer {
     live: Option<Live>,
     wanted: Option<Wanted>,
-    /// Our hellos are sent and not answered yet.
-    committed: bool,
+    /// Attempts whose hellos are sent and not answered yet, by carrier.
+    committed: Commitments,
     /// Resolves when the latest link of this peer has reported its end.
     latest_ended: Option<oneshot::Receiver<()>>,
-    /// Whether a link stands, for the dialling task.
+    /// Whether a direct link stands, for the dialling task.
     linked: watch::Sender<bool>,
+}
+
+impl Live {
+    /// Whether it stays although the neighbour, running as `instance`, dials over `carrier`.
+    fn outlasts(&self, carrier: Carrier, instance: u64, i_am_lower: bool) -> bool {
+        let better = self.carrier < carrier;
+        let crossed = self.carrier == carrier && self.dialled && i_am_lower;
+        self.instance == instance && (better || crossed)
+    }
+}
+
+/// Attempts under way whose hellos are sent, by carrier: over the node there may be several to one peer, if it is
+/// connected to our node more than once.
+#[derive(Debug, Default)]
+struct Commitments {
+    direct: usize,
+    node: usize,
+}
+
+impl Commitments {
+    fn over(&mut self, carrier: Carrier) -> &mut usize {
+        match carrier {
+            Carrier::Direct => &mut self.direct,
+            Carrier::Node => &mut self.node,
+        }
+    }
+
+    fn any_over(&self, carrier: Carrier) -> bool {
+        match carrier {
+            Carrier::Direct => self.direct > 0,
+            Carrier::Node => self.node > 0,
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.direct > 0 || self.node > 0
+    }
+}
+
+impl Peer {
+    /// Whether a link stands that is at least as good as one over `carrier`.
+    fn has_as_good(&self, carrier: Carrier) -> bool {
+        self.live.as_ref().is_some_and(|live| live.carrier <= carrier)
+    }
 }
 
 impl Default for Peer {
@@ -65,7 +114,7 @@ impl Default for Peer {
         Self {
             live: None,
             wanted: None,
-            committed: false,
+            committed: Commitments::default(),
             latest_ended: None,
             linked: watch::Sender::new(false),
         }
@@ -151,10 +200,10 @@ impl Registry {
     /// Where to dial `peer`, if it still is to be dialled and there is a place for it.
     pub(crate) fn dial_address(&self, peer: &NodeId) -> Option<SocketAddr> {
         let full = self.live_links() >= self.max_peers;
-        let known = self
-            .peers
-            .get(peer)
-            .filter(|known| !full && known.live.is_none())?;
+        let known = self.peers.get(peer).filter(|known| match &known.live {
+            Some(live) => live.carrier > Carrier::Direct,
+            None => !full,
+        })?;
         known.wanted.as_ref().map(|wanted| wanted.address)
     }
 
@@ -169,19 +218,26 @@ impl Registry {
     }
 
     /// Before our hellos are sent: from here the other side may consider the pair accepted.
-    pub(crate) fn commit(&mut self, peer: &NodeId) -> Result<(), CloseReason> {
+    pub(crate) fn commit(&mut self, peer: &NodeId, carrier: Carrier) -> Result<(), CloseReason> {
+        if carrier == Carrier::Node {
+            // Nobody asked for this very peer: the rules for strangers hold.
+            self.check_open()?;
+            self.check_allowed(peer)?;
+            self.peers.entry(*peer).or_default();
+        }
         let known = self.peers.get_mut(peer).ok_or(CloseReason::Requested)?;
-        if known.live.is_some() {
+        if known.has_as_good(carrier) {
             return Err(CloseReason::Duplicate);
         }
-        known.committed = true;
+        *known.committed.over(carrier) += 1;
         Ok(())
     }
 
     /// The attempt is over, whatever came of it.
-    pub(crate) fn uncommit(&mut self, peer: &NodeId) {
+    pub(crate) fn uncommit(&mut self, peer: &NodeId, carrier: Carrier) {
         if let Some(known) = self.peers.get_mut(peer) {
-            known.committed = false;
+            let committed = known.committed.over(carrier);
+            *committed = committed.saturating_sub(1);
         }
         self.forget_if_vacant(peer);
     }
@@ -191,14 +247,18 @@ impl Registry {
         &mut self,
         sender: LinkSender,
         instance: u64,
+        carrier: Carrier,
     ) -> Result<Admission, CloseReason> {
         let peer = sender.peer();
         self.check_open()?;
-        if self.peers.get(&peer).is_some_and(|known| known.live.is_some()) {
-            return Err(CloseReason::Duplicate);
+        let known = self.peers.get(&peer);
+        let wanted = carrier == Carrier::Direct || known.is_some_and(|known| known.wanted.is_some());
+        match known.and_then(|known| known.live.as_ref()) {
+            Some(live) if live.carrier <= carrier => return Err(CloseReason::Duplicate),
+            Some(worse) => worse.sender.close(CloseReason::Superseded),
+            None => self.check_room(&peer, wanted)?,
         }
-        self.check_room(&peer, true)?;
-        Ok(self.install(sender, instance, true))
+        Ok(self.install(sender, instance, true, carrier))
     }
 
     /// A complete pair came in.
@@ -206,32 +266,26 @@ impl Registry {
         &mut self,
         sender: LinkSender,
         instance: u64,
+        carrier: Carrier,
     ) -> Result<Admission, CloseReason> {
         let peer = sender.peer();
         self.check_open()?;
+        self.check_allowed(&peer)?;
         let i_am_lower = self.me < peer;
         let known = self.peers.get(&peer);
         let wanted = known.is_some_and(|known| known.wanted.is_some());
-        if !wanted
-            && self
-                .allowed
-                .as_ref()
-                .is_some_and(|allowed| !allowed.contains(&peer))
-        {
-            return Err(CloseReason::NotAllowed);
-        }
+        let crossing = i_am_lower
+            && known.is_some_and(|known| !known.has_as_good(carrier) && known.committed.any_over(carrier));
         match known.and_then(|known| known.live.as_ref()) {
-            Some(live) if live.dialled && i_am_lower && live.instance == instance => {
+            Some(live) if live.outlasts(carrier, instance, i_am_lower) => {
                 live.sender.poke();
                 return Err(CloseReason::Duplicate);
             }
+            _ if crossing => return Err(CloseReason::Duplicate),
             Some(live) => live.sender.close(CloseReason::Superseded),
-            None if i_am_lower && known.is_some_and(|known| known.committed) => {
-                return Err(CloseReason::Duplicate);
-            }
             None => self.check_room(&peer, wanted)?,
         }
-        Ok(self.install(sender, instance, false))
+        Ok(self.install(sender, instance, false, carrier))
     }
 
     /// A link is over: it takes no more place. Its task still has to report that.
@@ -253,6 +307,11 @@ impl Registry {
 
     pub(crate) fn sender(&self, link: LinkId) -> Option<LinkSender> {
         self.links.get(&link).cloned()
+    }
+
+    /// What the link to `peer` runs over, if one stands.
+    pub(crate) fn linked_over(&self, peer: &NodeId) -> Option<Carrier> {
+        Some(self.peers.get(peer)?.live.as_ref()?.carrier)
     }
 
     pub(crate) fn live_links(&self) -> usize {
@@ -288,6 +347,14 @@ impl Registry {
         }
     }
 
+    fn check_allowed(&self, peer: &NodeId) -> Result<(), CloseReason> {
+        let wanted = self.peers.get(peer).is_some_and(|known| known.wanted.is_some());
+        match &self.allowed {
+            Some(allowed) if !wanted && !allowed.contains(peer) => Err(CloseReason::NotAllowed),
+            _ => Ok(()),
+        }
+    }
+
     fn check_open(&self) -> Result<(), CloseReason> {
         if self.closing {
             Err(CloseReason::Shutdown)
@@ -296,7 +363,7 @@ impl Registry {
         }
     }
 
-    fn install(&mut self, sender: LinkSender, instance: u64, dialled: bool) -> Admission {
+    fn install(&mut self, sender: LinkSender, instance: u64, dialled: bool, carrier: Carrier) -> Admission {
         let known = self.peers.entry(sender.peer()).or_default();
         if let Some(replaced) = known.live.take() {
             self.links.remove(&replaced.sender.link());
@@ -308,8 +375,9 @@ impl Registry {
             sender,
             dialled,
             instance,
+            carrier,
         });
-        known.linked.send_replace(true);
+        known.linked.send_replace(carrier == Carrier::Direct);
         self.tasks += 1;
         Admission { predecessor, ended }
     }
@@ -326,7 +394,7 @@ impl Registry {
         {
             known.latest_ended = None;
         }
-        let in_use = known.live.is_some() || known.wanted.is_some() || known.committed;
+        let in_use = known.live.is_some() || known.wanted.is_some() || known.committed.any();
         if !in_use && known.latest_ended.is_none() {
             self.peers.remove(peer);
         }
@@ -376,18 +444,22 @@ mod tests {
     fn dialling(me: u8, peer: u8) -> Registry {
         let mut registry = registry(me, 10);
         registry.want(node(peer), address()).unwrap();
-        registry.commit(&node(peer)).unwrap();
+        registry.commit(&node(peer), Carrier::Direct).unwrap();
         registry
     }
 
     fn inbound(registry: &mut Registry, peer: u8, instance: u64) -> Result<LinkSender, CloseReason> {
         let sender = sender(peer);
-        registry.admit_inbound(sender.clone(), instance).map(|_| sender)
+        registry
+            .admit_inbound(sender.clone(), instance, Carrier::Direct)
+            .map(|_| sender)
     }
 
     fn outbound(registry: &mut Registry, peer: u8) -> Result<LinkSender, CloseReason> {
         let sender = sender(peer);
-        registry.admit_outbound(sender.clone(), INSTANCE).map(|_| sender)
+        registry
+            .admit_outbound(sender.clone(), INSTANCE, Carrier::Direct)
+            .map(|_| sender)
     }
 
     #[test]
@@ -408,14 +480,14 @@ mod tests {
         let mut low = registry(1, 10);
         low.want(node(2), address()).unwrap();
         inbound(&mut low, 2, INSTANCE).unwrap();
-        assert_eq!(low.commit(&node(2)), Err(CloseReason::Duplicate));
+        assert_eq!(low.commit(&node(2), Carrier::Direct), Err(CloseReason::Duplicate));
     }
 
     #[test]
     fn standing_link_by_the_lower_node_survives_a_crossing_dial_but_not_a_restart() {
         let mut low = dialling(1, 2);
         let standing = outbound(&mut low, 2).unwrap();
-        low.uncommit(&node(2));
+        low.uncommit(&node(2), Carrier::Direct);
         assert_eq!(
             inbound(&mut low, 2, INSTANCE).unwrap_err(),
             CloseReason::Duplicate
@@ -440,9 +512,13 @@ mod tests {
     #[test]
     fn later_link_is_told_to_wait_for_the_end_of_the_earlier() {
         let mut registry = registry(1, 10);
-        let first = registry.admit_inbound(sender(2), INSTANCE).unwrap();
+        let first = registry
+            .admit_inbound(sender(2), INSTANCE, Carrier::Direct)
+            .unwrap();
         assert!(first.predecessor.is_none());
-        let second = registry.admit_inbound(sender(2), INSTANCE).unwrap();
+        let second = registry
+            .admit_inbound(sender(2), INSTANCE, Carrier::Direct)
+            .unwrap();
         let mut end_of_first = second.predecessor.unwrap();
         assert_eq!(end_of_first.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         drop(first.ended);
@@ -476,7 +552,7 @@ mod tests {
         let mut refused = 0;
         for peer in 2..100 {
             let sender = sender(peer);
-            match registry.admit_inbound(sender.clone(), INSTANCE) {
+            match registry.admit_inbound(sender.clone(), INSTANCE, Carrier::Direct) {
                 Ok(admission) => admissions.push((node(peer), admission)),
                 Err(reason) => {
                     assert_eq!(reason, CloseReason::PeersFull);
@@ -503,7 +579,10 @@ mod tests {
         let second = inbound(&mut registry, 2, INSTANCE).unwrap();
         registry.ended(&node(2), first.link());
         assert!(registry.sender(second.link()).is_some());
-        assert_eq!(registry.commit(&node(2)), Err(CloseReason::Duplicate));
+        assert_eq!(
+            registry.commit(&node(2), Carrier::Direct),
+            Err(CloseReason::Duplicate)
+        );
     }
 
     #[test]

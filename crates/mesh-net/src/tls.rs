@@ -74,10 +74,20 @@ impl TlsIdentity {
 
     /// For dialling `expected`: any other key ends the handshake before we show ours.
     pub(crate) fn client(&self, expected: NodeId) -> Result<Arc<ClientConfig>, Error> {
+        self.client_with(Arc::new(ExpectNode(expected)))
+    }
+
+    /// For dialling somebody whose id is to be learnt: any node may show its key, and must prove it. Our key is shown
+    /// to whoever answers, as a listener shows it to whoever dials.
+    pub(crate) fn client_of_anybody(&self) -> Result<Arc<ClientConfig>, Error> {
+        self.client_with(Arc::new(AnyNode))
+    }
+
+    fn client_with(&self, verifier: Arc<dyn ServerCertVerifier>) -> Result<Arc<ClientConfig>, Error> {
         let mut config = ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(ExpectNode(expected)))
+            .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(self.key.clone())));
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
@@ -246,9 +256,48 @@ impl ServerCertVerifier for ExpectNode {
     }
 }
 
-/// The listener's verifier: any node, as long as it proves its key.
+/// The listener's verifier, and that of who dials somebody yet unknown: any node, as long as it proves its key.
 #[derive(Debug)]
 struct AnyNode;
+
+impl ServerCertVerifier for AnyNode {
+    fn verify_server_cert(
+        &self,
+        key: &CertificateDer<'_>,
+        _chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        node_of(key).map(|_| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _key: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(no_tls12())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_handshake(message, key, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
 
 impl ClientCertVerifier for AnyNode {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -383,6 +432,8 @@ mod tests {
             assert_eq!(error, CertificateError::BadSignature.into());
         };
         let client = TlsIdentity::new(&alice).unwrap().client(bob.node_id()).unwrap();
+        bad_signature(shake(client, thief(&bob, &mallory).server()));
+        let client = TlsIdentity::new(&alice).unwrap().client_of_anybody().unwrap();
         bad_signature(shake(client, thief(&bob, &mallory).server()));
         let client = thief(&alice, &mallory).client(bob.node_id()).unwrap();
         bad_signature(shake(client, TlsIdentity::new(&bob).unwrap().server()));
