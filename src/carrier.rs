@@ -48,8 +48,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use counters::CarrierCounts;
-pub use node::SUBSCRIPTIONS;
 pub use frame::{ASK_BYTES, CARRY_HEADER_BYTES, END_BYTES, MAGIC, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, VERSION};
+pub use node::SUBSCRIPTIONS;
 
 use counters::{Counters, count};
 use envelope::{ENVELOPE_BYTES, Envelope};

@@ -476,7 +476,10 @@ async fn measure_round_trip_and_throughput_at_the_nodes_pace() {
         trips.push(start.elapsed());
     }
     trips.sort();
-    println!("round trip of 1 KiB: median {:?}, worst {:?}", trips[20], trips[39]);
+    println!(
+        "round trip of 1 KiB: median {:?}, worst {:?}",
+        trips[20], trips[39]
+    );
     for packet_bytes in [1024, 64 * 1024] {
         let before = a.carrier.counters().frames_sent;
         let start = Instant::now();
