@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use mesh_core::identity::{Identity, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
+use node_ipc::NodeClient;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
+use crate::carrier::NodeCarrier;
 use crate::chain;
 use crate::chain::node::asking::Answers;
 use crate::config::Config;
@@ -76,8 +78,8 @@ pub struct Setup {
     pub data_dir: DataDir,
     /// Bytes of the database that are kept in memory.
     pub database_cache_bytes: usize,
-    /// The node that this is a module of, to be asked about the chain; none when nobody spawned us.
-    pub node: Option<Arc<dyn Answers>>,
+    /// The Bitcoin node that we are a module of.
+    pub bitcoin_node: Option<NodeClient>,
 }
 
 impl Setup {
@@ -87,7 +89,7 @@ impl Setup {
             config,
             data_dir,
             database_cache_bytes: DEFAULT_CACHE_BYTES,
-            node: None,
+            bitcoin_node: None,
         }
     }
 }
@@ -97,6 +99,8 @@ pub struct Daemon {
     node: RunningNode,
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
+    operator: Arc<AdminService>,
+    carrier: Option<Arc<NodeCarrier>>,
     neighbours: Arc<Kept>,
     look_at_disk: Arc<Notify>,
     api: Arc<MeshModuleApi>,
@@ -111,10 +115,15 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`].
     pub async fn start(setup: Setup) -> Result<Self, DaemonError> {
+        let over_node = carrier_node(&setup)?;
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
-        let admin = open_admin(&setup, &node, wallet.clone())?;
+        let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
+        let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
+        let network = setup.config.mesh.network;
+        let carrier =
+            over_node.map(|client| Arc::new(NodeCarrier::over_node(node.carrier_port(), client, network)));
         let handle = node.handle().clone();
         let look_at_disk = Arc::new(Notify::new());
         // It ends with the node.
@@ -131,6 +140,8 @@ impl Daemon {
             node,
             wallet,
             admin,
+            operator,
+            carrier,
             neighbours: Arc::new(Kept::new(handle, named)),
             look_at_disk,
             api,
@@ -144,9 +155,19 @@ impl Daemon {
         &self.node
     }
 
+    /// The carrier of links over the Bitcoin node's own connections, if it is on; events of the node are for it.
+    pub fn carrier(&self) -> Option<Arc<NodeCarrier>> {
+        self.carrier.clone()
+    }
+
     /// What modules and other programs call.
     pub fn api(&self) -> &Arc<MeshModuleApi> {
         &self.api
+    }
+
+    /// What answers the operator.
+    pub fn operator(&self) -> &Arc<AdminService> {
+        &self.operator
     }
 
     /// Where its state is.
@@ -184,6 +205,7 @@ impl Daemon {
             wallet,
             admin,
             socket,
+            carrier,
             data_dir: _locked_until_the_end,
             ..
         } = self;
@@ -191,6 +213,10 @@ impl Daemon {
             admin.stop().await;
             socket.stop().await;
             node.stop().await;
+            // After the node: its links' last words are what is to be sent.
+            if let Some(carrier) = carrier {
+                carrier.stop().await;
+            }
             // After the node: its last payments are still under way.
             if let Some(lightning) = wallet.lightning_node() {
                 lightning.stop().await;
@@ -203,6 +229,18 @@ impl Daemon {
                 "the node did not stop within {limit} s and is abandoned; nothing durable is lost"
             ))
         })
+    }
+}
+
+/// The Bitcoin node that links are to run over, if the configuration says so.
+fn carrier_node(setup: &Setup) -> Result<Option<NodeClient>, DaemonError> {
+    match (setup.config.mesh.node_carrier, &setup.bitcoin_node) {
+        (false, _) => Ok(None),
+        (true, Some(client)) => Ok(Some(client.clone())),
+        (true, None) => Err(DaemonError::Refused(
+            "`node_carrier = true` needs a Bitcoin node that runs this program as its module; set it to false here"
+                .into(),
+        )),
     }
 }
 
@@ -225,7 +263,7 @@ async fn start_node(
         &config.chain,
         config.mesh.network,
         data_dir.path(),
-        setup.node.clone(),
+        asked(setup.bitcoin_node.as_ref()),
     )
     .map_err(|error| DaemonError::Refused(error.to_string()))?;
     let node = NodeConfig {
@@ -249,12 +287,14 @@ async fn start_node(
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
 }
 
-fn open_admin(
-    setup: &Setup,
-    node: &RunningNode,
-    wallet: Arc<dyn Wallet>,
-) -> Result<AdminServer, DaemonError> {
-    let Setup { config, data_dir, .. } = setup;
+/// The node that spawned us, as one that can be asked about the chain.
+fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
+    let node: Arc<dyn Answers> = Arc::new(node?.clone());
+    Some(node)
+}
+
+fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
+    let config = &setup.config;
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
@@ -262,10 +302,9 @@ fn open_admin(
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone())
+    AdminService::new(backend, info, config.payments.clone())
         .with_wallet(wallet)
-        .with_books(node.books());
-    Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
+        .with_books(node.books())
 }
 
 fn network_name(network: BitcoinNetwork) -> &'static str {

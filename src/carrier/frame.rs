@@ -9,8 +9,8 @@
 use bytes::Bytes;
 use mesh_net::CloseReason;
 
-/// How every frame begins: what the Bitcoin node itself marks mesh packets with.
-pub const MAGIC: [u8; 4] = *b"MESH";
+/// How every frame begins; other programs' mesh packets begin otherwise ("MESH").
+pub const MAGIC: [u8; 4] = *b"MLNK";
 
 /// The version of this format.
 pub const VERSION: u8 = 1;

@@ -156,7 +156,9 @@ pub async fn register<C: ModuleCaller>(
 #[derive(Debug, thiserror::Error)]
 pub enum NotRegistered {
     /// Another module has it, or the mesh has too many already.
-    #[error("protocol {protocol} was not registered: another module has it, or the mesh has too many already")]
+    #[error(
+        "protocol {protocol} was not registered: another module has it, or the mesh has too many already"
+    )]
     Taken {
         /// The protocol.
         protocol: String,
@@ -165,3 +167,8 @@ pub enum NotRegistered {
     #[error(transparent)]
     Impossible(ClientError),
 }
+
+/// The blocks of the guide that are no files of their own.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/MODULE_AUTHORS.md")]
+struct Guide;

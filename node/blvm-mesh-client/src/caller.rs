@@ -20,7 +20,11 @@ pub(crate) struct NodeApiCaller {
 
 impl NodeApiCaller {
     pub(crate) fn new(node_api: Arc<dyn NodeAPI>, mesh_module_id: String) -> Self {
-        Self { node_api, mesh_module_id: mesh_module_id.into(), unanswered: Arc::new(Semaphore::new(UNANSWERED)) }
+        Self {
+            node_api,
+            mesh_module_id: mesh_module_id.into(),
+            unanswered: Arc::new(Semaphore::new(UNANSWERED)),
+        }
     }
 }
 
@@ -29,12 +33,18 @@ impl ModuleCaller for NodeApiCaller {
     async fn call(&self, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, CallError> {
         let Ok(place) = self.unanswered.clone().try_acquire_owned() else {
             return Err(CallError::Refused {
-                reason: format!("{UNANSWERED} calls are unanswered already: the node or the mesh is overloaded"),
+                reason: format!(
+                    "{UNANSWERED} calls are unanswered already: the node or the mesh is overloaded"
+                ),
             });
         };
-        let (node_api, mesh, method) = (self.node_api.clone(), self.mesh_module_id.clone(), method.to_owned());
-        // In a task of its own: the client drops this future when its time is over, and the SDK's client, dropped between a request
-        // and its answer, would take that answer for the next request's.
+        let (node_api, mesh, method) = (
+            self.node_api.clone(),
+            self.mesh_module_id.clone(),
+            method.to_owned(),
+        );
+        // In a task of its own: the client drops this future when its time is over, and the node's client, dropped between a request
+        // and its answer, fails the next request with that answer.
         let call = tokio::spawn(async move {
             let answer = node_api.call_module(Some(&mesh), &method, payload).await;
             drop(place);
@@ -42,7 +52,9 @@ impl ModuleCaller for NodeApiCaller {
         });
         match call.await {
             Ok(answer) => answer.map_err(call_error),
-            Err(died) => Err(CallError::Unreachable { reason: died.to_string() }),
+            Err(died) => Err(CallError::Unreachable {
+                reason: died.to_string(),
+            }),
         }
     }
 }

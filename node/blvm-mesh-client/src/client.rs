@@ -7,10 +7,11 @@ use std::time::Duration;
 use blvm_node::module::traits::NodeAPI;
 use mesh_api::{
     ApiRequest, AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, ClientError,
-    CloseSessionRequest, CloseSessionResponse, DiscoverRouteRequest, DiscoverRouteResponse, GetNetworkStateRequest,
-    GetNetworkStateResponse, GetNodeIdRequest, GetQuoteRequest, GetRoutingStatsRequest, GetSessionRequest, MeshStats, NodeId,
-    OpenSessionRequest, OpenSessionResponse, PaymentProof, PollDeliveriesRequest, PollDeliveriesResponse, QuoteId,
-    QuoteRouteRequest, QuoteRouteResponse, RegisterProtocolRequest, SendPacketRequest, SendPacketResponse, SessionId,
+    CloseSessionRequest, CloseSessionResponse, DiscoverRouteRequest, DiscoverRouteResponse,
+    GetNetworkStateRequest, GetNetworkStateResponse, GetNodeIdRequest, GetQuoteRequest,
+    GetRoutingStatsRequest, GetSessionRequest, MeshStats, NodeId, OpenSessionRequest, OpenSessionResponse,
+    PaymentProof, PollDeliveriesRequest, PollDeliveriesResponse, QuoteId, QuoteRouteRequest,
+    QuoteRouteResponse, RegisterProtocolRequest, SendPacketRequest, SendPacketResponse, SessionId,
     SessionInfo, UnregisterProtocolRequest,
 };
 
@@ -32,7 +33,9 @@ pub struct MeshClient {
 
 impl fmt::Debug for MeshClient {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("MeshClient").field("timeout", &self.timeout).finish_non_exhaustive()
+        out.debug_struct("MeshClient")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,7 +47,10 @@ impl fmt::Debug for MeshClient {
 impl MeshClient {
     /// A client of the mesh that is loaded as `mesh_module_id`, usually "blvm-mesh".
     pub fn new(node_api: Arc<dyn NodeAPI>, mesh_module_id: String) -> Self {
-        Self { mesh: mesh_api::MeshClient::new(NodeApiCaller::new(node_api, mesh_module_id)), timeout: None }
+        Self {
+            mesh: mesh_api::MeshClient::new(NodeApiCaller::new(node_api, mesh_module_id)),
+            timeout: None,
+        }
     }
 
     /// Sends a packet. A response with `success: false` says why in `error`.
@@ -58,7 +64,14 @@ impl MeshClient {
         payment_proof: Option<PaymentProof>,
         protocol_id: Option<String>,
     ) -> Result<SendPacketResponse, MeshError> {
-        self.send(SendPacketRequest { destination, payload, payment_proof, protocol_id, ttl: None }).await
+        self.send(SendPacketRequest {
+            destination,
+            payload,
+            payment_proof,
+            protocol_id,
+            ttl: None,
+        })
+        .await
     }
 
     /// Looks for a route without using it.
@@ -68,7 +81,12 @@ impl MeshClient {
         destination: NodeId,
         max_hops: Option<u8>,
     ) -> Result<DiscoverRouteResponse, MeshError> {
-        self.call(&DiscoverRouteRequest { destination, max_hops, timeout_seconds: None }).await
+        self.call(&DiscoverRouteRequest {
+            destination,
+            max_hops,
+            timeout_seconds: None,
+        })
+        .await
     }
 
     /// Has packets of a protocol handed to a method of the calling module's API. To be done again when the mesh has been restarted.
@@ -78,11 +96,16 @@ impl MeshClient {
         protocol_id: String,
         handler_method: String,
     ) -> Result<(), MeshError> {
-        let request = RegisterProtocolRequest { protocol_id, handler_method };
+        let request = RegisterProtocolRequest {
+            protocol_id,
+            handler_method,
+        };
         if self.call(&request).await?.success {
             Ok(())
         } else {
-            Err(MeshError::NotRegistered { protocol_id: request.protocol_id })
+            Err(MeshError::NotRegistered {
+                protocol_id: request.protocol_id,
+            })
         }
     }
 }
@@ -92,7 +115,10 @@ impl MeshClient {
     /// The same client, whose calls end after `timeout` at the latest.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
-        Self { timeout: Some(timeout), ..self }
+        Self {
+            timeout: Some(timeout),
+            ..self
+        }
     }
 
     /// Sends a packet, with all that can be said of it.
@@ -102,7 +128,10 @@ impl MeshClient {
 
     /// Gives a protocol up, so that another module can have it; `false` if it was not this module's.
     pub async fn unregister_protocol_handler(&self, protocol_id: String) -> Result<bool, MeshError> {
-        Ok(self.call(&UnregisterProtocolRequest { protocol_id }).await?.success)
+        Ok(self
+            .call(&UnregisterProtocolRequest { protocol_id })
+            .await?
+            .success)
     }
 
     /// The mesh at a glance.
@@ -141,7 +170,10 @@ impl MeshClient {
     }
 
     /// Fetches packets that have arrived for this module.
-    pub async fn poll_deliveries(&self, request: PollDeliveriesRequest) -> Result<PollDeliveriesResponse, MeshError> {
+    pub async fn poll_deliveries(
+        &self,
+        request: PollDeliveriesRequest,
+    ) -> Result<PollDeliveriesResponse, MeshError> {
         self.call(&request).await
     }
 
@@ -177,7 +209,11 @@ impl MeshClient {
         };
         match tokio::time::timeout(timeout, call).await {
             Ok(answer) => Ok(answer?),
-            Err(_) => Err(ClientError::TimedOut { method: R::METHOD, waited: timeout }.into()),
+            Err(_) => Err(ClientError::TimedOut {
+                method: R::METHOD,
+                waited: timeout,
+            }
+            .into()),
         }
     }
 }

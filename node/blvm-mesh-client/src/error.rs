@@ -10,7 +10,9 @@ pub enum MeshError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The protocol was not registered.
-    #[error("protocol {protocol_id} was not registered: another module has it, or the mesh has too many already")]
+    #[error(
+        "protocol {protocol_id} was not registered: another module has it, or the mesh has too many already"
+    )]
     NotRegistered {
         /// The protocol.
         protocol_id: String,
@@ -22,9 +24,10 @@ impl From<MeshError> for ModuleError {
     fn from(error: MeshError) -> Self {
         match error {
             MeshError::Client(ClientError::TimedOut { .. }) => ModuleError::Timeout,
-            MeshError::Client(ClientError::Call { source: CallError::Unreachable { reason }, .. }) => {
-                ModuleError::IpcError(reason)
-            }
+            MeshError::Client(ClientError::Call {
+                source: CallError::Unreachable { reason },
+                ..
+            }) => ModuleError::IpcError(reason),
             MeshError::Client(ClientError::Request { .. } | ClientError::Response { .. }) => {
                 ModuleError::SerializationError(error.to_string())
             }

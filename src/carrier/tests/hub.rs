@@ -68,7 +68,7 @@ impl MeshFrames for FakeNode {
         };
         if let Some(far) = &*line.far.lock().unwrap() {
             for message in messages {
-                far.on_packet(&line.seen_as, message);
+                far.on_packet(&line.seen_as, &message);
             }
         }
         Ok(())

@@ -1,0 +1,112 @@
+//! The module within the limits that a node sets by default: 512 MiB of addresses, 256 descriptors.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mesh_core::identity::NodeId;
+use mesh_core::routing_policy::MeshMode;
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+use crate::common::daemons::PATIENCE;
+use crate::common::{TestNode, eventually, open_request};
+use crate::process::{Home, Module, kib_of};
+
+/// Neighbours at once.
+const NEIGHBOURS: u8 = 50;
+
+/// Packets that each sends through the module.
+const PACKETS: usize = 20;
+
+/// Bytes of each.
+const PAYLOAD: usize = 16 * 1024;
+
+const ADDRESS_SPACE_KIB: u64 = 512 * 1024;
+
+fn within_limits(home: &Home) -> Module {
+    let mut command = Command::new("sh");
+    let binary = env!("CARGO_BIN_EXE_blvm-mesh");
+    let limited = format!("ulimit -v {ADDRESS_SPACE_KIB} && ulimit -n 256 && exec {binary}");
+    home.environment(&mut command)
+        .args(["-c", &limited])
+        .env_remove("RUST_LOG")
+        .kill_on_drop(true);
+    Module::of(&mut command)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_neighbours_and_their_traffic_fit_into_the_nodes_limits() {
+    let home = Home::new();
+    home.configure(
+        "mode = \"open\"\n[limits]\nlimit_loopback = false\nfree_bytes_per_second = 1_000_000_000",
+    );
+    let module = within_limits(&home);
+    home.until_it_runs().await;
+    let idle = (kib_of(module.id(), "VmPeak"), kib_of(module.id(), "VmHWM"));
+    let log = home.log();
+    assert!(
+        log.contains("max_peers is 80 instead of 128") && log.contains("RLIMIT_NOFILE"),
+        "{log}"
+    );
+
+    let status = home.ask_json(&["status"]).await;
+    let id: NodeId = status["node_id"].as_str().unwrap().parse().unwrap();
+    let address = status["listen_addr"].as_str().unwrap().parse().unwrap();
+    let mut nodes = Vec::new();
+    for seed in 1..=NEIGHBOURS {
+        let node = TestNode::without_wallet(seed, MeshMode::Open).await;
+        node.node.add_peer(address, id).unwrap();
+        nodes.push(Arc::new(node));
+    }
+    eventually("all links", async || {
+        let peers = home.ask_json(&["peers"]).await;
+        (peers["peers"].as_array().unwrap().len() == usize::from(NEIGHBOURS)).then_some(())
+    })
+    .await;
+
+    let mut sending = JoinSet::new();
+    for (index, from) in nodes.iter().enumerate() {
+        let from = from.clone();
+        let to = nodes[(index + 1) % nodes.len()].id();
+        sending.spawn(async move {
+            let mut request = open_request(to, b"");
+            request.payload = Bytes::from(vec![7; PAYLOAD]);
+            let mut sent = 0;
+            for _ in 0..PACKETS {
+                let done = tokio::time::timeout(PATIENCE, from.node.handle().send_packet(request.clone()));
+                sent += usize::from(done.await.is_ok_and(|sent| sent.is_ok()));
+            }
+            sent
+        });
+    }
+    let sent: usize = sending.join_all().await.into_iter().sum();
+    let wanted = usize::from(NEIGHBOURS) * PACKETS;
+    assert!(sent * 10 >= wanted * 9, "{sent} of {wanted} packets were sent");
+    let carried = eventually("traffic", async || {
+        let packets = home.ask_json(&["status"]).await["packets_out"].as_u64()?;
+        (packets as usize >= sent / 2).then_some(packets)
+    })
+    .await;
+
+    let busy = (kib_of(module.id(), "VmPeak"), kib_of(module.id(), "VmHWM"));
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", module.id()))
+        .unwrap()
+        .count();
+    println!(
+        "VmPeak {} MiB idle, {} MiB with {NEIGHBOURS} neighbours; resident {} and {} MiB; {descriptors} descriptors, {} threads; \
+         {carried} packets out",
+        idle.0 / 1024,
+        busy.0 / 1024,
+        idle.1 / 1024,
+        busy.1 / 1024,
+        std::fs::read_dir(format!("/proc/{}/task", module.id()))
+            .unwrap()
+            .count(),
+    );
+    assert!(busy.0 < ADDRESS_SPACE_KIB && descriptors < 256);
+    assert!(!home.log().contains("ERROR"), "{}", home.log());
+    tokio::time::timeout(Duration::from_secs(20), module.terminate())
+        .await
+        .unwrap();
+}
