@@ -2,6 +2,7 @@
 //! bad ways and bad neighbours may do to them.
 
 mod hub;
+mod nodes;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
