@@ -4,14 +4,14 @@
 //! What was asked for goes to the standard output, everything else (logs, progress, errors) to the standard error.
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage or configuration.
 
-mod audit;
+pub(crate) mod audit;
 mod books;
-mod fees;
+pub(crate) mod fees;
 mod ledger;
 mod run;
-mod show;
+pub(crate) mod show;
 mod sim;
-mod treasury;
+pub(crate) mod treasury;
 mod wallet;
 
 use std::io::{self, Read, Write};

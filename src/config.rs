@@ -35,7 +35,7 @@ use mesh_net::EndpointConfig;
 use toml::de::DeTable;
 use zeroize::Zeroizing;
 
-pub use chain::{BitcoindConfig, ChainConfig};
+pub use chain::{BitcoindConfig, ChainBackend, ChainConfig, DEFAULT_RELAY_FEE, NodeChainConfig};
 pub use host::HostConfig;
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::{Place, Problem};

@@ -19,6 +19,8 @@ use tokio::sync::Notify;
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
 use crate::carrier::NodeCarrier;
+use crate::chain;
+use crate::chain::node::asking::Answers;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
@@ -28,7 +30,7 @@ use crate::socket::SocketServer;
 use crate::store::DEFAULT_CACHE_BYTES;
 use crate::wallet::Wallet;
 use neighbours::{Kept, split_peers};
-use parts::{announcing, connect_wallet, open_chain};
+use parts::{announcing, connect_wallet};
 
 /// How long stopping in order may take: goodbyes and one last write. Service managers wait at least this long before
 /// they kill.
@@ -97,6 +99,7 @@ pub struct Daemon {
     node: RunningNode,
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
+    operator: Arc<AdminService>,
     carrier: Option<Arc<NodeCarrier>>,
     neighbours: Arc<Kept>,
     look_at_disk: Arc<Notify>,
@@ -116,7 +119,8 @@ impl Daemon {
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
-        let admin = open_admin(&setup, &node, wallet.clone())?;
+        let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
+        let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
         let network = setup.config.mesh.network;
         let carrier =
             over_node.map(|client| Arc::new(NodeCarrier::over_node(node.carrier_port(), client, network)));
@@ -136,6 +140,7 @@ impl Daemon {
             node,
             wallet,
             admin,
+            operator,
             carrier,
             neighbours: Arc::new(Kept::new(handle, named)),
             look_at_disk,
@@ -158,6 +163,11 @@ impl Daemon {
     /// What modules and other programs call.
     pub fn api(&self) -> &Arc<MeshModuleApi> {
         &self.api
+    }
+
+    /// What answers the operator.
+    pub fn operator(&self) -> &Arc<AdminService> {
+        &self.operator
     }
 
     /// Where its state is.
@@ -249,6 +259,13 @@ async fn start_node(
         )));
     }
     let announcing = announcing(&config.mesh, &own)?;
+    let chain = chain::open::open(
+        &config.chain,
+        config.mesh.network,
+        data_dir.path(),
+        asked(setup.bitcoin_node.as_ref()),
+    )
+    .map_err(|error| DaemonError::Refused(error.to_string()))?;
     let node = NodeConfig {
         identity,
         account_secret: *data_dir.account_secret()?,
@@ -264,18 +281,20 @@ async fn start_node(
         links: config.endpoint(),
         peers,
         wallet,
-        chain: open_chain(&config.chain)?,
+        chain,
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
 }
 
-fn open_admin(
-    setup: &Setup,
-    node: &RunningNode,
-    wallet: Arc<dyn Wallet>,
-) -> Result<AdminServer, DaemonError> {
-    let Setup { config, data_dir, .. } = setup;
+/// The node that spawned us, as one that can be asked about the chain.
+fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
+    let node: Arc<dyn Answers> = Arc::new(node?.clone());
+    Some(node)
+}
+
+fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
+    let config = &setup.config;
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
@@ -283,10 +302,9 @@ fn open_admin(
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    let service = AdminService::new(backend, info, config.payments.clone())
+    AdminService::new(backend, info, config.payments.clone())
         .with_wallet(wallet)
-        .with_books(node.books());
-    Ok(AdminServer::start(&data_dir.admin_socket(), service)?)
+        .with_books(node.books())
 }
 
 fn network_name(network: BitcoinNetwork) -> &'static str {

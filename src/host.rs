@@ -5,11 +5,15 @@
 //! the node imposes, and a conversation with the node beside it. Nothing of the mesh waits for that conversation.
 
 mod calls;
+pub mod commands;
 mod conversation;
+mod doors;
 pub mod environment;
 pub mod events;
 pub mod log;
 mod module;
+pub mod publish;
+pub mod rpc;
 mod runtime;
 
 use std::env;

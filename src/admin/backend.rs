@@ -122,7 +122,7 @@ impl AdminService {
     }
 
     /// Answers everything but `listen`, within a bounded time.
-    pub(super) async fn answer(&self, request: Request) -> Result<Value, AdminError> {
+    pub(crate) async fn answer(&self, request: Request) -> Result<Value, AdminError> {
         match request {
             Request::Status => {
                 let status = self.status().await?;

@@ -58,10 +58,10 @@ impl AdminServer {
     ///
     /// # Errors
     /// [`BindError`].
-    pub fn start(path: &Path, service: AdminService) -> Result<Self, BindError> {
+    pub fn start(path: &Path, service: impl Into<Arc<AdminService>>) -> Result<Self, BindError> {
         let listener = bind_private(path)?;
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(accept(listener, Arc::new(service), stopped));
+        let task = tokio::spawn(accept(listener, service.into(), stopped));
         Ok(Self {
             path: path.to_owned(),
             stop: Some(stop),

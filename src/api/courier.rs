@@ -47,12 +47,15 @@ enum Way {
     Door(Arc<dyn Door>),
 }
 
+/// An open door and its number.
+type NumberedDoor = (u64, Arc<dyn Door>);
+
 /// Where owners can be reached.
 #[derive(Default)]
 struct Ways {
     host: Option<Arc<dyn ModuleCalls>>,
     /// Of each client the newest last.
-    doors: BTreeMap<Client, Vec<(u64, Arc<dyn Door>)>>,
+    doors: BTreeMap<Client, Vec<NumberedDoor>>,
     numbers: u64,
 }
 

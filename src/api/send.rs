@@ -209,3 +209,26 @@ fn sent_response(packet_id: [u8; 32], path_nodes: usize, price_msat: u64) -> Sen
         error: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_lives_as_long_as_its_sender_says_and_a_minute_if_he_does_not() {
+        let request = |ttl| SendPacketRequest {
+            destination: [0; 32],
+            payload: Vec::new(),
+            payment_proof: None,
+            protocol_id: None,
+            ttl,
+        };
+        assert_eq!(ttl_of(&request(None)), DEFAULT_TTL);
+        assert_eq!(ttl_of(&request(Some(7))), Duration::from_secs(7));
+        assert_eq!(
+            ttl_of(&request(Some(u64::MAX))),
+            Duration::from_secs(u64::MAX),
+            "the session's end bounds it"
+        );
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! Everything above this module speaks to one trait, [`ChainSource`]. Behind it stands a Bitcoin node that the operator
 //! trusts as he trusts his own: what it says of the best chain is believed, and nothing that anybody else says.
-//! [`bitcoind::Bitcoind`] asks Bitcoin Core or Knots over JSON-RPC.
+//! [`bitcoind::Bitcoind`] asks Bitcoin Core or Knots over JSON-RPC; [`node::NodeChain`] asks the blvm-node that this program is a
+//! module of. [`open::open`] makes the one that the configuration names.
 //!
 //! # The contract
 //!
@@ -15,8 +16,8 @@
 //! **Only the best chain counts.** A transaction in a block that was reorganised away is not confirmed. One that can
 //! never be mined any more, because another that spends the same money was, is [`Standing::Replaced`].
 //!
-//! **What paid this node stays known**, spent or not: the wallet keeps its own transactions, so a pruned node without an
-//! index of transactions is enough.
+//! **What paid this node stays known**, spent or not: a wallet keeps its own transactions, so a pruned node without an index of
+//! transactions is enough for [`bitcoind`]; without a wallet they are found in the blocks of the best chain ([`node`]).
 //!
 //! **Not knowing is an error**, never an answer: a source that cannot be asked says so ([`ChainError`]), and the core
 //! then credits nothing and takes nothing back.
@@ -34,6 +35,8 @@ use mesh_core::verifier::BitcoinNetwork;
 
 pub mod bitcoind;
 mod error;
+pub mod node;
+pub mod open;
 mod uri;
 
 pub use error::ChainError;

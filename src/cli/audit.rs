@@ -22,7 +22,7 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     }
 }
 
-fn show(report: &AuditReport) -> String {
+pub(crate) fn show(report: &AuditReport) -> String {
     let mut lines = vec![entries_line(report), wallet_line(report)];
     let notes = report.wallet.iter().flat_map(|wallet| &wallet.notes);
     lines.extend(notes.map(|note| format!("note: {note}")));

@@ -11,7 +11,7 @@ pub(super) async fn run(global: &Global) -> Result<(), CliError> {
     print_answer(global.json, &report, show)
 }
 
-fn show(report: &FeesReport) -> String {
+pub(crate) fn show(report: &FeesReport) -> String {
     let mut table = table(&["", "msat"], &[1]);
     let unsigned = |msat: u64| i64::try_from(msat).unwrap_or(i64::MAX);
     let rows = [

@@ -22,12 +22,12 @@ const SHOWN_BYTES: usize = 4096;
 
 /// How node ids are shown.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ids {
+pub(crate) struct Ids {
     full: bool,
 }
 
 impl Ids {
-    pub(super) fn new(full: bool) -> Self {
+    pub(crate) fn new(full: bool) -> Self {
         Self { full }
     }
 
@@ -48,7 +48,7 @@ fn new_sessions(refused_because: &[String]) -> String {
     }
 }
 
-pub(super) fn status(reply: &StatusReply) -> String {
+pub(crate) fn status(reply: &StatusReply) -> String {
     let listening = reply
         .listen_addr
         .map_or_else(|| "nowhere".to_owned(), |address| address.to_string());
@@ -99,7 +99,7 @@ pub(super) fn status(reply: &StatusReply) -> String {
 }
 
 /// Ids in full: a neighbour's id is what one copies from here.
-pub(super) fn peers(reply: &PeersReply) -> String {
+pub(crate) fn peers(reply: &PeersReply) -> String {
     if reply.peers.is_empty() {
         return "no neighbours; add some as [[mesh.peers]] to the configuration, or wait to be connected"
             .into();
@@ -112,7 +112,7 @@ pub(super) fn peers(reply: &PeersReply) -> String {
 }
 
 /// One row for each node; who is next to whom is left to `--json`.
-pub(super) fn network(reply: &NetworkReply, ids: Ids) -> String {
+pub(crate) fn network(reply: &NetworkReply, ids: Ids) -> String {
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let (nodes, links) = (reply.total_nodes, reply.total_links);
     let head = format!("{nodes} node{}, {links} link{}", plural(nodes), plural(links));
@@ -141,7 +141,7 @@ pub(super) fn network(reply: &NetworkReply, ids: Ids) -> String {
     format!("{head}\n{table}{more}")
 }
 
-pub(super) fn routes(reply: &RoutesReply, ids: Ids) -> String {
+pub(crate) fn routes(reply: &RoutesReply, ids: Ids) -> String {
     if reply.routes.is_empty() {
         return "no routes known; find some with `blvm-mesh discover`".into();
     }
@@ -163,7 +163,7 @@ pub(super) fn routes(reply: &RoutesReply, ids: Ids) -> String {
     table.to_string()
 }
 
-pub(super) fn quote(reply: &QuoteReply, ids: Ids) -> String {
+pub(crate) fn quote(reply: &QuoteReply, ids: Ids) -> String {
     let mut table = table(
         &[
             "payee",
@@ -192,7 +192,7 @@ pub(super) fn quote(reply: &QuoteReply, ids: Ids) -> String {
 }
 
 /// One row for each posting, and one for a session that ended.
-pub(super) fn ledger(entries: &[EntryJson], ids: Ids) -> String {
+pub(crate) fn ledger(entries: &[EntryJson], ids: Ids) -> String {
     let mut table = table(
         &[
             "no", "time", "kind", "account", "party", "msat", "session", "payment",
@@ -241,7 +241,7 @@ pub(super) fn signed_msat(amount: i64) -> String {
 }
 
 /// The total is what the session was quoted at, not a bill for this packet.
-pub(super) fn sent(reply: &SendReply, ids: Ids) -> String {
+pub(crate) fn sent(reply: &SendReply, ids: Ids) -> String {
     format!(
         "sent packet {} over {} (session {}, quoted at {})",
         visible(&reply.packet_id),
@@ -347,7 +347,7 @@ fn span(time: Duration) -> String {
     }
 }
 
-pub(super) fn table(header: &[&str], right: &[usize]) -> Table {
+pub(crate) fn table(header: &[&str], right: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     if !header.is_empty() {

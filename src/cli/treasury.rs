@@ -62,7 +62,7 @@ async fn of_running(client: &mut AdminClient) -> Result<TreasuryReply, CliError>
     Ok(client.call(&Request::Treasury).await?)
 }
 
-fn show(reply: &TreasuryReply) -> String {
+pub(crate) fn show(reply: &TreasuryReply) -> String {
     let mut table = table(&[], &[]);
     let msat = |msat: u64| format!("{} msat", signed_msat(i64::try_from(msat).unwrap_or(i64::MAX)));
     let destination = reply.destination.as_deref();

@@ -397,6 +397,12 @@ fn parse_backend(text: &str) -> Result<WalletBackend, String> {
         "cln" => Ok(WalletBackend::Cln),
         "ldk" if cfg!(feature = "ldk") => Ok(WalletBackend::Ldk),
         "ldk" => Err("another backend: this build has no ldk; build with --features ldk".into()),
+        "blvm-lightning" => Err(
+            "another backend: the module blvm-lightning calls payments settled that it did not see, makes invoices without the \
+             commitment that payers check, and has no call that pays. Name what stands behind it here, such as \"lnbits\"; \
+             docs/WALLETS.md says more"
+                .into(),
+        ),
         "devnet" => Err(
             "\"none\", \"lnbits\", \"lnd\", \"cln\" or \"ldk\": the devnet wallet is play money and lives only inside \
              `blvm-mesh demo`"

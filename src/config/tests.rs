@@ -518,3 +518,17 @@ proptest::proptest! {
         let _ = Config::parse(&format!("[mesh]\n{text}"), "f");
     }
 }
+
+#[test]
+fn module_that_cannot_tell_settled_from_unpaid_is_refused_as_a_wallet() {
+    let refused = refusal("[wallet]\nbackend = \"blvm-lightning\"");
+    for why in [
+        "did not see",
+        "commitment",
+        "no call that pays",
+        "\"lnbits\"",
+        "docs/WALLETS.md",
+    ] {
+        assert!(refused.contains(why), "{refused}");
+    }
+}

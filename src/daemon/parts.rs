@@ -9,10 +9,8 @@ use mesh_core::identity::{Ed25519Verifier, NodeId};
 use mesh_core::verifier::BitcoinNetwork;
 
 use super::DaemonError;
-use crate::chain::ChainSetup;
-use crate::chain::bitcoind::{Bitcoind, Login};
-use crate::config::{ChainConfig, Config, MeshConfig};
-use crate::data_dir::{DataDir, expand_home};
+use crate::config::{Config, MeshConfig};
+use crate::data_dir::DataDir;
 #[cfg(feature = "ldk")]
 use crate::wallet::LightningNetwork;
 #[cfg(feature = "ldk")]
@@ -63,26 +61,6 @@ pub(super) async fn connect_wallet(
         );
     }
     Ok(wallet)
-}
-
-/// Whom the node asks about the chain; nobody unless one is configured.
-pub(super) fn open_chain(config: &ChainConfig) -> Result<Option<ChainSetup>, DaemonError> {
-    let Some(backend) = &config.backend else {
-        return Ok(None);
-    };
-    let login = match &backend.login {
-        Login::Cookie(file) => Login::Cookie(expand_home(file)?),
-        Login::Password { user, file } => Login::Password {
-            user: user.clone(),
-            file: expand_home(file)?,
-        },
-    };
-    let source = Bitcoind::new(&backend.url, &backend.wallet, login)
-        .map_err(|error| DaemonError::Refused(error.to_string()))?;
-    Ok(Some(ChainSetup {
-        source: Arc::new(source),
-        policy: config.policy.clone(),
-    }))
 }
 
 /// What the node says of itself; a certificate that does not fit would be refused by every other node.

@@ -8,14 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mesh_api::{CallError, Method};
+use mesh_core::spending::Caller;
 use node_ipc::{Incoming, Invocation, InvocationAnswer, InvocationKind, LogLevel, NodeClient, Options};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Level;
 
 use super::calls::NodeCalls;
+use super::doors::Doors;
 use super::environment::ModuleEnvironment;
+use super::events::subscriptions;
 use super::log::NodeLog;
+use super::{commands, rpc};
 use crate::api::{Client, MeshModuleApi};
 use crate::handle::lock;
 
@@ -50,6 +54,12 @@ impl Conversation {
         );
         options.api_methods = Method::ALL.iter().map(ToString::to_string).collect();
         options.api_version = API_VERSION;
+        options.leave_the_only_place = true;
+        options.subscriptions = subscriptions();
+        options.rpc_endpoints = rpc::METHODS
+            .map(|(method, description)| (method.to_owned(), description.to_owned()))
+            .to_vec();
+        options.cli = Some(commands::spec());
         let (client, incoming) = NodeClient::start(options);
         let teller = client.clone();
         log.tell_through(move |level, target, line| teller.log(log_level(level), target, line));
@@ -66,11 +76,11 @@ impl Conversation {
     }
 
     /// Listens and answers, for ever. What is under way when it is dropped is answered with an error.
-    pub(super) async fn go_on(&mut self, api: &Arc<MeshModuleApi>) {
+    pub(super) async fn go_on(&mut self, api: &Arc<MeshModuleApi>, doors: &Doors) {
         api.call_modules_through(Arc::new(NodeCalls(self.client.clone())));
         loop {
             tokio::select! {
-                Some(incoming) = self.incoming.recv() => self.take(incoming, api),
+                Some(incoming) = self.incoming.recv() => self.take(incoming, api, doors),
                 Some(ended) = self.calls.tasks.join_next() => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "a module's call ended badly");
@@ -87,16 +97,17 @@ impl Conversation {
         let _ = tokio::time::timeout(GOODBYE, self.client.stop()).await;
     }
 
-    fn take(&mut self, incoming: Incoming, api: &Arc<MeshModuleApi>) {
+    fn take(&mut self, incoming: Incoming, api: &Arc<MeshModuleApi>, doors: &Doors) {
         match incoming {
             Incoming::Connected { node_version } => {
-                tracing::info!(node_version, "the node took this module in")
+                tracing::info!(node_version, "the node took this module in");
+                doors.on_connected();
             }
             Incoming::Disconnected { reason } => {
                 tracing::warn!(reason, "no conversation with the node; the mesh goes on")
             }
-            Incoming::Event(_) => {}
-            Incoming::Invocation(invocation) => self.calls.answer(invocation, api),
+            Incoming::Event(event) => doors.on_event(&event),
+            Incoming::Invocation(invocation) => self.calls.answer(invocation, api, doors),
         }
     }
 }
@@ -109,19 +120,23 @@ struct Calls {
 }
 
 impl Calls {
-    fn answer(&mut self, invocation: Invocation, api: &Arc<MeshModuleApi>) {
+    fn answer(&mut self, invocation: Invocation, api: &Arc<MeshModuleApi>, doors: &Doors) {
         match &invocation.kind {
             InvocationKind::ModuleApi { caller_module_id, .. } => match Client::module(caller_module_id) {
                 Ok(client) => self.answer_module(invocation, client, api),
                 Err(error) => invocation.answer(Err(error.to_string())),
             },
-            InvocationKind::Rpc { method, .. } => {
-                let refusal = format!("this module has no JSON-RPC method {method}");
-                invocation.answer(Err(refusal));
-            }
-            InvocationKind::Cli { subcommand, .. } => {
-                let refusal = format!("this module has no command {subcommand}");
-                invocation.answer(Err(refusal));
+            InvocationKind::Rpc { .. } | InvocationKind::Cli { .. } => {
+                match Place::take(self.tasks.len(), &self.by_caller, Client::of(Caller::Operator)) {
+                    Ok(place) => {
+                        let answering = doors.answer(invocation);
+                        self.tasks.spawn(async move {
+                            let _place = place;
+                            answering.await;
+                        });
+                    }
+                    Err(refusal) => invocation.answer(Err(refusal)),
+                }
             }
         }
     }

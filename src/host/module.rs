@@ -1,6 +1,7 @@
 //! A module's life, from the directory the node made to the orderly stop.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, getppid};
@@ -9,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::ModuleError;
 use super::conversation::Conversation;
+use super::doors::Doors;
 use super::environment::ModuleEnvironment;
 use super::log::{self, NodeLog};
 use super::runtime;
@@ -117,6 +119,7 @@ async fn serve(
     let mut stop = StopSignals::new()?;
     let gone = parent_gone(node.process);
     tokio::pin!(gone);
+    let config = setup.config.clone();
     let starting = async {
         sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
         let conversation = Conversation::begin(environment, node_log);
@@ -131,9 +134,10 @@ async fn serve(
     let (node_id, listen_addr) = (daemon.node().handle().node_id(), daemon.node().listen_addr());
     tracing::info!(%node_id, ?listen_addr, "the mesh is running");
     leave_standard_streams();
+    let doors = Doors::open(&daemon, conversation.client(), environment, config)?;
     let ended = tokio::select! {
         error = daemon.serve() => Err(error.into()),
-        () = conversation.go_on(daemon.api()) => Ok(()),
+        () = conversation.go_on(daemon.api(), &doors) => Ok(()),
         () = stop.wait() => Ok(()),
         () = &mut gone => {
             tracing::info!("the node is gone, and with it the reason to run");

@@ -32,6 +32,33 @@ const BASIC_AUTH: &str = "bWVzaDptZXNo";
 /// The user and the password of its RPC.
 pub const USER: &str = "mesh";
 
+/// Calls a method of a node on 127.0.0.1 as [`USER`]; the error is what the node said, or why it did not answer.
+pub async fn json_rpc(port: u16, path: &str, method: &str, params: Value) -> Result<Value, String> {
+    let body = json!({"jsonrpc": "1.0", "id": 0, "method": method, "params": params}).to_string();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {BASIC_AUTH}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = timeout(PATIENCE, exchange)
+        .await
+        .map_err(|error| error.to_string())?;
+    let answer = answer.map_err(|error| error.to_string())?;
+    let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    let mut reply: Value = serde_json::from_str(body).map_err(|error| format!("{error}: {body}"))?;
+    match reply["error"].take() {
+        Value::Null => Ok(reply["result"].take()),
+        error => Err(error.to_string()),
+    }
+}
+
 /// A running bitcoind.
 pub struct Bitcoind {
     _child: Child,
@@ -107,29 +134,7 @@ impl Bitcoind {
 
     /// Calls a method, of the miner's wallet if it is a wallet's; the error is what bitcoind said, or why it did not answer.
     pub async fn try_rpc(&self, method: &str, params: Value) -> Result<Value, String> {
-        let body = json!({"jsonrpc": "1.0", "id": 0, "method": method, "params": params}).to_string();
-        let request = format!(
-            "POST /wallet/miner HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {BASIC_AUTH}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let exchange = async {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.rpc_port)).await?;
-            stream.write_all(request.as_bytes()).await?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await?;
-            std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
-        };
-        let answer = timeout(PATIENCE, exchange)
-            .await
-            .map_err(|error| error.to_string())?;
-        let answer = answer.map_err(|error| error.to_string())?;
-        let (_, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-        let mut reply: Value = serde_json::from_str(body).map_err(|error| format!("{error}: {body}"))?;
-        match reply["error"].take() {
-            Value::Null => Ok(reply["result"].take()),
-            error => Err(error.to_string()),
-        }
+        json_rpc(self.rpc_port, "/wallet/miner", method, params).await
     }
 
     /// Mines that many blocks at once, to the wallet; answers their hashes.

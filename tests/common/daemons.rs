@@ -1,7 +1,7 @@
 //! Daemons as an operator runs them: `blvm-mesh run` in processes of their own.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
@@ -28,18 +28,31 @@ pub fn program() -> Command {
 
 /// A directory that only its owner can look into, with a configuration.
 pub struct Home {
-    directory: TempDir,
+    path: PathBuf,
+    /// Removed with it, if it is ours.
+    _directory: Option<TempDir>,
 }
 
 impl Home {
     pub fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-        Self { directory }
+        Self {
+            path: directory.path().to_owned(),
+            _directory: Some(directory),
+        }
+    }
+
+    /// A directory that somebody else made, and removes.
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            _directory: None,
+        }
     }
 
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     /// Where its daemons say what they do, one after the other.

@@ -39,7 +39,11 @@ fn free_port() -> u16 {
 impl Node {
     /// A node that is not started yet, whose key follows from its number.
     pub fn new(number: u8) -> Self {
-        let home = Home::new();
+        Self::at(number, Home::new())
+    }
+
+    /// The same, in a directory that is there already.
+    pub fn at(number: u8, home: Home) -> Self {
         let seed = number + 1;
         let mut file = std::fs::OpenOptions::new();
         let mut file = file

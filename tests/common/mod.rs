@@ -6,6 +6,8 @@
 #[cfg(unix)]
 pub mod bitcoind;
 #[cfg(unix)]
+pub mod blvm_node;
+#[cfg(unix)]
 pub mod daemons;
 #[cfg(all(unix, feature = "ldk"))]
 pub mod lightning;

@@ -188,7 +188,7 @@ mod tests {
         fits::<UnregisterProtocolRequest>();
         fits::<AwaitDeliveriesRequest>();
         fits::<AwaitNetworkChangeRequest>();
-        assert!(Delivery::MAX_ENCODED_BYTES + 100 <= MAX_ANSWER_BYTES);
+        const { assert!(Delivery::MAX_ENCODED_BYTES + 100 <= MAX_ANSWER_BYTES) };
     }
 
     #[test]

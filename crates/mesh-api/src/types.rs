@@ -38,7 +38,8 @@ pub struct SendPacketRequest {
     /// Which protocol handler at the destination it is for, at most 64 bytes; `None` is for whoever polls without one.
     #[serde(with = "AtMost::<MAX_PROTOCOL_ID_BYTES>")]
     pub protocol_id: Option<String>,
-    /// How long the packet may travel, in seconds; hops drop it after that.
+    /// How long the packet may travel, in seconds, 60 if not given and never beyond its session's end; hops drop it after
+    /// that, each by its own clock and a minute late at the most.
     pub ttl: Option<u64>,
 }
 

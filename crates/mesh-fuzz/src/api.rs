@@ -1,7 +1,8 @@
-//! What modules send over IPC, and what the mesh answers them.
+//! What modules send over IPC or the socket, and what the mesh answers them.
 
 use std::time::Duration;
 
+use mesh_api::frames::{FromMesh, ToMesh, framed};
 use mesh_api::limits::MAX_TIMEOUT_SECONDS;
 use mesh_api::{ApiRequest, Method, Wire, decode, encode, encoded_len, methods};
 
@@ -32,6 +33,24 @@ pub fn api(data: &[u8]) {
         Method::AwaitNetworkChange => exchange::<mesh_api::AwaitNetworkChangeRequest>(data, answer),
     }
     let _ = String::from_utf8_lossy(data).parse::<Method>();
+}
+
+/// Messages over the API's socket, in both directions: what is accepted has exactly one spelling, and goes out in one frame.
+pub fn socket(data: &[u8]) {
+    let (from_mesh, data) = choose(data);
+    if from_mesh & 1 == 0 {
+        one_frame::<ToMesh>(data);
+    } else {
+        one_frame::<FromMesh>(data);
+    }
+}
+
+fn one_frame<T: Wire>(data: &[u8]) {
+    if let Some(message) = one_spelling::<T>(data) {
+        let frame = framed(&message).unwrap();
+        assert_eq!(frame[..4], u32::try_from(data.len()).unwrap().to_le_bytes());
+        assert_eq!(frame[4..], *data);
+    }
 }
 
 fn exchange<R: ApiRequest>(data: &[u8], answer: bool) {

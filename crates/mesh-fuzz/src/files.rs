@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use blvm_mesh::config::{Config, ConfigError};
+use blvm_mesh::config::{Config, ConfigError, Place, Problem};
 use mesh_core::account::AccountRecord;
 use mesh_core::chain::OutputQuote;
 use mesh_core::chain_book::{Bill, HonouredOutput};
@@ -36,8 +36,10 @@ pub fn config(data: &[u8]) {
         Err(ConfigError::Invalid { problems, .. }) => {
             let lines = text.split('\n').count();
             assert!(!problems.is_empty());
-            assert!(problems.iter().all(|problem| (1..=lines).contains(&problem.line)));
-            assert!(problems.is_sorted_by_key(|problem| problem.line));
+            let on_a_line =
+                |problem: &Problem| matches!(problem.place, Place::Line(line) if line >= 1 && line <= lines);
+            assert!(problems.iter().all(on_a_line));
+            assert!(problems.is_sorted_by(|one, next| one.place <= next.place));
         }
         Err(other) => panic!("{other}"),
     }

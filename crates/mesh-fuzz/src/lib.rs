@@ -52,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     target("records", files::records),
     target("replay", replay::replay),
     target("scenario", files::scenario),
+    target("socket", api::socket),
 ];
 
 const fn target(name: &'static str, run: fn(&[u8])) -> Target {

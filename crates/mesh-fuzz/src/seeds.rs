@@ -3,6 +3,7 @@
 
 mod core;
 mod local;
+mod socket;
 mod wire;
 
 /// A committed input.
@@ -21,6 +22,7 @@ pub fn seeds() -> Vec<Seed> {
     wire::add(&mut seeds);
     core::add(&mut seeds);
     local::add(&mut seeds);
+    socket::add(&mut seeds);
     seeds.0
 }
 

@@ -46,7 +46,7 @@ mod tests {
         for millisecond in 0..5_000u64 {
             let now = start + Duration::from_millis(millisecond);
             // Greedy after a pause, which is where a bucket fails.
-            while (millisecond < 10 || millisecond > 700) && pace.wait_until(now).is_none() {
+            while !(10..=700).contains(&millisecond) && pace.wait_until(now).is_none() {
                 pace.take(now);
                 taken.push(now);
             }

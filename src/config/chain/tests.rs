@@ -33,7 +33,9 @@ fn every_key_of_the_section_is_taken_as_written() {
     )
     .unwrap()
     .chain;
-    let backend = config.backend.unwrap();
+    let Some(ChainBackend::Bitcoind(backend)) = config.backend else {
+        panic!("it is bitcoind");
+    };
     assert_eq!(
         (backend.url.as_str(), backend.wallet.as_str()),
         ("http://127.0.0.1:18443", "mesh-1")
@@ -93,4 +95,61 @@ fn wallet_names_and_paths_that_could_lead_elsewhere_are_refused() {
     ] {
         assert!(parse(&format!("[chain]\n{line}")).is_err(), "{line}");
     }
+}
+
+const DESCRIPTOR: &str = "wpkh([73c5da0a/84h/0h/0h]xpub6CatWdiZiodmUeTDp8LT5or8nmbKNcuyvz7WyksVFkKB4RHwCD3XyuvPEbvqAQY3rAPshWcMLoP2fMFMKHPJ4ZeZXYVUhLv1VMrjPC7PW6V/0/*)";
+
+#[test]
+fn node_is_asked_with_the_descriptor_that_is_written() {
+    let text = format!("[chain]\nbackend = \"node\"\ndescriptor = \"{DESCRIPTOR}\"\n");
+    let Some(ChainBackend::Node(node)) = parse(&text).unwrap().chain.backend else {
+        panic!("it is the node");
+    };
+    assert_eq!(node.descriptor, DESCRIPTOR.parse().unwrap());
+    assert_eq!(node.relay_fee_sats_per_kvb, DEFAULT_RELAY_FEE);
+    let Some(ChainBackend::Node(node)) = parse(&(text + "relay_fee_sats_per_kvb = 5000"))
+        .unwrap()
+        .chain
+        .backend
+    else {
+        panic!("it is the node");
+    };
+    assert_eq!(node.relay_fee_sats_per_kvb, 5000);
+}
+
+#[test]
+fn keys_of_the_other_backend_are_refused_each_by_name() {
+    let node = format!("[chain]\nbackend = \"node\"\ndescriptor = \"{DESCRIPTOR}\"\n");
+    for (key, line) in [
+        ("url", "url = \"http://127.0.0.1:8332\""),
+        ("wallet", "wallet = \"mesh\""),
+        ("cookie_file", "cookie_file = \"/cookie\""),
+        ("user", "user = \"mesh\""),
+        ("password_file", "password_file = \"/password\""),
+    ] {
+        let refused = refusal(&format!("{node}{line}\n"));
+        assert!(refused.contains(&format!("`{key}` has no meaning")), "{refused}");
+        assert!(refused.contains("config.toml:4"), "{refused}");
+    }
+    for backend in ["none", "bitcoind"] {
+        let login = "cookie_file = \"/cookie\"";
+        let refused = refusal(&format!(
+            "[chain]\nbackend = \"{backend}\"\n{login}\ndescriptor = \"{DESCRIPTOR}\""
+        ));
+        assert!(refused.contains("`descriptor` has a meaning with"), "{refused}");
+    }
+}
+
+#[test]
+fn node_without_a_descriptor_is_refused() {
+    let refused = refusal("[chain]\nbackend = \"node\"");
+    assert!(refused.contains("needs `descriptor`"), "{refused}");
+}
+
+#[test]
+fn private_descriptor_is_refused_without_being_shown() {
+    let secret = DESCRIPTOR.replace("xpub", "xprv");
+    let refused = refusal(&format!("[chain]\nbackend = \"node\"\ndescriptor = \"{secret}\""));
+    assert!(refused.contains("without private keys"), "{refused}");
+    assert!(!refused.contains("CatWdi"), "{refused}");
 }

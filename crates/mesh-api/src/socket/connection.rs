@@ -264,11 +264,12 @@ fn take(
             delivery,
         } => {
             let arrival = Arrival::new(handler_method, delivery, id, told.clone());
-            // A taker that is behind says so by the arrival's being dropped: it comes again. One that is gone takes no more,
-            // which only another hello can say.
-            let sent = arrivals.map(|arrivals| arrivals.try_send(arrival));
-            if let Some(Err(mpsc::error::TrySendError::Closed(_))) = sent {
-                return false;
+            match arrivals.map(mpsc::Sender::try_reserve) {
+                Some(Ok(room)) => room.send(arrival),
+                // One that is gone takes no more, which only another hello can say.
+                Some(Err(mpsc::error::TrySendError::Closed(()))) => return false,
+                // One that is behind says so by the arrival's being dropped: it comes again.
+                Some(Err(mpsc::error::TrySendError::Full(()))) | None => {}
             }
         }
         FromMesh::Welcome { .. } => {}

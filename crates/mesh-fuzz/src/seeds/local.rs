@@ -64,7 +64,7 @@ pub(super) fn add(seeds: &mut Seeds) {
 }
 
 /// A message of `method`, as the target chooses it.
-fn message<T: Wire>(seeds: &mut Seeds, method: Method, answer: bool, name: &str, value: &T) {
+pub(super) fn message<T: Wire>(seeds: &mut Seeds, method: Method, answer: bool, name: &str, value: &T) {
     let place = Method::ALL.iter().position(|known| *known == method).unwrap();
     seeds.chosen(
         "api",

@@ -22,8 +22,13 @@ use super::link::{Link, write_all};
 use super::options::Incoming;
 use super::registrar::Registrar;
 
-/// How long the node may take to greet us. The published node serves one connection at a time and greets nobody else.
+/// How long the node may take to greet us before that is told. The published node serves one connection at a time and
+/// greets nobody else. It is waited for all the same, on this connection: a node that comes to greet one that was closed
+/// meanwhile fails at it and serves nobody any more.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a second connection may take to be greeted before the node counts as one with a single place.
+const SECOND_PLACE: Duration = Duration::from_secs(1);
 
 /// The first wait before connecting again. Not shorter: a node cleans up after a lost connection by the module's name, and must
 /// be done before we subscribe again under it.
@@ -41,6 +46,7 @@ type Frames = FrameReader<tokio::net::unix::OwnedReadHalf>;
 enum End {
     Stopped,
     NotReached(String),
+    OnlyPlace,
     Lost { reason: String, lived: Duration },
 }
 
@@ -51,9 +57,13 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox) {
     let mut wait = FIRST_WAIT;
     let mut told = false;
     loop {
-        let end = one_connection(&shared, &mut inbox, &mut registrar, &mut stop).await;
+        let end = one_connection(&shared, &mut inbox, &mut registrar, &mut stop, &mut told).await;
         let reason = match end {
             End::Stopped => return,
+            End::OnlyPlace => {
+                wait = LONGEST_WAIT;
+                "the node serves one connection only and needs it for itself".to_owned()
+            }
             End::NotReached(reason) => {
                 count(&shared.counters.failed_attempts);
                 reason
@@ -64,14 +74,19 @@ pub(super) async fn run(shared: Arc<Shared>, mut inbox: Inbox) {
                 reason
             }
         };
-        if !std::mem::replace(&mut told, true) {
-            tracing::info!(reason, "not connected to the node; trying again");
-            inbox.state(Incoming::Disconnected { reason });
-        }
+        tell(&mut told, &mut inbox, reason);
         if pause(wait, &mut inbox, &mut stop).await {
             return;
         }
         wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// Tells that there is no connection, once.
+fn tell(told: &mut bool, inbox: &mut Inbox, reason: String) {
+    if !std::mem::replace(told, true) {
+        tracing::info!(reason, "not connected to the node; trying again");
+        inbox.state(Incoming::Disconnected { reason });
     }
 }
 
@@ -93,21 +108,30 @@ async fn one_connection(
     inbox: &mut Inbox,
     registrar: &mut Registrar,
     stop: &mut watch::Receiver<bool>,
+    told: &mut bool,
 ) -> End {
-    let greeting = tokio::time::timeout(HANDSHAKE, connect(shared));
     let greeted = tokio::select! {
         _ = stop.wait_for(|stop| *stop) => return End::Stopped,
-        greeted = greeting => greeted,
+        greeted = greeting(shared, inbox, told) => greeted,
     };
     let (frames, socket, node_version) = match greeted {
-        Ok(Ok(connected)) => connected,
-        Ok(Err(reason)) => return End::NotReached(reason),
-        Err(_) => {
-            return End::NotReached(format!(
-                "the node did not answer the handshake within {HANDSHAKE:?}"
-            ));
-        }
+        Ok(connected) => connected,
+        Err(reason) => return End::NotReached(reason),
     };
+    if shared.options.leave_the_only_place {
+        let second = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return End::Stopped,
+            second = second_place(shared) => second,
+        };
+        if let Err(waiting) = second {
+            // In this order: the place must be free before the second can be greeted, and greeted before it goes.
+            drop((frames, socket));
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return End::Stopped,
+                _greeted_or_refused = waiting => return End::OnlyPlace,
+            }
+        }
+    }
     count(&shared.counters.connects);
     registrar.connected(&node_version);
     inbox.state(Incoming::Connected { node_version });
@@ -150,8 +174,41 @@ fn written_reason(written: Result<std::io::Result<()>, tokio::task::JoinError>) 
     }
 }
 
+/// A connection on which the node has greeted us, and the node's version.
+type Greeted = (Frames, tokio::net::unix::OwnedWriteHalf, String);
+
+/// Connects and waits to be greeted, however long that takes; tells when it takes long.
+async fn greeting(shared: &Shared, inbox: &mut Inbox, told: &mut bool) -> Result<Greeted, String> {
+    let greeting = connect(shared, shared.options.module_name.clone());
+    tokio::pin!(greeting);
+    let long = tokio::time::sleep(HANDSHAKE);
+    tokio::pin!(long);
+    loop {
+        tokio::select! {
+            greeted = &mut greeting => return greeted,
+            () = inbox.deliver() => {}
+            () = &mut long, if !*told => {
+                let reason = format!("the node has not answered the handshake for {HANDSHAKE:?}; waiting for it");
+                tell(told, inbox, reason);
+            }
+        }
+    }
+}
+
+/// Whether the node greets a second connection beside the first. If not in time, that connection's further fate.
+async fn second_place(
+    shared: &Shared,
+) -> Result<(), std::pin::Pin<Box<dyn Future<Output = Result<Greeted, String>> + Send + '_>>> {
+    let mut second = Box::pin(connect(shared, format!("{}#probe", shared.options.module_name)));
+    match tokio::time::timeout(SECOND_PLACE, &mut second).await {
+        // What it is refused with does not matter: it was spoken to.
+        Ok(_spoken_to) => Ok(()),
+        Err(_) => Err(second),
+    }
+}
+
 /// Connects and says who we are.
-async fn connect(shared: &Shared) -> Result<(Frames, tokio::net::unix::OwnedWriteHalf, String), String> {
+async fn connect(shared: &Shared, module_id: String) -> Result<Greeted, String> {
     use tokio::io::AsyncWriteExt;
 
     let options = &shared.options;
@@ -162,7 +219,7 @@ async fn connect(shared: &Shared) -> Result<(Frames, tokio::net::unix::OwnedWrit
     let mut frames = FrameReader::new(read);
     let id = shared.next_id();
     let handshake = Request::Handshake {
-        module_id: options.module_name.clone(),
+        module_id,
         module_name: options.module_name.clone(),
         version: options.version.clone(),
     };

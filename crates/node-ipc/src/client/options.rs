@@ -29,6 +29,9 @@ pub struct Options {
     pub rpc_endpoints: Vec<(String, String)>,
     /// Our commands on the node's command line.
     pub cli: Option<CliSpec>,
+    /// Whether to leave a node alone that serves one connection only: the published node (0.1.83) does, and needs it for
+    /// itself. Whether it has more is tried with a second connection, as `MODULE_NAME#probe`, before the first is used.
+    pub leave_the_only_place: bool,
     /// Requests in any second, 1 to 100. The node counts 100 per second and has no patience above that.
     pub requests_per_second: u32,
 }
@@ -54,6 +57,7 @@ impl Options {
             api_version: 1,
             rpc_endpoints: Vec::new(),
             cli: None,
+            leave_the_only_place: false,
             requests_per_second: Self::REQUESTS_PER_SECOND,
         }
     }

@@ -28,6 +28,9 @@ const ATTEMPTS: u32 = 3;
 /// The wait before failed registrations are tried again on the same connection; doubles with each round.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// Until it is this long.
+const AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Events,
@@ -105,7 +108,7 @@ impl Registrar {
                 return;
             }
             tokio::time::sleep(wait).await;
-            wait *= 2;
+            wait = (wait * 2).min(AGAIN_AT_MOST);
         }
     }
 
@@ -152,6 +155,8 @@ impl Registrar {
                 Err(
                     RequestError::Disconnected { .. } | RequestError::NotConnected | RequestError::Stopped,
                 ) => return,
+                // No word of the node's: it is busy starting, or the module itself asks too much. Later, then.
+                Err(RequestError::Timeout { .. } | RequestError::Busy { .. }) => {}
                 Err(error) => self.failed(index, shared, &error.to_string()),
             }
             self.under_way = None;

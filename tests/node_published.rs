@@ -1,0 +1,128 @@
+//! Modules of `blvm-node` exactly as it is published, which serves one connection to modules at a time: the mesh must run all
+//! the same, on its own links and its own socket.
+// In a test a panic is the report.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::path::Path;
+
+use common::blvm_node::{BlvmNode, MESH_MANIFEST, free_port, program};
+use common::daemons::{Home, PATIENCE, said};
+use mesh_api::socket::SocketCaller;
+use mesh_api::{MeshClient, RegisterProtocolRequest};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+const SMOKE_MANIFEST: &str = r#"
+name = "smoke"
+version = "0.1.0"
+entry_point = "smoke"
+capabilities = ["read_blockchain", "read_chain_state", "subscribe_events"]
+"#;
+
+#[tokio::test]
+async fn a_module_shakes_hands_asks_for_the_tip_and_sees_the_next_block() {
+    let (Some(host), Some(smoke)) = (program("BLVM_HOST"), program("BLVM_SMOKE")) else {
+        return;
+    };
+    let (mut node, mut miner) = (BlvmNode::new("node", &host), BlvmNode::new("miner", &host));
+    node.install("smoke", SMOKE_MANIFEST, &smoke);
+    node.start().await;
+    miner.start().await;
+    let noted = async |key: &str| {
+        node.until(key, async || node.lines("smoke", "smoke.jsonl").iter().any(|line| !line[key].is_null())).await;
+        let lines = node.lines("smoke", "smoke.jsonl");
+        lines.into_iter().find(|line| !line[key].is_null()).unwrap()
+    };
+    let greeted = noted("node_version").await;
+    assert_eq!(greeted["node_version"], "0.1.83");
+    assert_eq!(greeted["height"], 0);
+    let genesis = node.rpc("getblockhash", json!([0])).await;
+    assert_eq!(greeted["tip"], genesis);
+
+    node.wait_for_modules(&["smoke"]).await;
+    node.add_node(&miner).await;
+    miner.mine(1).await;
+    let seen = noted("new_block").await;
+    assert_eq!(seen["new_block"], miner.rpc("getbestblockhash", json!([])).await);
+    assert_eq!((&seen["height"], &seen["known"]), (&json!(1), &json!(true)));
+}
+
+/// A published node with the mesh as its module, free of charge.
+async fn with_mesh(name: &'static str, host: &Path, port: u16, neighbour: Option<(&Home, u16)>) -> (BlvmNode, Home) {
+    let mut node = BlvmNode::new(name, host);
+    node.install("blvm-mesh", MESH_MANIFEST, Path::new(env!("CARGO_BIN_EXE_blvm-mesh")));
+    let home = Home::at(&node.module_data("blvm-mesh"));
+    let mut config = format!("[mesh]\nmode = \"open\"\nlisten_addr = \"127.0.0.1:{port}\"\nnetwork = \"regtest\"\n");
+    if let Some((neighbour, port)) = neighbour {
+        let id = id(neighbour).await;
+        config += &format!("[[mesh.peers]]\naddress = \"127.0.0.1:{port}\"\nnode_id = \"{id}\"\n");
+    }
+    std::fs::write(home.path().join("config.toml"), config).unwrap();
+    node.start().await;
+    node.wait_for_modules(&["blvm-mesh"]).await;
+    let socket = home.path().join("admin.sock");
+    node.until("the mesh's socket", async || socket.exists()).await;
+    (node, home)
+}
+
+async fn id(home: &Home) -> String {
+    let status: Value = home.ask_json(&["status"]).await;
+    status["node_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn three_published_nodes_carry_packets_over_the_meshs_own_links_though_they_do_not_serve_their_modules() {
+    let Some(host) = program("BLVM_HOST") else {
+        return;
+    };
+    let port = free_port();
+    let (mut b, home_b) = with_mesh("b", &host, port, None).await;
+    let (a, home_a) = with_mesh("a", &host, free_port(), Some((&home_b, port))).await;
+    let (c, home_c) = with_mesh("c", &host, free_port(), Some((&home_b, port))).await;
+    home_b.wait_for_peers(2).await;
+    let (id_a, id_c) = (id(&home_a).await, id(&home_c).await);
+
+    let socket = home_c.path().join("api.sock");
+    let (caller, mut arrivals) = SocketCaller::connect_for_deliveries(socket, "reader").await.unwrap();
+    let request = RegisterProtocolRequest {
+        protocol_id: "test".to_owned(),
+        handler_method: "take".to_owned(),
+    };
+    let registered = MeshClient::new(caller).register_protocol_handler(request).await;
+    assert!(registered.unwrap().success);
+    let mut heard = async |text: &str| {
+        let arrival = timeout(PATIENCE, arrivals.next()).await.expect("the packet arrives").unwrap();
+        assert_eq!(arrival.delivery.payload, text.as_bytes());
+        assert_eq!(arrival.delivery.source.map(hex::encode).as_ref(), Some(&id_a));
+        arrival.handled();
+    };
+    let send = ["send", &id_c, "hello", "--class", "open", "--protocol", "test"];
+    let sent = home_a.ask(&send).await;
+    assert!(sent.status.success(), "{}\n{}", said(&sent), a.end_of_log());
+    heard("hello").await;
+
+    // The node in the middle is killed and started again: its module comes back with it, and the way leads through it.
+    b.kill().await;
+    b.start().await;
+    home_b_is_back(&b, &home_b).await;
+    let sent = home_a.ask(&send).await;
+    assert!(sent.status.success(), "{}\n{}", said(&sent), b.end_of_log());
+    heard("hello").await;
+    // All the while the nodes do what nodes are for.
+    for node in [&a, &b, &c] {
+        node.mine(1).await;
+        assert_eq!(node.height().await, 1);
+    }
+}
+
+async fn home_b_is_back(node: &BlvmNode, home: &Home) {
+    node.until("the mesh and its links", async || {
+        let peers = home.ask(&["--json", "peers"]).await;
+        let peers: Value = serde_json::from_slice(&peers.stdout).unwrap_or_default();
+        peers["peers"].as_array().is_some_and(|peers| peers.len() == 2)
+    })
+    .await;
+}
