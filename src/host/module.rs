@@ -168,7 +168,6 @@ fn leave_standard_streams() {
     let left = File::options()
         .write(true)
         .open("/dev/null")
-        .map_err(std::io::Error::from)
         .and_then(|nowhere| {
             dup2_stdout(&nowhere)?;
             dup2_stderr(&nowhere)?;
