@@ -19,7 +19,7 @@
 //!
 //! It is slow ([`FRAMES_PER_SECOND`], for all neighbours together) and off by default. A direct link takes a carried one's
 //! place as soon as there is one. What a neighbour may make us hold is bounded: two windows of a stream and some early
-//! frames for each of at most [`MAX_CONVERSATIONS`](peers::MAX_CONVERSATIONS) conversations.
+//! frames for each of at most [`MAX_CONVERSATIONS`] conversations.
 
 mod budget;
 mod conversation;
@@ -35,8 +35,8 @@ mod run;
 mod tests;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -47,9 +47,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use conversation::{EARLY_PATIENCE, MAX_EARLY_FRAMES};
 pub use counters::CarrierCounts;
 pub use frame::{ASK_BYTES, CARRY_HEADER_BYTES, END_BYTES, MAGIC, MAX_CHUNK_BYTES, MAX_FRAME_BYTES, VERSION};
 pub use node::SUBSCRIPTIONS;
+pub use peers::{
+    ANSWER_WITHIN, FIRST_ASK_AFTER, FIRST_PAUSE, LONGEST_PAUSE, MAX_CONVERSATIONS, MAX_PEERS, MAX_UNANSWERED,
+};
 
 use counters::{Counters, count};
 use envelope::{ENVELOPE_BYTES, Envelope};
@@ -89,7 +93,7 @@ pub trait MeshFrames: Send + Sync + 'static {
 pub struct NodeCarrier {
     shared: Arc<Shared>,
     /// `None` once it was stopped.
-    task: Option<JoinHandle<()>>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the task and those who feed it have in common.
@@ -113,7 +117,7 @@ impl NodeCarrier {
         let task = tokio::spawn(run::run(shared.clone(), port, frames));
         Self {
             shared,
-            task: Some(task),
+            task: Mutex::new(Some(task)),
         }
     }
 
@@ -128,13 +132,13 @@ impl NodeCarrier {
     }
 
     /// A mesh packet came from a peer of the node's. Never waits: what is too much is dropped and counted.
-    pub fn on_packet(&self, peer: &str, packet: Vec<u8>) {
+    pub fn on_packet(&self, peer: &str, packet: &[u8]) {
         if packet.len() > ENVELOPE_BYTES + MAX_FRAME_BYTES {
             count(&self.shared.counters.unreadable);
             return;
         }
-        let packet = self.shared.envelope.unwrap(&Bytes::from(packet));
-        self.put_about(peer, |peer| Heard::Frame(peer, packet));
+        let frame = Bytes::copy_from_slice(self.shared.envelope.unwrap(packet));
+        self.put_about(peer, |peer| Heard::Frame(peer, frame));
     }
 
     /// The connection to the node is new: whom it is connected to is asked anew, and links over it begin anew.
@@ -148,12 +152,16 @@ impl NodeCarrier {
     }
 
     /// After the endpoint has ended: tells the neighbours, as far as that takes no more than [`FAREWELL`].
-    pub async fn stop(mut self) {
-        if let Some(mut task) = self.task.take()
+    pub async fn stop(&self) {
+        if let Some(mut task) = self.take_task()
             && timeout(FAREWELL, &mut task).await.is_err()
         {
             task.abort();
         }
+    }
+
+    fn take_task(&self) -> Option<JoinHandle<()>> {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Peers without an address (those over other transports) are none of ours.
@@ -174,7 +182,7 @@ impl NodeCarrier {
 
 impl Drop for NodeCarrier {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
+        if let Some(task) = self.take_task() {
             task.abort();
         }
     }

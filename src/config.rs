@@ -96,6 +96,8 @@ pub struct MeshConfig {
     pub addresses: Vec<String>,
     /// How long a discovered route is kept at the most.
     pub route_lifetime: Duration,
+    /// Whether links may run over the Bitcoin node's own connections too; only as a module of such a node.
+    pub node_carrier: bool,
     /// Neighbours at once, 1 to [`MAX_NEIGHBOURS`](mesh_core::limits::MAX_NEIGHBOURS).
     pub max_peers: usize,
     /// Neighbours that a link is kept to; all different.
@@ -118,6 +120,7 @@ impl Default for MeshConfig {
             announce: true,
             addresses: Vec::new(),
             route_lifetime: ROUTE_LIFETIME,
+            node_carrier: false,
             max_peers: EndpointConfig::default().max_peers,
             peers: Vec::new(),
             limits: Limits::default(),

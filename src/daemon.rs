@@ -18,7 +18,9 @@ use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
+use crate::carrier::NodeCarrier;
 use crate::chain;
+use crate::chain::ChainError;
 use crate::chain::node::asking::Answers;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
@@ -57,12 +59,24 @@ pub enum DaemonError {
     /// The configuration says what cannot be honoured.
     #[error("{0}")]
     Refused(String),
+    /// The wallet does not answer.
+    #[error("{0}")]
+    Unreachable(String),
     /// Something else went wrong.
     #[error("{0}")]
     Failed(String),
 }
 
 impl DaemonError {
+    /// Whether starting again may help, because something did not answer that may answer later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Start(StartError::Wallet(_)) => true,
+            Self::Start(StartError::Chain(error)) => !matches!(error, ChainError::WrongNetwork { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether the operator must change the configuration or the data directory; starting again changes nothing.
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::DataDir(_) | Self::Refused(_))
@@ -79,8 +93,6 @@ pub struct Setup {
     pub database_cache_bytes: usize,
     /// The Bitcoin node that we are a module of.
     pub bitcoin_node: Option<NodeClient>,
-    /// The node that this is a module of, to be asked about the chain; none when nobody spawned us.
-    pub node: Option<Arc<dyn Answers>>,
 }
 
 impl Setup {
@@ -91,7 +103,6 @@ impl Setup {
             data_dir,
             database_cache_bytes: DEFAULT_CACHE_BYTES,
             bitcoin_node: None,
-            node: None,
         }
     }
 }
@@ -102,6 +113,7 @@ pub struct Daemon {
     wallet: Arc<dyn Wallet>,
     admin: AdminServer,
     operator: Arc<AdminService>,
+    carrier: Option<Arc<NodeCarrier>>,
     neighbours: Arc<Kept>,
     look_at_disk: Arc<Notify>,
     api: Arc<MeshModuleApi>,
@@ -116,11 +128,15 @@ impl Daemon {
     /// # Errors
     /// [`DaemonError`].
     pub async fn start(setup: Setup) -> Result<Self, DaemonError> {
+        let over_node = carrier_node(&setup)?;
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
         let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
         let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
+        let network = setup.config.mesh.network;
+        let carrier =
+            over_node.map(|client| Arc::new(NodeCarrier::over_node(node.carrier_port(), client, network)));
         let handle = node.handle().clone();
         let look_at_disk = Arc::new(Notify::new());
         // It ends with the node.
@@ -138,6 +154,7 @@ impl Daemon {
             wallet,
             admin,
             operator,
+            carrier,
             neighbours: Arc::new(Kept::new(handle, named)),
             look_at_disk,
             api,
@@ -149,6 +166,11 @@ impl Daemon {
     /// The node.
     pub fn node(&self) -> &RunningNode {
         &self.node
+    }
+
+    /// The carrier of links over the Bitcoin node's own connections, if it is on; events of the node are for it.
+    pub fn carrier(&self) -> Option<Arc<NodeCarrier>> {
+        self.carrier.clone()
     }
 
     /// What modules and other programs call.
@@ -196,6 +218,7 @@ impl Daemon {
             wallet,
             admin,
             socket,
+            carrier,
             data_dir: _locked_until_the_end,
             ..
         } = self;
@@ -203,6 +226,10 @@ impl Daemon {
             admin.stop().await;
             socket.stop().await;
             node.stop().await;
+            // After the node: its links' last words are what is to be sent.
+            if let Some(carrier) = carrier {
+                carrier.stop().await;
+            }
             // After the node: its last payments are still under way.
             if let Some(lightning) = wallet.lightning_node() {
                 lightning.stop().await;
@@ -215,6 +242,18 @@ impl Daemon {
                 "the node did not stop within {limit} s and is abandoned; nothing durable is lost"
             ))
         })
+    }
+}
+
+/// The Bitcoin node that links are to run over, if the configuration says so.
+fn carrier_node(setup: &Setup) -> Result<Option<NodeClient>, DaemonError> {
+    match (setup.config.mesh.node_carrier, &setup.bitcoin_node) {
+        (false, _) => Ok(None),
+        (true, Some(client)) => Ok(Some(client.clone())),
+        (true, None) => Err(DaemonError::Refused(
+            "`node_carrier = true` needs a Bitcoin node that runs this program as its module; set it to false here"
+                .into(),
+        )),
     }
 }
 
@@ -237,7 +276,7 @@ async fn start_node(
         &config.chain,
         config.mesh.network,
         data_dir.path(),
-        setup.node.clone(),
+        asked(setup.bitcoin_node.as_ref()),
     )
     .map_err(|error| DaemonError::Refused(error.to_string()))?;
     let node = NodeConfig {
@@ -259,6 +298,12 @@ async fn start_node(
         treasury: config.treasury.clone(),
     };
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
+}
+
+/// The node that spawned us, as one that can be asked about the chain.
+fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
+    let node: Arc<dyn Answers> = Arc::new(node?.clone());
+    Some(node)
 }
 
 fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {

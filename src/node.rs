@@ -13,7 +13,7 @@ use mesh_core::routing::snapshot::SnapshotWriter;
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::spending::SpendingCaps;
 use mesh_core::verifier::BitcoinNetwork;
-use mesh_net::{Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Transport};
+use mesh_net::{CarrierPort, Endpoint, EndpointConfig, NetError, RECOMMENDED_EVENT_QUEUE, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -109,6 +109,7 @@ pub enum StartError {
 pub struct RunningNode {
     handle: NodeHandle,
     listen_addr: Option<SocketAddr>,
+    carrier_port: CarrierPort,
     books: NodeBooks,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -154,7 +155,7 @@ impl RunningNode {
 
         let (link_events_in, link_events) = mpsc::channel(RECOMMENDED_EVENT_QUEUE);
         let endpoint = Endpoint::bind(config.links, &config.identity, link_events_in)?;
-        let listen_addr = endpoint.local_addr();
+        let (listen_addr, carrier_port) = (endpoint.local_addr(), endpoint.carrier_port());
         let node_id = config.identity.node_id();
         let mut seed = [0; 32];
         aws_lc_rs::rand::fill(&mut seed).map_err(|_| StartError::NoRandomness)?;
@@ -226,6 +227,7 @@ impl RunningNode {
         Ok(Self {
             handle,
             listen_addr,
+            carrier_port,
             books,
             stop: Some(stop_in),
             task,
@@ -245,6 +247,11 @@ impl RunningNode {
     /// Where it listens.
     pub fn listen_addr(&self) -> Option<SocketAddr> {
         self.listen_addr
+    }
+
+    /// The way in for links that are not TCP.
+    pub fn carrier_port(&self) -> CarrierPort {
+        self.carrier_port.clone()
     }
 
     /// Adds a neighbour to keep a link to.

@@ -19,10 +19,10 @@ use super::pipe::Pipe;
 
 /// Frames held that came before their turn. Order is broken only where a node handles two messages at once; at this many
 /// a frame is lost, not late.
-pub(crate) const MAX_EARLY_FRAMES: usize = 4;
+pub const MAX_EARLY_FRAMES: usize = 4;
 
 /// How long an early frame waits for those before it.
-pub(crate) const EARLY_PATIENCE: Duration = Duration::from_secs(1);
+pub const EARLY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Of a full frame, what control messages may take while data waits too: they go first, but do not stop everything else.
 const MAX_CONTROL_SHARE_BYTES: usize = MAX_CHUNK_BYTES / 2;

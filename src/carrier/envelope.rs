@@ -5,7 +5,6 @@
 //! turned on by somebody with such a node, the carrier would cost him all his connections. So a frame is always wrapped in
 //! a Bitcoin message of our own making: harmless there, 24 bytes more here. Who receives takes frames with and without.
 
-use bytes::Bytes;
 use mesh_core::verifier::BitcoinNetwork;
 use sha2::{Digest, Sha256};
 
@@ -43,11 +42,10 @@ impl Envelope {
 
     /// What is inside, or the whole where there is no envelope. Length and checksum are not looked at: the node did, and
     /// what matters is authenticated above.
-    pub(crate) fn unwrap(&self, packet: &Bytes) -> Bytes {
-        let wrapped = packet.len() >= ENVELOPE_BYTES && packet.starts_with(&self.magic);
-        match wrapped {
-            true => packet.slice(ENVELOPE_BYTES..),
-            false => packet.clone(),
+    pub(crate) fn unwrap<'p>(&self, packet: &'p [u8]) -> &'p [u8] {
+        match packet.split_at_checked(ENVELOPE_BYTES) {
+            Some((header, frame)) if header.starts_with(&self.magic) => frame,
+            _ => packet,
         }
     }
 }
@@ -74,9 +72,9 @@ mod tests {
     #[test]
     fn frame_is_found_with_its_envelope_and_without() {
         let envelope = Envelope::of(BitcoinNetwork::Regtest);
-        let wrapped = Bytes::from(envelope.wrap(b"MESH and more"));
-        assert_eq!(envelope.unwrap(&wrapped), "MESH and more");
-        assert_eq!(envelope.unwrap(&"MESH bare".into()), "MESH bare");
-        assert_eq!(envelope.unwrap(&Bytes::new()), "");
+        let wrapped = envelope.wrap(b"MLNK and more");
+        assert_eq!(envelope.unwrap(&wrapped), b"MLNK and more");
+        assert_eq!(envelope.unwrap(b"MLNK bare"), b"MLNK bare");
+        assert_eq!(envelope.unwrap(b""), b"");
     }
 }

@@ -31,7 +31,7 @@ impl NodeCarrier {
             Some(EventPayload::MeshPacketReceived {
                 packet_data,
                 peer_addr,
-            }) => self.on_packet(peer_addr, packet_data.clone()),
+            }) => self.on_packet(peer_addr, packet_data),
             _ => {}
         }
     }

@@ -24,28 +24,28 @@ use super::frame::{Carry, End, Frame, Token};
 use super::pipe::{PipeStream, pipe};
 
 /// Peers known at once: twice what a node connects to by default.
-pub(crate) const MAX_PEERS: usize = 256;
+pub const MAX_PEERS: usize = 256;
 
 /// Conversations at once. At the budget of frames more could not even keep their links alive and say anything.
-pub(crate) const MAX_CONVERSATIONS: usize = 64;
+pub const MAX_CONVERSATIONS: usize = 64;
 
 /// Asks, answers and ends that wait to be sent: more than a second's budget need not be promised.
 const MAX_SMALL_FRAMES: usize = 64;
 
 /// From a peer's coming to the first ask: time for a direct link to be made.
-pub(crate) const FIRST_ASK_AFTER: Duration = Duration::from_secs(3);
+pub const FIRST_ASK_AFTER: Duration = Duration::from_secs(3);
 
 /// How long an answer is waited for.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Asks without an answer after which a peer is left alone until it asks by itself.
-pub(crate) const MAX_UNANSWERED: u32 = 3;
+pub const MAX_UNANSWERED: u32 = 3;
 
 /// The pause after a conversation ended or an ask got no answer; doubled each time.
-pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(2);
+pub const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The longest pause.
-pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A conversation that lasted this long shows that peer and way are well: the next pause is the shortest.
 const PROVEN_AFTER: Duration = Duration::from_secs(30);

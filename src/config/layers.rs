@@ -27,6 +27,7 @@ pub(super) const FLAT_KEYS: &[&str] = &[
     "announce",
     "addresses",
     "route_lifetime_seconds",
+    "node_carrier",
 ];
 
 /// The file and the variables as one document; what is known and has no effect any more is told in `notes`.

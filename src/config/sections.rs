@@ -101,6 +101,10 @@ fn read_mesh(mut mesh: Section<'_>, problems: &mut Problems<'_>) -> MeshConfig {
                 number(1..=ROUTE_LIFETIME.as_secs(), "seconds"),
             )
             .map_or(default.route_lifetime, |found| Duration::from_secs(found.value)),
+        node_carrier: or(
+            mesh.value("node_carrier", problems, boolean),
+            default.node_carrier,
+        ),
         max_peers: max_peers.map_or(default.max_peers, |found| to_usize(found.value)),
         peers: read_peers(peers, problems),
         limits: read_limits(limits, problems),

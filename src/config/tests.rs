@@ -19,6 +19,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(config.mesh.listen_addr.to_string(), "0.0.0.0:8334");
     assert_eq!(config.mesh.price_msat_per_unit, 10);
     assert_eq!(config.mesh.max_peers, 128);
+    assert!(!config.mesh.node_carrier, "off by default");
     assert!(!config.payments.auto_pay);
 }
 
@@ -64,6 +65,7 @@ fn all_values_arrive_where_they_belong() {
         operator = "{id}"
         operator_signature = "{id}{id}"
         announce = false
+        node_carrier = true
         route_lifetime_seconds = 60
         addresses = ["mesh.example.org:8334", "[2001:db8::1]:8334"]
         max_peers = 7
@@ -112,6 +114,7 @@ fn all_values_arrive_where_they_belong() {
     assert_eq!(mesh.operator, Some(NodeId([0xab; 32])));
     assert_eq!(mesh.operator_signature, Some(Signature([0xab; 64])));
     assert!(!mesh.announce);
+    assert!(mesh.node_carrier);
     assert_eq!(mesh.route_lifetime.as_secs(), 60);
     assert_eq!(mesh.addresses, ["mesh.example.org:8334", "[2001:db8::1]:8334"]);
     assert_eq!(mesh.peers[0].address, "mesh.example.org:8334");

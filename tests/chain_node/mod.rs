@@ -1,9 +1,11 @@
-//! The stage: a payer, a router and a destination, the payees as modules of one played node.
+//! The stage: a payer, a router and a destination, the payees as modules of one node.
 
 mod fake;
 mod payments;
+mod real;
 
-use std::path::Path;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,55 +35,42 @@ const UNITS: u64 = 1000;
 /// The account of a public test key: nobody needs to spend what these tests pay.
 const DESCRIPTOR: &str = "wpkh(tpubD6NzVbkrYhZ4XgiXtGrdW5XDAPFCL9h7we1vwNCpn8tGbBcgfVYjXyhWo4E1xkh56hjod1RhGjxbaTLV3X4FyWuejifB9jusQ46QzG87VKp/BRANCH/*)";
 
-struct Stage {
-    chain: Arc<FakeChain>,
-    socket: TempDir,
-    node: Option<FakeNode>,
+/// The mesh: payees that ask the node at this socket.
+struct Mesh {
+    socket: PathBuf,
     clients: Vec<NodeClient>,
     payer: TestNode,
     router: TestNode,
     destination: TestNode,
 }
 
-impl Stage {
-    async fn start() -> Self {
-        let chain = Arc::new(FakeChain::new(20));
-        let socket = tempfile::tempdir().unwrap();
-        let node = serve(&chain, socket.path());
-        let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
-        let mut stage = Self::raise(chain, socket, folders).await;
-        stage.node = Some(node);
-        stage.connected().await;
-        stage
-    }
-
-    async fn raise(chain: Arc<FakeChain>, socket: TempDir, folders: [TempDir; 3]) -> Self {
+impl Mesh {
+    /// As modules of this name.
+    async fn raise(socket: PathBuf, module: &str, folders: [TempDir; 3]) -> Self {
         let [payer, router, destination] = folders;
         let mut clients = Vec::new();
-        let mut module = |branch: u8, folder: &TempDir| {
-            let path = socket.path().join("node.sock");
-            let (client, mut incoming) =
-                NodeClient::start(Options::new(path, "blvm-mesh", "blvm-mesh_00", "0.1.0"));
+        let mut payee = |branch: u8, folder: &TempDir| {
+            let options = Options::new(&socket, module, format!("{module}_00"), "0.1.0");
+            let (client, mut incoming) = NodeClient::start(options);
             // Nobody here listens to the node's events; the watch alone must find out.
             tokio::spawn(async move { while incoming.recv().await.is_some() {} });
             clients.push(client.clone());
             setup(client, branch, folder.path())
         };
-        let at_router = module(1, &router);
-        let at_destination = module(2, &destination);
-        let stage = Self {
+        let at_router = payee(1, &router);
+        let at_destination = payee(2, &destination);
+        let mesh = Self {
             payer: start(1, payer, None).await,
             router: start(2, router, Some(at_router)).await,
             destination: start(3, destination, Some(at_destination)).await,
-            chain,
             socket,
-            node: None,
             clients,
         };
-        stage.payer.connect(&stage.router);
-        stage.router.connect(&stage.destination);
-        wait_linked(&[(&stage.payer, 1), (&stage.router, 2), (&stage.destination, 1)]).await;
-        stage
+        mesh.payer.connect(&mesh.router);
+        mesh.router.connect(&mesh.destination);
+        wait_linked(&[(&mesh.payer, 1), (&mesh.router, 2), (&mesh.destination, 1)]).await;
+        mesh.connected().await;
+        mesh
     }
 
     async fn connected(&self) {
@@ -92,31 +81,15 @@ impl Stage {
     }
 
     /// The payees start again on what they wrote down; the payer knows nothing any more: a cheat.
-    async fn restart_with_a_cheat(self) -> Self {
-        let Self {
-            chain,
+    async fn restart_with_a_cheat(self, module: &str) -> Self {
+        let socket = self.socket.clone();
+        let [_, router, destination] = self.stop().await;
+        Self::raise(
             socket,
-            node,
-            clients,
-            payer,
-            router,
-            destination,
-        } = self;
-        for node in [payer.node, router.node, destination.node] {
-            node.stop().await;
-        }
-        for client in clients {
-            client.stop().await;
-        }
-        let folders = [
-            tempfile::tempdir().unwrap(),
-            router.directory,
-            destination.directory,
-        ];
-        let mut stage = Self::raise(chain, socket, folders).await;
-        stage.node = node;
-        stage.connected().await;
-        stage
+            module,
+            [tempfile::tempdir().unwrap(), router, destination],
+        )
+        .await
     }
 
     async fn try_quote(&self, method: PaymentMethod, buying: Buying) -> Result<QuotedSlice, CommandError> {
@@ -144,6 +117,63 @@ impl Stage {
         eventually("the session", async || self.open(proofs).await.ok()).await
     }
 
+    async fn credit(&self) -> u64 {
+        self.destination.status().await.payers_credit_msat
+    }
+
+    /// Where they kept what they wrote down.
+    async fn stop(self) -> [TempDir; 3] {
+        let nodes = [self.payer, self.router, self.destination];
+        let mut folders = Vec::new();
+        for TestNode { node, directory } in nodes {
+            node.stop().await;
+            folders.push(directory);
+        }
+        for client in self.clients {
+            client.stop().await;
+        }
+        folders.try_into().unwrap()
+    }
+}
+
+/// The mesh on a node that is played.
+struct Stage {
+    chain: Arc<FakeChain>,
+    mesh: Mesh,
+    node: Option<FakeNode>,
+    _socket: TempDir,
+}
+
+impl Deref for Stage {
+    type Target = Mesh;
+
+    fn deref(&self) -> &Mesh {
+        &self.mesh
+    }
+}
+
+impl Stage {
+    async fn start() -> Self {
+        let chain = Arc::new(FakeChain::new(20));
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("node.sock");
+        let node = serve(&chain, &socket);
+        let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        Self {
+            chain,
+            mesh: Mesh::raise(socket, "blvm-mesh", folders).await,
+            node: Some(node),
+            _socket: folder,
+        }
+    }
+
+    async fn restart_with_a_cheat(self) -> Self {
+        Self {
+            mesh: self.mesh.restart_with_a_cheat("blvm-mesh").await,
+            ..self
+        }
+    }
+
     /// A transaction that pays all quotes with this coinbase.
     fn payment(&self, slice: &QuotedSlice, coinbase: usize) -> Transaction {
         let mut payment = paying(&[self.chain.coinbase(coinbase)], &[0x51], 1);
@@ -158,23 +188,14 @@ impl Stage {
         payment
     }
 
-    async fn credit(&self) -> u64 {
-        self.destination.status().await.payers_credit_msat
-    }
-
     async fn stop(self) {
-        for node in [self.payer.node, self.router.node, self.destination.node] {
-            node.stop().await;
-        }
-        for client in self.clients {
-            client.stop().await;
-        }
+        self.mesh.stop().await;
     }
 }
 
 /// The node at its socket.
 fn serve(chain: &Arc<FakeChain>, socket: &Path) -> FakeNode {
-    let node = FakeNode::bind(socket.join("node.sock")).unwrap();
+    let node = FakeNode::bind(socket).unwrap();
     let chain = chain.clone();
     node.answer_with(move |request| chain.reply(request).map(FakeAnswer::Reply));
     node
@@ -211,13 +232,17 @@ async fn start(seed: u8, directory: TempDir, chain: Option<ChainSetup>) -> TestN
 }
 
 fn proofs(slice: &QuotedSlice, payment: &Transaction) -> Vec<(NodeId, PaymentProof)> {
+    proofs_of(slice, id(payment))
+}
+
+fn proofs_of(slice: &QuotedSlice, txid: [u8; 32]) -> Vec<(NodeId, PaymentProof)> {
     let payees = slice.payees.iter();
     payees
         .map(|payee| {
             let (bill, _) = payee.output.as_ref().unwrap();
             let proof = PaymentProof::OnChainSettlement {
                 payment_request_id: hex::encode(bill),
-                tx_hash: id(payment),
+                tx_hash: txid,
                 amount_sats: payee.amount_msat / 1000,
                 timestamp: 0,
             };
@@ -229,6 +254,14 @@ fn proofs(slice: &QuotedSlice, payment: &Transaction) -> Vec<(NodeId, PaymentPro
 fn reason(outcome: Result<OpenedSession, CommandError>) -> DropReason {
     let error = outcome.map(|opened| opened.session).unwrap_err();
     error.reason().unwrap_or_else(|| panic!("{error}"))
+}
+
+fn taken_back(event: &Event) -> bool {
+    matches!(event, Event::OutputTakenBack { .. })
+}
+
+fn came_back(event: &Event) -> bool {
+    matches!(event, Event::OutputCameBack { .. })
 }
 
 async fn heard(

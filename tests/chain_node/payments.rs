@@ -1,21 +1,12 @@
 //! Outputs of transactions, as a node tells of them.
 
 use mesh_core::drop_reason::DropReason;
-use mesh_core::event::Event;
 use mesh_core::fees::Split;
 use node_ipc::Request;
 use node_ipc::testing::FakeAnswer;
 
-use super::{Stage, heard, id, paying, proofs, reason, serve};
+use super::{Stage, came_back, heard, id, paying, proofs, reason, serve, taken_back};
 use crate::common::eventually;
-
-fn taken_back(event: &Event) -> bool {
-    matches!(event, Event::OutputTakenBack { .. })
-}
-
-fn came_back(event: &Event) -> bool {
-    matches!(event, Event::OutputCameBack { .. })
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn payment_to_scripts_of_a_node_without_a_wallet_opens_a_session_once_it_is_deep_enough() {
@@ -124,7 +115,7 @@ async fn while_the_node_is_away_nothing_is_honoured_and_nothing_taken_back() {
     assert_eq!(reason(stage.open(&shown).await), DropReason::ChainUnavailable);
     assert_eq!(stage.credit().await, credit);
 
-    stage.node = Some(serve(&stage.chain, stage.socket.path()));
+    stage.node = Some(serve(&stage.chain, &stage.socket));
     stage.connected().await;
     stage.opened(&shown).await;
     assert!(stage.credit().await > credit);
