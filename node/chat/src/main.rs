@@ -1,6 +1,6 @@
 //! A chat over the mesh: a whole module of a node, as an example for whoever writes one.
 //!
-//! The node starts this program and talks with it over a socket ([`node_ipc::NodeClient`]). Through the node the program
+//! The node starts this program and talks with it over a socket ([`NodeClient`]). Through the node the program
 //! calls the mesh, which is a module, too ([`mesh`]), and the mesh calls it when a message has arrived.
 //!
 //! * JSON-RPC `chatsend DESTINATION TEXT` sends a message, and answers when it is on its way;
@@ -16,10 +16,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mesh_api::Delivery;
-use node_ipc::{
-    Event, EventKind, Incoming, Invocation, InvocationAnswer, InvocationKind, LogLevel, NodeClient, Options,
+use mesh_module::mesh_api::{self, Delivery};
+use mesh_module::node_ipc::{
+    EventKind, Incoming, Invocation, InvocationAnswer, InvocationKind, LogLevel, NodeClient, Options,
 };
+use mesh_module::{MESH, has_come_up};
 use serde_json::{Value, json};
 
 use history::{Events, Received};
@@ -73,14 +74,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             return Ok(());
         };
         // A mesh that was not there before, or has been started anew, does not know us.
-        if matches!(
-            &incoming,
-            Incoming::Connected { .. }
-                | Incoming::Event(Event {
-                    kind: EventKind::ModuleLoaded,
-                    ..
-                })
-        ) {
+        if has_come_up(MESH, &incoming) {
             registering.abort();
             registering = tokio::spawn(register(node.clone(), Arc::clone(&mesh)));
         }
@@ -104,8 +98,10 @@ async fn gone(node_process: u32) {
 }
 
 async fn register(node: NodeClient, mesh: Arc<Mesh>) {
-    mesh.register().await;
-    node.log(LogLevel::Info, "chat", "messages for this node arrive here");
+    match mesh.register().await {
+        Ok(()) => node.log(LogLevel::Info, "chat", "messages for this node arrive here"),
+        Err(error) => node.log(LogLevel::Error, "chat", &error.to_string()),
+    }
 }
 
 fn on_call(call: Invocation, mesh: &Arc<Mesh>, received: &mut Received) {
