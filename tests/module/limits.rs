@@ -129,7 +129,11 @@ fn as_another_user(home: &Home, threads: u32) -> Option<Command> {
     }
     chown(&place, Some(USER), Some(USER)).unwrap();
     let mut command = Command::new("sh");
-    let limited = format!("ulimit -u {threads} && exec {}", binary.display());
+    let limited = format!(
+        // Shells do not agree on the letter.
+        "{{ ulimit -u {threads} 2>/dev/null || ulimit -p {threads}; }} && exec {}",
+        binary.display()
+    );
     home.environment(&mut command)
         .args(["-c", &limited])
         .env_remove("RUST_LOG");

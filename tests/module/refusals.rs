@@ -118,7 +118,7 @@ async fn a_wallet_that_is_not_up_yet_is_waited_for_and_callers_are_told_meanwhil
         "ab".repeat(16)
     ));
     let module = home.spawn(&[]);
-    home.until_log_says("the mesh cannot start yet").await;
+    home.until_log_says("the wallet does not answer yet").await;
     node.until("greeted", |node| node.asked("Handshake") >= 1).await;
     let refused = call(&node, CALLER, &mesh_api::GetNodeIdRequest {})
         .await
