@@ -65,3 +65,27 @@ pub(super) fn read_host(mut section: Section<'_>, problems: &mut Problems<'_>) -
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn bounds_of_a_price_that_follows_nothing_are_refused_by_name() {
+        let read = |text: &str| Config::parse(text, "f").map_err(|error| error.to_string());
+        let told = read("[host]\nprice_most_percent = 200").unwrap_err();
+        assert!(told.starts_with("f:2: `price_most_percent` without"), "{told}");
+        let followed = read("[host]\nprice_follows_fee_rate = true\nprice_most_percent = 200").unwrap();
+        assert_eq!(followed.host.pricing.unwrap().most_percent, 200);
+        for wrong in [
+            "price_least_percent = 0",
+            "price_most_percent = 99",
+            "price_reference_sat_per_vbyte = 0",
+        ] {
+            assert!(
+                read(&format!("[host]\nprice_follows_fee_rate = true\n{wrong}")).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+}

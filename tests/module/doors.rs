@@ -1,5 +1,6 @@
 //! What a node says to its module beyond calls of its API, and what it is told.
 
+use mesh_core::drop_reason::DropReason;
 use node_ipc::testing::FakeNode;
 use node_ipc::{EventPayload, InvocationAnswer, InvocationKind, Request};
 use serde_json::{Value, json};
@@ -119,7 +120,7 @@ async fn maintenance_pauses_the_module_and_a_changed_file_changes_its_price() {
 async fn disk_below_the_operators_limit_has_new_sessions_refused_from_the_start() {
     let home = Home::new();
     let (node, module) = running(&home, &[("MODULE_CONFIG_HOST.LEAST_FREE_DISK_MIB", "16777216")]).await;
-    until_refusing(&node, json!(["disk_low"])).await;
+    until_refusing(&node, json!([DropReason::DiskLow.as_str()])).await;
     module.kill().await;
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Command};
 use node_ipc::testing::FakeAnswer;
 use node_ipc::{EventPayload, ModuleHealth, Request, Response};
@@ -53,7 +54,7 @@ fn fee_rate_changed() -> EventPayload {
 async fn maintenance_refuses_new_sessions_by_name_until_it_is_completed() {
     let stage = Stage::new("").await;
     stage.happens(maintenance_started()).await;
-    stage.until_refusing(&["maintenance"]).await;
+    stage.until_refusing(&[DropReason::Maintenance.as_str()]).await;
     stage.happens(maintenance_completed()).await;
     stage.until_refusing(&[]).await;
 }
@@ -62,12 +63,12 @@ async fn maintenance_refuses_new_sessions_by_name_until_it_is_completed() {
 async fn a_stopping_node_is_believed_until_it_starts_or_takes_us_in_again() {
     let stage = Stage::new("").await;
     stage.happens(shutdown()).await;
-    stage.until_refusing(&["shutting_down"]).await;
+    stage.until_refusing(&[DropReason::ShuttingDown.as_str()]).await;
     stage.happens(started()).await;
     stage.until_refusing(&[]).await;
 
     stage.happens(shutdown()).await;
-    stage.until_refusing(&["shutting_down"]).await;
+    stage.until_refusing(&[DropReason::ShuttingDown.as_str()]).await;
     stage.node.close_all();
     stage.until_refusing(&[]).await;
     assert!(stage.client.is_connected());
@@ -137,7 +138,7 @@ async fn price_stays_where_nobody_said_that_it_follows() {
     let stage = Stage::new("").await;
     stage.happens(fee_rate_changed()).await;
     stage.happens(maintenance_started()).await;
-    stage.until_refusing(&["maintenance"]).await;
+    stage.until_refusing(&[DropReason::Maintenance.as_str()]).await;
     assert_eq!(stage.mesh.status().await.price_msat_per_unit, 10);
     assert_eq!(stage.node.asked("GetFeeEstimate"), 0);
 }
@@ -305,7 +306,7 @@ async fn storm_of_events_leaves_the_node_answering_and_within_its_requests() {
             .await;
     }
     stage.happens(maintenance_started()).await;
-    stage.until_refusing(&["maintenance"]).await;
+    stage.until_refusing(&[DropReason::Maintenance.as_str()]).await;
     assert!(begun.elapsed() < Duration::from_secs(20));
     assert!(matches!(
         stage.mesh.node.handle().command(Command::Status).await,

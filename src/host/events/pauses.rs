@@ -120,3 +120,30 @@ async fn tell(node: &NodeHandle, because: Pause, holds: bool) {
         Err(_) => tracing::warn!(cause, "the node has not answered yet; its disk may refuse"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pause_that_nobody_lifts_is_lifted_when_its_time_is_over_and_not_before() {
+        let pauses = Pauses::default();
+        pauses.pause(Pause::Maintenance, Duration::from_secs(60));
+        pauses.pause(Pause::ShuttingDown, Duration::from_secs(30));
+        assert_eq!(pauses.next_untold(), Some((Pause::ShuttingDown, true)));
+        assert_eq!(pauses.next_untold(), Some((Pause::Maintenance, true)));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        pauses.lift_what_is_over();
+        assert_eq!(pauses.next_untold(), Some((Pause::ShuttingDown, false)));
+        assert_eq!(pauses.next_untold(), None);
+        // Said again it lasts from then on.
+        pauses.pause(Pause::Maintenance, Duration::from_secs(60));
+        tokio::time::advance(Duration::from_secs(59)).await;
+        pauses.lift_what_is_over();
+        assert_eq!(pauses.next_untold(), None, "nothing to tell: it holds");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        pauses.lift_what_is_over();
+        assert_eq!(pauses.next_untold(), Some((Pause::Maintenance, false)));
+        assert_eq!(pauses.next_end(), None);
+    }
+}
