@@ -20,6 +20,7 @@ use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
 use crate::api::{MeshModuleApi, RegistrationsError};
 use crate::carrier::NodeCarrier;
 use crate::chain;
+use crate::chain::ChainError;
 use crate::chain::node::asking::Answers;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
@@ -58,12 +59,24 @@ pub enum DaemonError {
     /// The configuration says what cannot be honoured.
     #[error("{0}")]
     Refused(String),
+    /// The wallet does not answer.
+    #[error("{0}")]
+    Unreachable(String),
     /// Something else went wrong.
     #[error("{0}")]
     Failed(String),
 }
 
 impl DaemonError {
+    /// Whether starting again may help, because something did not answer that may answer later.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Start(StartError::Wallet(_)) => true,
+            Self::Start(StartError::Chain(error)) => !matches!(error, ChainError::WrongNetwork { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether the operator must change the configuration or the data directory; starting again changes nothing.
     pub fn is_configuration(&self) -> bool {
         matches!(self, Self::DataDir(_) | Self::Refused(_))

@@ -32,7 +32,12 @@ async fn a_module_shakes_hands_asks_for_the_tip_and_sees_the_next_block() {
     node.start().await;
     miner.start().await;
     let noted = async |key: &str| {
-        node.until(key, async || node.lines("smoke", "smoke.jsonl").iter().any(|line| !line[key].is_null())).await;
+        node.until(key, async || {
+            node.lines("smoke", "smoke.jsonl")
+                .iter()
+                .any(|line| !line[key].is_null())
+        })
+        .await;
         let lines = node.lines("smoke", "smoke.jsonl");
         lines.into_iter().find(|line| !line[key].is_null()).unwrap()
     };
@@ -51,11 +56,21 @@ async fn a_module_shakes_hands_asks_for_the_tip_and_sees_the_next_block() {
 }
 
 /// A published node with the mesh as its module, free of charge.
-async fn with_mesh(name: &'static str, host: &Path, port: u16, neighbour: Option<(&Home, u16)>) -> (BlvmNode, Home) {
+async fn with_mesh(
+    name: &'static str,
+    host: &Path,
+    port: u16,
+    neighbour: Option<(&Home, u16)>,
+) -> (BlvmNode, Home) {
     let mut node = BlvmNode::new(name, host);
-    node.install("blvm-mesh", MESH_MANIFEST, Path::new(env!("CARGO_BIN_EXE_blvm-mesh")));
+    node.install(
+        "blvm-mesh",
+        MESH_MANIFEST,
+        Path::new(env!("CARGO_BIN_EXE_blvm-mesh")),
+    );
     let home = Home::at(&node.module_data("blvm-mesh"));
-    let mut config = format!("[mesh]\nmode = \"open\"\nlisten_addr = \"127.0.0.1:{port}\"\nnetwork = \"regtest\"\n");
+    let mut config =
+        format!("[mesh]\nmode = \"open\"\nlisten_addr = \"127.0.0.1:{port}\"\nnetwork = \"regtest\"\n");
     if let Some((neighbour, port)) = neighbour {
         let id = id(neighbour).await;
         config += &format!("[[mesh.peers]]\naddress = \"127.0.0.1:{port}\"\nnode_id = \"{id}\"\n");
@@ -74,7 +89,8 @@ async fn id(home: &Home) -> String {
 }
 
 #[tokio::test]
-async fn three_published_nodes_carry_packets_over_the_meshs_own_links_though_they_do_not_serve_their_modules() {
+async fn three_published_nodes_carry_packets_over_the_meshs_own_links_though_they_do_not_serve_their_modules()
+{
     let Some(host) = program("BLVM_HOST") else {
         return;
     };
@@ -86,7 +102,9 @@ async fn three_published_nodes_carry_packets_over_the_meshs_own_links_though_the
     let (id_a, id_c) = (id(&home_a).await, id(&home_c).await);
 
     let socket = home_c.path().join("api.sock");
-    let (caller, mut arrivals) = SocketCaller::connect_for_deliveries(socket, "reader").await.unwrap();
+    let (caller, mut arrivals) = SocketCaller::connect_for_deliveries(socket, "reader")
+        .await
+        .unwrap();
     let request = RegisterProtocolRequest {
         protocol_id: "test".to_owned(),
         handler_method: "take".to_owned(),
@@ -94,7 +112,10 @@ async fn three_published_nodes_carry_packets_over_the_meshs_own_links_though_the
     let registered = MeshClient::new(caller).register_protocol_handler(request).await;
     assert!(registered.unwrap().success);
     let mut heard = async |text: &str| {
-        let arrival = timeout(PATIENCE, arrivals.next()).await.expect("the packet arrives").unwrap();
+        let arrival = timeout(PATIENCE, arrivals.next())
+            .await
+            .expect("the packet arrives")
+            .unwrap();
         assert_eq!(arrival.delivery.payload, text.as_bytes());
         assert_eq!(arrival.delivery.source.map(hex::encode).as_ref(), Some(&id_a));
         arrival.handled();

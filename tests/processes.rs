@@ -156,6 +156,15 @@ async fn unknown_key_of_the_configuration_is_refused_with_its_name_and_line() {
 }
 
 #[tokio::test]
+async fn links_over_a_bitcoin_node_are_refused_by_name_where_there_is_none() {
+    let home = Home::new();
+    std::fs::write(home.path().join("config.toml"), "[mesh]\nnode_carrier = true\n").unwrap();
+    let refused = home.ask(&["run"]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("node_carrier"), "{}", said(&refused));
+}
+
+#[tokio::test]
 async fn daemon_whose_disk_takes_nothing_does_not_start_and_says_what_to_check() {
     let home = Home::new();
     home.configure("127.0.0.1:0", &[]);

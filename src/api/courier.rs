@@ -1,6 +1,6 @@
 //! The desk's hands: takes in what arrives at the node and calls handlers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use mesh_api::CallError;
 use mesh_core::event::Delivery;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use super::client::Client;
 use super::desk::{Desk, Outcome, Push};
@@ -182,14 +182,17 @@ impl Drop for OpenDoor {
 
 /// Takes in and pushes out until the node stops.
 pub(super) async fn run(front: Arc<Front>, node: NodeHandle, mut arrivals: mpsc::Receiver<Delivery>) {
-    let mut pushes: JoinSet<(Push, Outcome)> = JoinSet::new();
+    let mut pushes: JoinSet<Outcome> = JoinSet::new();
+    let mut under_way: HashMap<Id, Arc<Push>> = HashMap::new();
     let mut some = Vec::with_capacity(ARRIVALS_PER_TURN);
     loop {
         let now = Instant::now();
         while pushes.len() < MAX_PUSHES
             && let Some((push, way)) = front.next_push(now)
         {
-            pushes.spawn(hand_over(push, way));
+            let push = Arc::new(push);
+            let task = pushes.spawn(hand_over(push.clone(), way));
+            under_way.insert(task.id(), push);
         }
         let next = front.next_moment(now).unwrap_or(now + Duration::from_secs(3600));
         tokio::select! {
@@ -199,8 +202,13 @@ pub(super) async fn run(front: Arc<Front>, node: NodeHandle, mut arrivals: mpsc:
                 }
                 front.take_in(&node, some.drain(..));
             }
-            Some(ended) = pushes.join_next() => {
-                if let Ok((push, outcome)) = ended {
+            Some(ended) = pushes.join_next_with_id() => {
+                let (task, outcome) = match ended {
+                    Ok(ended) => ended,
+                    // A host's carrier that panics must not keep a protocol waiting for its answer for ever.
+                    Err(error) => (error.id(), Outcome::Failed),
+                };
+                if let Some(push) = under_way.remove(&task) {
                     lock(&front.desk).pushed(Instant::now(), &push, outcome);
                 }
             }
@@ -210,7 +218,7 @@ pub(super) async fn run(front: Arc<Front>, node: NodeHandle, mut arrivals: mpsc:
     }
 }
 
-async fn hand_over(push: Push, way: Way) -> (Push, Outcome) {
+async fn hand_over(push: Arc<Push>, way: Way) -> Outcome {
     let delivery = wire_delivery(push.delivery.clone());
     let handed = async {
         match way {
@@ -221,7 +229,7 @@ async fn hand_over(push: Push, way: Way) -> (Push, Outcome) {
             }
         }
     };
-    let outcome = match tokio::time::timeout(HANDLING_TIME, handed).await {
+    match tokio::time::timeout(HANDLING_TIME, handed).await {
         Ok(Ok(())) => Outcome::Handled,
         Ok(Err(CallError::Unreachable { reason })) => {
             tracing::debug!(owner = %push.owner, protocol = ?push.protocol, reason, "owner not reached; its packet waits");
@@ -235,8 +243,7 @@ async fn hand_over(push: Push, way: Way) -> (Push, Outcome) {
             tracing::warn!(owner = %push.owner, protocol = ?push.protocol, method = ?push.method, waited = ?HANDLING_TIME, "the handler did not answer; it may be given the packet again");
             Outcome::Failed
         }
-    };
-    (push, outcome)
+    }
 }
 
 /// A packet in the words of the API.

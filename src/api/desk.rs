@@ -427,10 +427,16 @@ impl Desk {
             Outcome::Handled => self.counters.pushed += 1,
             Outcome::Failed | Outcome::Unreachable => self.counters.push_failures += 1,
         }
-        let Some(handler) = self.handlers.get_mut(&push.protocol) else {
-            return;
-        };
-        let Some((_, mut waiting)) = handler.under_way.take_if(|(id, _)| *id == push.id) else {
+        let handler = self.handlers.get_mut(&push.protocol);
+        let under_way = handler.and_then(|handler| {
+            let (_, waiting) = handler.under_way.take_if(|(id, _)| *id == push.id)?;
+            Some((handler, waiting))
+        });
+        let Some((handler, mut waiting)) = under_way else {
+            // Its owner gave the protocol up meanwhile: the packet is the next one's.
+            if outcome != Outcome::Handled {
+                self.arrived(now, push.delivery.clone());
+            }
             return;
         };
         match outcome {

@@ -8,8 +8,6 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::CarrierPort;
 use node_ipc::{Event, EventKind, EventPayload, NodeClient, RequestError};
 
-use crate::host::events::PeerFrames;
-
 use super::{FramesError, MeshFrames, NodeCarrier, address_of};
 
 /// What must be subscribed to for [`NodeCarrier::on_event`]; without the carrier no packets need be heard.
@@ -36,24 +34,6 @@ impl NodeCarrier {
             }) => self.on_packet(peer_addr, packet_data),
             _ => {}
         }
-    }
-}
-
-impl PeerFrames for NodeCarrier {
-    fn came(&self, peer: &str) {
-        self.on_peer_connected(peer);
-    }
-
-    fn went(&self, peer: &str) {
-        self.on_peer_disconnected(peer);
-    }
-
-    fn packet(&self, peer: &str, packet: &[u8]) {
-        self.on_packet(peer, packet);
-    }
-
-    fn node_is_back(&self) {
-        self.on_node_connected();
     }
 }
 

@@ -219,7 +219,7 @@ fn list_in(value: Spanned<DeValue<'_>>) -> Spanned<DeValue<'_>> {
             let indices: Option<Vec<usize>> = table.keys().map(index).collect();
             match indices {
                 Some(indices) if !indices.is_empty() => {
-                    let mut entries: Vec<_> = indices.into_iter().zip(table.into_iter()).collect();
+                    let mut entries: Vec<_> = indices.into_iter().zip(table).collect();
                     entries.sort_by_key(|(index, _)| *index);
                     let entries = entries.into_iter().map(|(_, (_, value))| value);
                     DeValue::Array(entries.collect::<DeArray<'_>>())

@@ -50,7 +50,7 @@ pub(super) async fn connect_wallet(
     }
     let connected = build::connect(&config.wallet).await;
     let wallet = connected.map_err(|error| match error {
-        build::ConnectError::Unreachable { .. } => DaemonError::Failed(error.to_string()),
+        build::ConnectError::Unreachable { .. } => DaemonError::Unreachable(error.to_string()),
         error => DaemonError::Refused(error.to_string()),
     })?;
     let granularity_msat = wallet.granularity_msat();

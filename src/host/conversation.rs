@@ -4,6 +4,7 @@
 //! goes on.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -73,6 +74,21 @@ impl Conversation {
     /// The way to ask the node.
     pub(super) fn client(&self) -> NodeClient {
         self.client.clone()
+    }
+
+    /// As long as the mesh does not run: calls are refused, so that nobody waits for it; events are let go.
+    pub(super) async fn turn_away(&mut self) -> Infallible {
+        loop {
+            match self.incoming.recv().await {
+                Some(Incoming::Invocation(invocation)) => {
+                    invocation.answer(Err(
+                        "the mesh does not run yet; its log says why, try again later".to_owned(),
+                    ));
+                }
+                Some(_) => {}
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Listens and answers, for ever. What is under way when it is dropped is answered with an error.

@@ -1,7 +1,6 @@
 //! A module's life, from the directory the node made to the orderly stop.
 
 use std::fs::File;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, getppid};
@@ -26,6 +25,10 @@ const LIMITS_SETTLE: Duration = Duration::from_millis(200);
 /// node (0.1.83) has one place for a connection. Were we first, it would wait for its own call to be answered and never
 /// finish its start; as the second we are not answered, and nothing else breaks. A node with more places answers at once.
 const CALL_THE_NODE_AFTER: Duration = Duration::from_secs(1);
+
+/// The first pause before a start that failed is tried again, and the longest: each doubles the last.
+const START_AGAIN: Duration = Duration::from_secs(2);
+const START_AGAIN_AT_LAST: Duration = Duration::from_secs(60);
 
 /// How often we look whether the node still lives.
 const PARENT_LOOK: Duration = Duration::from_secs(1);
@@ -122,9 +125,13 @@ async fn serve(
     let config = setup.config.clone();
     let starting = async {
         sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
-        let conversation = Conversation::begin(environment, node_log);
+        let mut conversation = Conversation::begin(environment, node_log);
         setup.bitcoin_node = Some(conversation.client());
-        Ok::<_, ModuleError>((Daemon::start(setup).await?, conversation))
+        let daemon = tokio::select! {
+            started = start(setup) => started?,
+            never = conversation.turn_away() => match never {},
+        };
+        Ok::<_, ModuleError>((daemon, conversation))
     };
     let (daemon, mut conversation) = tokio::select! {
         started = starting => started?,
@@ -151,6 +158,29 @@ async fn serve(
     ended
 }
 
+/// Starts the daemon. What it needs and does not answer is tried again: a node does not start a module a second time, and
+/// after a power cut the wallet may come up last.
+async fn start(mut setup: Setup) -> Result<Daemon, ModuleError> {
+    let mut pause = START_AGAIN;
+    loop {
+        let (config, database_cache_bytes) = (setup.config.clone(), setup.database_cache_bytes);
+        let (place, bitcoin_node) = (setup.data_dir.path().to_owned(), setup.bitcoin_node.clone());
+        match Daemon::start(setup).await {
+            Err(error) if error.may_pass() => {
+                tracing::warn!(%error, again_in = ?pause, "the mesh cannot start yet");
+            }
+            started => return Ok(started?),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(START_AGAIN_AT_LAST);
+        setup = Setup {
+            database_cache_bytes,
+            bitcoin_node,
+            ..Setup::new(config, DataDir::open(&place)?)
+        };
+    }
+}
+
 /// Comes back when the process that spawned us has ended. The kernel's own notice (PR_SET_PDEATHSIG) is about the thread
 /// that spawned us, and a node's threads come and go.
 async fn parent_gone(node: Option<Pid>) {
@@ -166,15 +196,11 @@ async fn parent_gone(node: Option<Pid>) {
 
 /// Whatever a library may still write there must not wait for somebody to read it.
 fn leave_standard_streams() {
-    let left = File::options()
-        .write(true)
-        .open("/dev/null")
-        .map_err(std::io::Error::from)
-        .and_then(|nowhere| {
-            dup2_stdout(&nowhere)?;
-            dup2_stderr(&nowhere)?;
-            Ok(())
-        });
+    let left = File::options().write(true).open("/dev/null").and_then(|nowhere| {
+        dup2_stdout(&nowhere)?;
+        dup2_stderr(&nowhere)?;
+        Ok(())
+    });
     if let Err(error) = left {
         tracing::warn!(%error, "cannot let go of the standard streams; nothing of ours writes there");
     }

@@ -264,7 +264,7 @@ fn sent_json(sent: &SendPacketResponse) -> Value {
         "route_length": sent.route_length,
         "estimated_cost_sats": sent.estimated_cost_sats,
         "error": sent.error,
-        "required_quote_id": sent.required_quote().map(|required| hex::encode(required)),
+        "required_quote_id": sent.required_quote().map(hex::encode),
     })
 }
 

@@ -285,3 +285,32 @@ async fn a_module_that_is_gone_is_found_again_when_it_calls() {
         .unwrap();
     stage.stop().await;
 }
+
+/// A carrier that is broken in the worst way.
+struct Panics;
+
+#[async_trait::async_trait]
+impl blvm_mesh::api::ModuleCalls for Panics {
+    async fn call_module(&self, _: &str, _: &str, _: Vec<u8>) -> Result<Vec<u8>, CallError> {
+        panic!("a defect of the host's carrier");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_carrier_that_panics_costs_attempts_and_not_the_packet() {
+    let stage = Stage::new(32).await;
+    stage.api.call_modules_through(Arc::new(Panics));
+    let module = stage.module("m");
+    assert!(register(&module, "p", "on").await);
+    stage.send(Some("p"), vec![1]).await;
+    eventually("the failure", async || {
+        (stage.api.delivery_counters().push_failures >= 1).then_some(())
+    })
+    .await;
+    let got = eventually("the packet", async || {
+        Some(poll(&module, Some("p")).await).filter(|got| !got.is_empty())
+    })
+    .await;
+    assert_eq!(got[0].payload, [1]);
+    stage.stop().await;
+}

@@ -5,7 +5,10 @@ use std::time::Duration;
 use blvm_mesh::admin::BindError;
 use blvm_mesh::socket::SocketServer;
 use mesh_api::socket::{Arrivals, SocketCaller, SocketError};
-use mesh_api::{AwaitDeliveriesRequest, CallError, ClientError, GetNodeIdRequest, MeshClient, ModuleCaller};
+use mesh_api::{
+    AwaitDeliveriesRequest, CallError, ClientError, GetNodeIdRequest, MeshClient, ModuleCaller,
+    OpenSessionRequest, OpenSessionResponse, QuoteRouteRequest, QuoteRouteResponse,
+};
 
 use crate::common::{PATIENCE, eventually};
 use crate::stage::{Stage, poll, register};
@@ -272,6 +275,50 @@ async fn whoever_hangs_up_while_it_waits_loses_nothing() {
     })
     .await;
     assert_eq!(got[0].payload, [5]);
+    server.stop().await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_known_over_every_connection_of_its_client_s_name_and_over_no_other() {
+    let stage = Stage::new(76).await;
+    let server = stage.serve();
+    let (one, same, other) = (
+        client(&stage, "chat").await,
+        client(&stage, "chat").await,
+        client(&stage, "other").await,
+    );
+    let quote = QuoteRouteRequest {
+        destination: stage.sender.id().0,
+        max_hops: None,
+        timeout_seconds: Some(10),
+        units: 100,
+        max_fee_msat: None,
+        avoid: Vec::new(),
+        method: Default::default(),
+    };
+    let QuoteRouteResponse::Quoted(quote) = one.quote_route(quote).await.unwrap() else {
+        panic!("no quote");
+    };
+    let open = || OpenSessionRequest {
+        quote_id: quote.quote_id,
+        payment_proof: None,
+        max_fee_msat: None,
+    };
+    let stolen = other.open_session(open()).await.unwrap();
+    assert!(matches!(stolen, OpenSessionResponse::Refused { .. }));
+    let OpenSessionResponse::Opened(opened) = same.open_session(open()).await.unwrap() else {
+        panic!("no session");
+    };
+    let session = one.get_session(opened.session_id).await.unwrap().unwrap();
+    assert_eq!(
+        (session.units_remaining, session.packets_sent),
+        (u64::MAX, 0),
+        "nobody is paid"
+    );
+    assert_eq!(other.get_session(opened.session_id).await.unwrap(), None);
+    assert!(!other.close_session(opened.session_id).await.unwrap().closed);
+    assert!(one.close_session(opened.session_id).await.unwrap().closed);
     server.stop().await;
     stage.stop().await;
 }

@@ -30,12 +30,15 @@ pub(crate) struct Flaws {
     /// The tip changes at every question.
     pub(crate) restless: bool,
     /// What happens to the chain, once, as this is asked.
-    pub(crate) meanwhile: Option<(&'static str, fn(&FakeChain))>,
+    pub(crate) meanwhile: Option<Meanwhile>,
     /// How often blocks' bodies were asked for.
     pub(crate) bodies_asked: u32,
     /// How often anything was.
     pub(crate) asked: u32,
 }
+
+/// Which question, and what happens.
+type Meanwhile = (&'static str, fn(&FakeChain));
 
 #[derive(Debug, Default)]
 struct State {

@@ -135,7 +135,10 @@ impl BlvmNode {
     pub async fn terminate(&mut self) {
         let mut process = self.process.take().unwrap();
         signal(process.id().unwrap(), "-TERM").await;
-        timeout(PATIENCE, process.wait()).await.expect("it stops").unwrap();
+        timeout(PATIENCE, process.wait())
+            .await
+            .expect("it stops")
+            .unwrap();
         self.modules_gone().await;
     }
 
@@ -181,7 +184,11 @@ impl BlvmNode {
     pub async fn wait_for_modules(&self, modules: &[&str]) {
         self.until("its modules", async || {
             let loaded = self.try_rpc("listmodules", json!([])).await.unwrap_or_default();
-            modules.iter().all(|module| loaded.as_array().is_some_and(|loaded| loaded.contains(&json!(module))))
+            modules.iter().all(|module| {
+                loaded
+                    .as_array()
+                    .is_some_and(|loaded| loaded.contains(&json!(module)))
+            })
         })
         .await;
     }
@@ -203,7 +210,9 @@ impl BlvmNode {
     pub fn lines(&self, module: &str, file: &str) -> Vec<Value> {
         let path = self.data_dir().join("modules").join(module).join(file);
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// The process of a module.
@@ -221,7 +230,10 @@ impl BlvmNode {
 
     /// Processes that this node has started, by the socket it gave them, with their environments.
     fn module_processes(&self) -> Vec<(u32, Vec<String>)> {
-        let socket = format!("SOCKET_PATH={}", self.data_dir().join("sockets/node.sock").display());
+        let socket = format!(
+            "SOCKET_PATH={}",
+            self.data_dir().join("sockets/node.sock").display()
+        );
         let processes = std::fs::read_dir("/proc").unwrap();
         let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         ids.filter_map(|process: u32| {
@@ -240,10 +252,17 @@ impl BlvmNode {
     /// What it and its modules said last.
     pub fn end_of_log(&self) -> String {
         let mut said = last_lines(&self.log_file());
-        for module in std::fs::read_dir(self.data_dir().join("modules")).into_iter().flatten().flatten() {
+        for module in std::fs::read_dir(self.data_dir().join("modules"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             for file in std::fs::read_dir(module.path()).into_iter().flatten().flatten() {
                 let path = file.path();
-                if path.extension().is_some_and(|extension| extension == "log" || extension == "jsonl") {
+                if path
+                    .extension()
+                    .is_some_and(|extension| extension == "log" || extension == "jsonl")
+                {
                     said += &format!("\n--- {}\n{}", path.display(), last_lines(&path));
                 }
             }
@@ -258,7 +277,9 @@ impl Drop for BlvmNode {
             let _ = process.start_kill();
         }
         for (process, _) in self.module_processes() {
-            let _ = std::process::Command::new("kill").args(["-KILL", &process.to_string()]).status();
+            let _ = std::process::Command::new("kill")
+                .args(["-KILL", &process.to_string()])
+                .status();
         }
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.name, self.end_of_log());
@@ -267,13 +288,19 @@ impl Drop for BlvmNode {
 }
 
 async fn signal(process: u32, name: &str) {
-    let told = Command::new("kill").args([name, &process.to_string()]).status().await;
+    let told = Command::new("kill")
+        .args([name, &process.to_string()])
+        .status()
+        .await;
     assert!(told.unwrap().success());
 }
 
 fn last_lines(file: &Path) -> String {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     // A node without blocks says so ten times a second.
-    let lines: Vec<&str> = text.lines().filter(|line| !line.ends_with("No blocks in storage")).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.ends_with("No blocks in storage"))
+        .collect();
     lines[lines.len().saturating_sub(40)..].join("\n")
 }

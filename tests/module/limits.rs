@@ -84,7 +84,7 @@ async fn fifty_neighbours_and_their_traffic_fit_into_the_nodes_limits() {
     let wanted = usize::from(NEIGHBOURS) * PACKETS;
     assert!(sent * 10 >= wanted * 9, "{sent} of {wanted} packets were sent");
     let carried = eventually("traffic", async || {
-        let packets = home.ask_json(&["status"]).await["packets_out"].as_u64()?;
+        let packets = home.ask_json(&["status"]).await["links"]["data_sent"][0].as_u64()?;
         (packets as usize >= sent / 2).then_some(packets)
     })
     .await;
@@ -109,4 +109,55 @@ async fn fifty_neighbours_and_their_traffic_fit_into_the_nodes_limits() {
     tokio::time::timeout(Duration::from_secs(20), module.terminate())
         .await
         .unwrap();
+}
+
+/// Runs the program as a user of its own, who may have so many threads; none when this test may not become one.
+fn as_another_user(home: &Home, threads: u32) -> Option<Command> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+    /// Nobody's, so that no thread of others is counted.
+    const USER: u32 = 54_321;
+    let place = home.data_dir();
+    if std::fs::metadata(&place).unwrap().uid() != 0 {
+        return None;
+    }
+    let root = place.parent().unwrap();
+    std::fs::set_permissions(root, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = root.join("blvm-mesh-of-another-user");
+    if std::fs::hard_link(env!("CARGO_BIN_EXE_blvm-mesh"), &binary).is_err() {
+        std::fs::copy(env!("CARGO_BIN_EXE_blvm-mesh"), &binary).unwrap();
+    }
+    chown(&place, Some(USER), Some(USER)).unwrap();
+    let mut command = Command::new("sh");
+    let limited = format!("ulimit -u {threads} && exec {}", binary.display());
+    home.environment(&mut command)
+        .args(["-c", &limited])
+        .env_remove("RUST_LOG");
+    command.current_dir(root).uid(USER).gid(USER).kill_on_drop(true);
+    Some(command)
+}
+
+#[tokio::test]
+async fn a_user_with_few_threads_left_gets_a_module_in_one_and_with_none_a_refusal_that_names_the_limit() {
+    let home = Home::new();
+    let Some(mut command) = as_another_user(&home, 4) else {
+        println!("skipped: only root can run a program as another user");
+        return;
+    };
+    let module = Module::of(&mut command);
+    home.until_it_runs().await;
+    assert!(home.log().contains("workers=1"), "{}", home.log());
+    assert_eq!(module.terminate().await.code(), Some(0));
+
+    let home = Home::new();
+    let mut command = as_another_user(&home, 1).unwrap();
+    let output = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for word in ["RLIMIT_NPROC", "default_max_child_processes"] {
+        assert!(said.contains(word) && home.log().contains(word), "{said}");
+    }
 }

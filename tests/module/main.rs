@@ -6,6 +6,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod doors;
 mod limits;
 mod manifest;
 mod process;
@@ -169,7 +170,8 @@ async fn a_module_whose_output_nobody_reads_never_waits_for_a_reader() {
     let home = Home::new();
     let node = home.node();
     let mut module = home.spawn(&[("RUST_LOG", "trace")]);
-    node.until("registered", |node| node.asked("RegisterModuleApi") == 1).await;
+    node.until("registered", |node| node.asked("RegisterModuleApi") == 1)
+        .await;
     for _ in 0..100 {
         call(&node, CALLER, &GetRoutingStatsRequest {}).await.unwrap();
     }
@@ -183,11 +185,19 @@ async fn a_module_whose_output_nobody_reads_never_waits_for_a_reader() {
     }
     // What was written before it ran is a few lines, whatever the level: the pipe holds 64 KiB.
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let (mut out, mut err) = (module.child.stdout.take().unwrap(), module.child.stderr.take().unwrap());
+    let (mut out, mut err) = (
+        module.child.stdout.take().unwrap(),
+        module.child.stderr.take().unwrap(),
+    );
     module.kill().await;
     out.read_to_end(&mut stdout).await.unwrap();
     err.read_to_end(&mut stderr).await.unwrap();
-    assert_eq!((stdout.len(), stderr.len()), (0, 0), "{}", String::from_utf8_lossy(&stderr));
+    assert_eq!(
+        (stdout.len(), stderr.len()),
+        (0, 0),
+        "{}",
+        String::from_utf8_lossy(&stderr)
+    );
     assert!(!home.log().is_empty());
 }
 

@@ -3,7 +3,7 @@
 use std::process::Output;
 
 use crate::common::daemons::{PATIENCE, program, said};
-use crate::process::Home;
+use crate::process::{CALLER, Home, call};
 use tokio::time::timeout;
 
 async fn refused(config: &str, variables: &[(&str, &str)], words: &[&str]) -> Output {
@@ -104,4 +104,25 @@ async fn a_port_that_is_taken_is_told_with_the_address() {
         "{}",
         said(&output)
     );
+}
+
+#[tokio::test]
+async fn a_wallet_that_is_not_up_yet_is_waited_for_and_callers_are_told_meanwhile() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let home = Home::new();
+    let node = home.node();
+    home.configure(&format!(
+        "[wallet]\nbackend = \"lnbits\"\n[wallet.lnbits]\nurl = \"http://{address}\"\napi_key = \"{}\"",
+        "ab".repeat(16)
+    ));
+    let module = home.spawn(&[]);
+    home.until_log_says("the mesh cannot start yet").await;
+    node.until("greeted", |node| node.asked("Handshake") >= 1).await;
+    let refused = call(&node, CALLER, &mesh_api::GetNodeIdRequest {})
+        .await
+        .unwrap_err();
+    assert!(refused.contains("does not run yet"), "{refused}");
+    assert_eq!(module.terminate().await.code(), Some(0));
 }

@@ -1,6 +1,7 @@
 //! Sessions by hand: what they cost, how far they have got, whose they are.
 
-use mesh_api::{OpenSessionRequest, PaymentProof, SessionInfo};
+use mesh_api::{MeshClient, OpenSessionRequest, PaymentProof, SessionInfo};
+use mesh_core::spending::{ModuleName, SpendingCaps};
 
 use crate::common::{PATIENCE, eventually};
 use crate::line::{CAPS, Client, Line, opened};
@@ -87,5 +88,24 @@ async fn a_route_is_looked_for_within_the_hops_and_the_time_that_were_asked_for(
     );
     let found = client.discover_route(route(Some(2), Some(10))).await.unwrap();
     assert_eq!(found.route.unwrap().len(), 3);
+    line.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_name_on_the_socket_is_no_new_budget() {
+    let line = Line::start(SpendingCaps {
+        unidentified_day_msat: 14_000,
+        ..CAPS
+    })
+    .await;
+    let named = |name: &str| {
+        let name = ModuleName::new(name).unwrap();
+        MeshClient::new(line.api.for_client(blvm_mesh::api::Client::over_socket(name)))
+    };
+    let sent = named("one").send_packet(line.large_request()).await.unwrap();
+    assert!(sent.success, "{:?}", sent.error);
+    let refused = named("another").send_packet(line.large_request()).await.unwrap();
+    let error = refused.error.unwrap();
+    assert!(error.contains("unidentified_day_msat = 14000"), "{error}");
     line.stop().await;
 }

@@ -19,6 +19,7 @@ pub mod files;
 pub mod links;
 pub mod machine;
 pub mod money;
+pub mod node;
 pub mod replay;
 pub mod seeds;
 pub mod wire;
@@ -46,6 +47,7 @@ pub const TARGETS: &[Target] = &[
     target("covenant", money::covenant),
     target("frames", links::frames),
     target("invoice", money::invoice),
+    target("node", node::node),
     target("open", wire::open),
     target("packet", wire::packet),
     target("proof", money::proof),

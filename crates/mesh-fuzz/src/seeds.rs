@@ -3,6 +3,7 @@
 
 mod core;
 mod local;
+mod node;
 mod socket;
 mod wire;
 
@@ -22,6 +23,7 @@ pub fn seeds() -> Vec<Seed> {
     wire::add(&mut seeds);
     core::add(&mut seeds);
     local::add(&mut seeds);
+    node::add(&mut seeds);
     socket::add(&mut seeds);
     seeds.0
 }

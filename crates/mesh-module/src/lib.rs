@@ -4,7 +4,7 @@
 //! [`mesh_api::MeshClient`]. The mesh calls back when a packet of a protocol arrives that the module has registered:
 //! that call comes as a [`node_ipc::Invocation`], and its parameters are a [`mesh_api::Delivery`].
 //!
-//! The crate depends on `mesh-api` and `node-ipc` and thereby on no node, so that a module is compiled in seconds and is not tied to
+//! The crate depends on `mesh-api` and `node-ipc` and thereby on no node, so that a module is compiled in half a minute and is not tied to
 //! the versions that blvm-node pins. Authors who use the node's own SDK take `blvm-mesh-client` instead.
 //!
 //! ```no_run

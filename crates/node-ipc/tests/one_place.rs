@@ -47,7 +47,7 @@ impl Served {
         self.socket.write_all(&frame).await
     }
 
-    async fn is_closed(mut self) -> bool {
+    async fn sees_the_end(mut self) -> bool {
         self.frames.next().await.is_err()
     }
 }
@@ -63,11 +63,11 @@ async fn the_only_place_is_left_to_the_node_in_an_order_that_it_survives() {
     assert_eq!(name, "mesh");
     first.greet(id).await.unwrap();
     // Serving the first, the node does not come to the second before the first is gone.
-    assert!(first.is_closed().await);
+    assert!(first.sees_the_end().await);
     let (mut second, id, name) = Served::next(&listener).await;
     assert_eq!(name, "mesh#probe");
     second.greet(id).await.expect("the second waits to be greeted");
-    assert!(second.is_closed().await);
+    assert!(second.sees_the_end().await);
     let said = incoming.recv().await.unwrap();
     assert!(
         matches!(&said, Incoming::Disconnected { reason } if reason.contains("one connection only")),
@@ -87,7 +87,7 @@ async fn a_node_with_more_places_keeps_the_first_connection() {
     first.greet(id).await.unwrap();
     let (mut second, id, _) = Served::next(&listener).await;
     second.greet(id).await.unwrap();
-    assert!(second.is_closed().await);
+    assert!(second.sees_the_end().await);
     assert!(matches!(
         incoming.recv().await.unwrap(),
         Incoming::Connected { .. }

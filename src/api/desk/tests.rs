@@ -198,6 +198,19 @@ fn what_is_being_pushed_is_not_polled_and_comes_back_to_its_place_if_that_fails(
 }
 
 #[test]
+fn a_packet_whose_push_fails_after_its_owner_gave_the_protocol_up_goes_to_the_next_owner() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    desk.register(now, module("old"), "chat", "on".into());
+    desk.arrived(now, packet("chat", 5, 1));
+    let push = desk.next_push(now, everybody).unwrap();
+    assert!(desk.unregister(&module("old"), "chat"));
+    desk.pushed(now, &push, Outcome::Unreachable);
+    desk.register(now, module("new"), "chat", "on".into());
+    assert_eq!(push_all(&mut desk, now), [5]);
+    bytes_are_right(&desk);
+}
+
+#[test]
 fn an_owner_out_of_reach_is_tried_ever_more_rarely_and_then_again_when_it_is_heard_of() {
     let (mut desk, start) = (Desk::new(), Instant::now());
     let owner = socket("tool");

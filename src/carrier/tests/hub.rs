@@ -178,8 +178,12 @@ impl Mesh {
         self.node.lines.lock().unwrap().get_mut(&peer).unwrap().fate = fate;
     }
 
-    pub(super) fn disconnect(&self, peer: SocketAddr) {
+    pub(super) fn disconnect_untold(&self, peer: SocketAddr) {
         self.node.lines.lock().unwrap().remove(&peer);
+    }
+
+    pub(super) fn disconnect(&self, peer: SocketAddr) {
+        self.disconnect_untold(peer);
         self.carrier.on_peer_disconnected(&peer.to_string());
     }
 
@@ -203,6 +207,14 @@ fn carrier(port: CarrierPort, node: Arc<FakeNode>) -> NodeCarrier {
 
 /// Connects the Bitcoin nodes of two, `from` having dialled; what each calls the other.
 pub(super) fn connect(from: &Mesh, to: &Mesh) -> (SocketAddr, SocketAddr) {
+    let (called, ephemeral) = connect_untold(from, to);
+    from.carrier.on_peer_connected(&called.to_string());
+    to.carrier.on_peer_connected(&ephemeral.to_string());
+    (called, ephemeral)
+}
+
+/// The same, and the nodes say nothing of it.
+pub(super) fn connect_untold(from: &Mesh, to: &Mesh) -> (SocketAddr, SocketAddr) {
     let [first, second] = [from, to].map(|mesh| mesh.id.0[0]);
     let called = SocketAddr::from(([10, 0, first, second], 8333));
     let ephemeral = SocketAddr::from(([10, 0, second, first], 51_234));
@@ -221,8 +233,6 @@ pub(super) fn connect(from: &Mesh, to: &Mesh) -> (SocketAddr, SocketAddr) {
         .lock()
         .unwrap()
         .insert(ephemeral, line(called, from));
-    from.carrier.on_peer_connected(&called.to_string());
-    to.carrier.on_peer_connected(&ephemeral.to_string());
     (called, ephemeral)
 }
 
