@@ -38,33 +38,28 @@ const DESCRIPTOR: &str = "wpkh(tpubD6NzVbkrYhZ4XgiXtGrdW5XDAPFCL9h7we1vwNCpn8tGb
 /// The mesh: payees that ask the node at this socket.
 struct Mesh {
     socket: PathBuf,
-    clients: Vec<NodeClient>,
+    client: NodeClient,
     payer: TestNode,
     router: TestNode,
     destination: TestNode,
 }
 
 impl Mesh {
-    /// As modules of this name.
-    async fn raise(socket: PathBuf, module: &str, folders: [TempDir; 3]) -> Self {
+    async fn raise(socket: PathBuf, folders: [TempDir; 3]) -> Self {
         let [payer, router, destination] = folders;
-        let mut clients = Vec::new();
-        let mut payee = |branch: u8, folder: &TempDir| {
-            let options = Options::new(&socket, module, format!("{module}_00"), "0.1.0");
-            let (client, mut incoming) = NodeClient::start(options);
-            // Nobody here listens to the node's events; the watch alone must find out.
-            tokio::spawn(async move { while incoming.recv().await.is_some() {} });
-            clients.push(client.clone());
-            setup(client, branch, folder.path())
-        };
-        let at_router = payee(1, &router);
-        let at_destination = payee(2, &destination);
+        // One connection for both payees: the node as published serves no second one.
+        let options = Options::new(&socket, "blvm-mesh", "blvm-mesh_00", "0.1.0");
+        let (client, mut incoming) = NodeClient::start(options);
+        // Nobody here listens to the node's events; the watch alone must find out.
+        tokio::spawn(async move { while incoming.recv().await.is_some() {} });
+        let at_router = setup(client.clone(), 1, router.path());
+        let at_destination = setup(client.clone(), 2, destination.path());
         let mesh = Self {
             payer: start(1, payer, None).await,
             router: start(2, router, Some(at_router)).await,
             destination: start(3, destination, Some(at_destination)).await,
             socket,
-            clients,
+            client,
         };
         mesh.payer.connect(&mesh.router);
         mesh.router.connect(&mesh.destination);
@@ -74,22 +69,17 @@ impl Mesh {
     }
 
     async fn connected(&self) {
-        eventually("the modules' connections", async || {
-            self.clients.iter().all(NodeClient::is_connected).then_some(())
+        eventually("the connection", async || {
+            self.client.is_connected().then_some(())
         })
         .await;
     }
 
     /// The payees start again on what they wrote down; the payer knows nothing any more: a cheat.
-    async fn restart_with_a_cheat(self, module: &str) -> Self {
+    async fn restart_with_a_cheat(self) -> Self {
         let socket = self.socket.clone();
         let [_, router, destination] = self.stop().await;
-        Self::raise(
-            socket,
-            module,
-            [tempfile::tempdir().unwrap(), router, destination],
-        )
-        .await
+        Self::raise(socket, [tempfile::tempdir().unwrap(), router, destination]).await
     }
 
     async fn try_quote(&self, method: PaymentMethod, buying: Buying) -> Result<QuotedSlice, CommandError> {
@@ -129,9 +119,7 @@ impl Mesh {
             node.stop().await;
             folders.push(directory);
         }
-        for client in self.clients {
-            client.stop().await;
-        }
+        self.client.stop().await;
         folders.try_into().unwrap()
     }
 }
@@ -161,7 +149,7 @@ impl Stage {
         let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
         Self {
             chain,
-            mesh: Mesh::raise(socket, "blvm-mesh", folders).await,
+            mesh: Mesh::raise(socket, folders).await,
             node: Some(node),
             _socket: folder,
         }
@@ -169,7 +157,7 @@ impl Stage {
 
     async fn restart_with_a_cheat(self) -> Self {
         Self {
-            mesh: self.mesh.restart_with_a_cheat("blvm-mesh").await,
+            mesh: self.mesh.restart_with_a_cheat().await,
             ..self
         }
     }

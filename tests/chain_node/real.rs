@@ -1,15 +1,18 @@
-//! A blvm-node itself, on a regression-test chain: the one with repairs, because the published one serves one connection to
-//! modules. BLVM_REPAIRED_HOST names it; skipped, saying so, without.
+//! A blvm-node itself as it is published, on a regression-test chain: BLVM_HOST names it; skipped, saying so, without. It has
+//! loaded no module, so the one connection that it serves is free, and whoever takes it may ask about the chain.
 #![cfg(target_os = "linux")]
 
-use std::os::unix::fs::PermissionsExt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bitcoin::absolute::LockTime;
+use bitcoin::block::{Header, Version as BlockVersion};
 use bitcoin::consensus::encode::serialize;
 use bitcoin::hashes::Hash;
+use bitcoin::script::Builder;
 use bitcoin::transaction::Version;
 use bitcoin::{
-    Address, Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness,
+    Address, Amount, Block, CompactTarget, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn,
+    TxMerkleNode, TxOut, Txid, Witness,
 };
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::QuotedSlice;
@@ -18,14 +21,6 @@ use serde_json::json;
 
 use super::{Mesh, came_back, heard, proofs_of, reason, taken_back};
 use crate::common::blvm_node::{BlvmNode, program};
-
-/// Does nothing but be there: the node looks permissions up by a loaded module's name.
-const MANIFEST: &str = r#"
-name = "watcher"
-version = "0.1.0"
-entry_point = "watcher"
-capabilities = ["read_blockchain", "read_chain_state", "read_utxo", "read_mempool"]
-"#;
 
 const REWARD: u64 = 5_000_000_000;
 
@@ -74,25 +69,78 @@ async fn hand_in(node: &BlvmNode, payment: &Transaction) {
     let _: serde_json::Value = node.rpc("sendrawtransaction", json!([raw])).await;
 }
 
+/// A block by hand that holds the payment: the node refuses to take into its mempool again what its index knows, though its
+/// block left.
+async fn mine_by_hand(node: &BlvmNode, payment: &Transaction) {
+    let tip = node.rpc("getbestblockhash", json!([])).await;
+    let height = i64::try_from(node.height().await + 1).unwrap();
+    let reserved = [0; 32];
+    let coinbase = Transaction {
+        version: Version::TWO,
+        lock_time: LockTime::ZERO,
+        input: vec![TxIn {
+            previous_output: OutPoint::null(),
+            script_sig: Builder::new()
+                .push_int(height)
+                .push_slice(b"by hand")
+                .into_script(),
+            sequence: Sequence::MAX,
+            witness: Witness::from_slice(&[reserved]),
+        }],
+        output: vec![TxOut {
+            value: Amount::from_sat(REWARD),
+            script_pubkey: anybody().to_p2wsh(),
+        }],
+    };
+    let header = Header {
+        version: BlockVersion::from_consensus(0x2000_0000),
+        prev_blockhash: tip.as_str().unwrap().parse().unwrap(),
+        merkle_root: TxMerkleNode::all_zeros(),
+        time: u32::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap(),
+        bits: CompactTarget::from_consensus(0x207f_ffff),
+        nonce: 0,
+    };
+    let mut block = Block {
+        header,
+        txdata: vec![coinbase, payment.clone()],
+    };
+    let root = block.witness_root().unwrap();
+    let commitment = Block::compute_witness_commitment(&root, &reserved);
+    let mut script = vec![0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+    script.extend_from_slice(commitment.as_byte_array());
+    block.txdata[0].output.push(TxOut {
+        value: Amount::ZERO,
+        script_pubkey: ScriptBuf::from_bytes(script),
+    });
+    block.header.merkle_root = block.compute_merkle_root().unwrap();
+    while block.header.validate_pow(block.header.target()).is_err() {
+        block.header.nonce += 1;
+    }
+    node.rpc("submitblock", json!([hex::encode(serialize(&block))]))
+        .await;
+    let tip = node.rpc("getbestblockhash", json!([])).await;
+    assert_eq!(tip, json!(block.block_hash().to_string()));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn payment_proven_by_a_real_node_is_revoked_by_its_reorganisation_and_comes_back() {
-    let Some(host) = program("BLVM_REPAIRED_HOST") else {
+    let Some(host) = program("BLVM_HOST") else {
         return;
     };
     let mut node = BlvmNode::new("node", &host);
-    let folder = tempfile::tempdir().unwrap();
-    let watcher = folder.path().join("watcher");
-    std::fs::write(&watcher, "#!/bin/sh\nexec sleep 600\n").unwrap();
-    std::fs::set_permissions(&watcher, std::fs::Permissions::from_mode(0o755)).unwrap();
-    node.install("watcher", MANIFEST, &watcher);
     node.start().await;
-    node.wait_for_modules(&["watcher"]).await;
+    node.until("its first block", async || {
+        node.try_rpc("getbestblockhash", json!([]))
+            .await
+            .is_ok_and(|tip| tip.is_string())
+    })
+    .await;
     let rewards = Address::p2wsh(&anybody(), Network::Regtest).to_string();
     node.rpc("generatetoaddress", json!([110, rewards])).await;
-    let data = node.module_data("watcher");
+    let data = node.module_data("nobody");
     let socket = data.ancestors().nth(2).unwrap().join("sockets/node.sock");
     let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
-    let mesh = Mesh::raise(socket, "watcher", folders).await;
+    let mesh = Mesh::raise(socket, folders).await;
 
     let slice = mesh.quote().await;
     let payment = payment(&node, &slice, 1).await;
@@ -111,8 +159,8 @@ async fn payment_proven_by_a_real_node_is_revoked_by_its_reorganisation_and_come
     node.rpc("invalidateblock", json!([with_it])).await;
     heard(&mut events, "the payment being taken back", taken_back).await;
     assert_eq!(mesh.credit().await, 0);
-    hand_in(&node, &payment).await;
-    node.mine(2).await;
+    mine_by_hand(&node, &payment).await;
+    node.mine(1).await;
     heard(&mut events, "the payment coming back", came_back).await;
     assert_eq!(mesh.credit().await, credit);
     mesh.stop().await;
