@@ -91,6 +91,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         "mesh.addresses" => mesh.addresses,
         "mesh.route_lifetime_seconds" => mesh.route_lifetime,
         "mesh.max_peers" => mesh.max_peers,
+        "mesh.node_carrier" => mesh.node_carrier,
         "mesh.limits" => mesh.limits,
         "wallet" => wallet,
         "chain" => chain,

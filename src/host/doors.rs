@@ -1,6 +1,7 @@
 //! What the node's events, its command line and its JSON-RPC lead to, and what goes back.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use node_ipc::{Event, Invocation, InvocationAnswer, InvocationKind, NodeClient};
@@ -9,14 +10,16 @@ use tokio::task::JoinHandle;
 use super::ModuleError;
 use super::commands::{self, Operator};
 use super::environment::ModuleEnvironment;
-use super::events::{EventCounts, Hands, ModuleLife, NodeEvents};
+use super::events::{EventCounts, Hands, ModuleLife, NodeEvents, PeerFrames};
 use super::publish::{PublishCounts, publish_for_ever};
 use super::rpc::RpcDoor;
 use crate::admin::AdminService;
 use crate::api::MeshModuleApi;
-use crate::config::Config;
+use crate::carrier::NodeCarrier;
+use crate::config::{Config, ConfigError, Variable};
 use crate::daemon::Daemon;
 use crate::data_dir::CONFIG_FILE;
+use crate::resources::{Limits, SetBy, fit};
 
 /// See the [module](self). Dropping it ends what it has under way.
 pub(super) struct Doors {
@@ -48,10 +51,10 @@ impl Doors {
             node,
             client,
             own_name: environment.module_name.clone(),
-            carrier: None,
+            carrier: daemon.carrier().map(|carrier| Arc::new(OverNode(carrier)) as _),
             modules: Arc::new(Handlers(daemon.api().clone())),
             config: Arc::new(Mutex::new(config)),
-            load: Box::new(move || Config::load_for_module(&file, &variables)),
+            load: Box::new(move || load(&file, &variables)),
             peers: daemon.neighbours(),
             look_at_disk: daemon.look_at_disk(),
         });
@@ -95,6 +98,15 @@ impl Doors {
     }
 }
 
+/// The configuration as at the start: what the limits of this process forced upon it then is no change.
+fn load(file: &Path, variables: &[Variable]) -> Result<Config, ConfigError> {
+    let mut config = Config::load_for_module(file, variables)?;
+    if let Err(error) = fit(&mut config, &Limits::of_this_process(), SetBy::Node) {
+        tracing::warn!(%error, "the changed configuration would not start again");
+    }
+    Ok(config)
+}
+
 async fn command(
     admin: &AdminService,
     events: &EventCounts,
@@ -113,6 +125,27 @@ async fn command(
 impl Drop for Doors {
     fn drop(&mut self) {
         self.publishing.abort();
+    }
+}
+
+/// The second carrier.
+struct OverNode(Arc<NodeCarrier>);
+
+impl PeerFrames for OverNode {
+    fn came(&self, peer: &str) {
+        self.0.on_peer_connected(peer);
+    }
+
+    fn went(&self, peer: &str) {
+        self.0.on_peer_disconnected(peer);
+    }
+
+    fn packet(&self, peer: &str, packet: &[u8]) {
+        self.0.on_packet(peer, packet);
+    }
+
+    fn node_is_back(&self) {
+        self.0.on_node_connected();
     }
 }
 

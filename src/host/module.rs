@@ -1,7 +1,6 @@
 //! A module's life, from the directory the node made to the orderly stop.
 
 use std::fs::File;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Pid, getppid};

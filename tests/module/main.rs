@@ -6,6 +6,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod doors;
 mod limits;
 mod manifest;
 mod process;
