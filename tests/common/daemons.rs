@@ -1,6 +1,7 @@
 //! Daemons as an operator runs them: `blvm-mesh run` in processes of their own.
 
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -24,6 +25,15 @@ pub fn program() -> Command {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
+}
+
+/// Gives a daemon that was never started the identity that follows from this number.
+pub fn write_identity(data_dir: &Path, seed: u8) {
+    let mut file = std::fs::OpenOptions::new();
+    let path = data_dir.join("identity.key");
+    let mut file = file.write(true).create_new(true).mode(0o600).open(path).unwrap();
+    file.write_all(format!("{seed:02x}").repeat(32).as_bytes())
+        .unwrap();
 }
 
 /// A directory that only its owner can look into, with a configuration.
@@ -76,6 +86,15 @@ impl Home {
             config += &format!("[[mesh.peers]]\naddress = \"{address}\"\nnode_id = \"{id}\"\n");
         }
         std::fs::write(self.path().join("config.toml"), config).unwrap();
+    }
+
+    /// Adds sections to the end of the configuration.
+    pub fn add_to_config(&self, sections: &str) {
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(self.path().join("config.toml"))
+            .unwrap();
+        file.write_all(sections.as_bytes()).unwrap();
     }
 
     /// Runs a command of this home's to its end.

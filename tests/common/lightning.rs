@@ -2,7 +2,6 @@
 //! across kills.
 
 use std::net::TcpListener;
-use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use blvm_mesh::admin::{
@@ -14,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::bitcoind::{Bitcoind, USER};
-use super::daemons::{ASK_AGAIN, Daemon, Home};
+use super::daemons::{ASK_AGAIN, Daemon, Home, write_identity};
 
 /// Longer than anything on a chain takes on a busy machine: nodes look for blocks every other second.
 pub const CHAIN_PATIENCE: Duration = Duration::from_secs(120);
@@ -45,14 +44,7 @@ impl Node {
     /// The same, in a directory that is there already.
     pub fn at(number: u8, home: Home) -> Self {
         let seed = number + 1;
-        let mut file = std::fs::OpenOptions::new();
-        let mut file = file
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(home.path().join("identity.key"))
-            .unwrap();
-        std::io::Write::write_all(&mut file, format!("{seed:02x}").repeat(32).as_bytes()).unwrap();
+        write_identity(home.path(), seed);
         Self {
             home,
             id: Identity::from_seed([seed; 32]).unwrap().node_id(),

@@ -5,8 +5,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
-use mesh_api::Delivery;
-use node_ipc::Event;
+use mesh_module::mesh_api::Delivery;
+use mesh_module::node_ipc::Event;
 use serde_json::{Value, json};
 
 /// Messages, each once. The mesh hands a message over again when it did not see our answer, for one of us may have been

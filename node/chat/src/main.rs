@@ -1,6 +1,6 @@
 //! A chat over the mesh: a whole module of a node, as an example for whoever writes one.
 //!
-//! The node starts this program and talks with it over a socket ([`node_ipc::NodeClient`]). Through the node the program
+//! The node starts this program and talks with it over a socket ([`NodeClient`]). Through the node the program
 //! calls the mesh, which is a module, too ([`mesh`]), and the mesh calls it when a message has arrived.
 //!
 //! * JSON-RPC `chatsend DESTINATION TEXT` sends a message, and answers when it is on its way;
@@ -11,13 +11,16 @@
 mod history;
 mod mesh;
 
+use std::os::unix::process::parent_id;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mesh_api::Delivery;
-use node_ipc::{
-    Event, EventKind, Incoming, Invocation, InvocationAnswer, InvocationKind, LogLevel, NodeClient, Options,
+use mesh_module::mesh_api::{self, Delivery};
+use mesh_module::node_ipc::{
+    EventKind, Incoming, Invocation, InvocationAnswer, InvocationKind, LogLevel, NodeClient, Options,
 };
+use mesh_module::{MESH, has_come_up};
 use serde_json::{Value, json};
 
 use history::{Events, Received};
@@ -61,16 +64,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut received = Received::open(&data_dir)?;
     let mut events = Events::open(&data_dir)?;
     let mut registering = tokio::spawn(async {});
-    while let Some(incoming) = incoming.recv().await {
+    let node_process = parent_id();
+    loop {
+        let incoming = tokio::select! {
+            incoming = incoming.recv() => incoming,
+            () = gone(node_process) => return Ok(()),
+        };
+        let Some(incoming) = incoming else {
+            return Ok(());
+        };
         // A mesh that was not there before, or has been started anew, does not know us.
-        if matches!(
-            &incoming,
-            Incoming::Connected { .. }
-                | Incoming::Event(Event {
-                    kind: EventKind::ModuleLoaded,
-                    ..
-                })
-        ) {
+        if has_come_up(MESH, &incoming) {
             registering.abort();
             registering = tokio::spawn(register(node.clone(), Arc::clone(&mesh)));
         }
@@ -81,12 +85,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             Incoming::Invocation(call) => on_call(call, &mesh, &mut received),
         }
     }
-    Ok(())
+}
+
+/// How often we look whether the node still lives. It kills its modules when it stops, but may be killed itself.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Comes back when the process that spawned us has ended.
+async fn gone(node_process: u32) {
+    while parent_id() == node_process {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 async fn register(node: NodeClient, mesh: Arc<Mesh>) {
-    mesh.register().await;
-    node.log(LogLevel::Info, "chat", "messages for this node arrive here");
+    match mesh.register().await {
+        Ok(()) => node.log(LogLevel::Info, "chat", "messages for this node arrive here"),
+        Err(error) => node.log(LogLevel::Error, "chat", &error.to_string()),
+    }
 }
 
 fn on_call(call: Invocation, mesh: &Arc<Mesh>, received: &mut Received) {

@@ -1,16 +1,9 @@
 //! The mesh, called through the node.
 
-use std::time::Duration;
-
-use async_trait::async_trait;
-use mesh_api::{
-    CallError, ClientError, MeshClient, ModuleCaller, NodeId, RegisterProtocolRequest, SendPacketRequest,
-};
-use node_ipc::{NodeClient, RequestError};
+use mesh_module::mesh_api::{ClientError, MeshClient, NodeId, SendPacketRequest};
+use mesh_module::node_ipc::NodeClient;
+use mesh_module::{NotRegistered, ThroughNode};
 use serde_json::{Value, json};
-
-/// The name the mesh is loaded under.
-const MESH: &str = "blvm-mesh";
 
 /// What both ends of a chat agree on.
 const PROTOCOL: &str = "messaging-v1";
@@ -20,25 +13,6 @@ pub(crate) const HANDLER: &str = "chat_deliver";
 
 /// A message that did not get through within a minute is of no more use.
 const TTL_SECONDS: u64 = 60;
-
-/// Until the mesh is asked again that is not there yet: modules start one after the other.
-const ASK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Carries the mesh client's calls over the node.
-struct ThroughTheNode(NodeClient);
-
-#[async_trait]
-impl ModuleCaller for ThroughTheNode {
-    async fn call(&self, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, CallError> {
-        let answer = self.0.call_module(Some(MESH), method, payload).await;
-        answer.map_err(|error| match error {
-            RequestError::Refused { reason, .. } => CallError::Refused { reason },
-            other => CallError::Unreachable {
-                reason: other.to_string(),
-            },
-        })
-    }
-}
 
 /// Why a message was not sent.
 #[derive(Debug, thiserror::Error)]
@@ -56,30 +30,20 @@ pub(crate) enum SendError {
 
 /// The mesh of this node.
 pub(crate) struct Mesh {
-    client: MeshClient<ThroughTheNode>,
+    client: MeshClient<ThroughNode>,
 }
 
 impl Mesh {
     /// The mesh that `node` runs.
     pub(crate) fn new(node: NodeClient) -> Self {
         Self {
-            client: MeshClient::new(ThroughTheNode(node)),
+            client: MeshClient::new(ThroughNode::new(node)),
         }
     }
 
-    /// Asks for the chat's messages until the mesh is there and agrees. Asking twice does no harm.
-    pub(crate) async fn register(&self) {
-        loop {
-            let request = RegisterProtocolRequest {
-                protocol_id: PROTOCOL.to_owned(),
-                handler_method: HANDLER.to_owned(),
-            };
-            let registered = self.client.register_protocol_handler(request).await;
-            if registered.is_ok_and(|answer| answer.success) {
-                return;
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
+    /// Asks for the chat's messages until the mesh is there. Asking twice does no harm.
+    pub(crate) async fn register(&self) -> Result<(), NotRegistered> {
+        mesh_module::register(&self.client, PROTOCOL, HANDLER).await
     }
 
     /// The id under which others reach this node.

@@ -19,7 +19,10 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome<()> {
     let data_dir = PathBuf::from(std::env::var("DATA_DIR")?);
-    let mut notes = OpenOptions::new().create(true).append(true).open(data_dir.join("smoke.jsonl"))?;
+    let mut notes = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(data_dir.join("smoke.jsonl"))?;
     let ended = run(&mut notes).await;
     if let Err(error) = &ended {
         note(&mut notes, &json!({"failed": error.to_string()}))?;
@@ -40,11 +43,20 @@ async fn run(notes: &mut File) -> Outcome<()> {
         match incoming {
             Incoming::Connected { node_version } => {
                 let (tip, height) = (node.chain_tip().await?, node.block_height().await?);
-                note(notes, &json!({"node_version": node_version, "tip": hex(&tip), "height": height}))?;
+                note(
+                    notes,
+                    &json!({"node_version": node_version, "tip": hex(&tip), "height": height}),
+                )?;
             }
-            Incoming::Event(Event { payload: Some(EventPayload::NewBlock { block_hash, height }), .. }) => {
+            Incoming::Event(Event {
+                payload: Some(EventPayload::NewBlock { block_hash, height }),
+                ..
+            }) => {
                 let known = node.block_by_height(height).await?.is_some();
-                note(notes, &json!({"new_block": hex(&block_hash), "height": height, "known": known}))?;
+                note(
+                    notes,
+                    &json!({"new_block": hex(&block_hash), "height": height, "known": known}),
+                )?;
             }
             Incoming::Event(_) | Incoming::Invocation(_) => {}
             Incoming::Disconnected { reason } => note(notes, &json!({"disconnected": reason}))?,

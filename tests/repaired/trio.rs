@@ -1,0 +1,171 @@
+//! Three repaired nodes in a row, a – b – c, linked as meshes and as nodes of the Bitcoin network.
+
+use std::path::{Path, PathBuf};
+
+use mesh_core::identity::Identity;
+use serde_json::{Value, json};
+
+use crate::common::blvm_node::{BlvmNode, MESH_MANIFEST, free_port, program};
+use crate::common::daemons::{Home, write_identity};
+
+/// What modules are called.
+pub const MESH: &str = "blvm-mesh";
+pub const CHAT: &str = "chat";
+
+const CHAT_MANIFEST: &str = include_str!("../../node/chat/module.toml");
+
+pub struct Trio {
+    pub a: BlvmNode,
+    pub b: BlvmNode,
+    pub c: BlvmNode,
+}
+
+impl Trio {
+    /// Three nodes with both modules, or why the test is skipped.
+    pub fn new() -> Option<Self> {
+        let (host, chat) = (program("BLVM_REPAIRED_HOST")?, program("BLVM_CHAT")?);
+        let node = |name| {
+            let node = BlvmNode::new(name, &host);
+            node.install(MESH, MESH_MANIFEST, Path::new(env!("CARGO_BIN_EXE_blvm-mesh")));
+            node.install(CHAT, CHAT_MANIFEST, &chat);
+            node
+        };
+        Some(Self {
+            a: node("a"),
+            b: node("b"),
+            c: node("c"),
+        })
+    }
+
+    pub fn all(&self) -> [&BlvmNode; 3] {
+        [&self.a, &self.b, &self.c]
+    }
+
+    pub fn home(node: &BlvmNode) -> Home {
+        Home::at(&node.module_data(MESH))
+    }
+
+    /// Configures all three meshes, with these lines in `[mesh]` and these sections after it. The links are the ends'.
+    pub fn configure(&self, mesh: &str, sections: &str) {
+        let port = free_port();
+        let id = identity(2);
+        for (node, seed) in self.all().into_iter().zip(1..) {
+            write_identity(&node.module_data(MESH), seed);
+            let own_port = if node.name == "b" { port } else { free_port() };
+            let mut config =
+                format!("[mesh]\nlisten_addr = \"127.0.0.1:{own_port}\"\nnetwork = \"regtest\"\n{mesh}");
+            if node.name != "b" {
+                config += &format!("[[mesh.peers]]\naddress = \"127.0.0.1:{port}\"\nnode_id = \"{id}\"\n");
+            }
+            std::fs::write(config_file(node), config + sections).unwrap();
+        }
+    }
+
+    /// Starts all, and waits until modules, links and the chats' registrations are there.
+    pub async fn start(&mut self) {
+        for node in [&mut self.a, &mut self.b, &mut self.c] {
+            node.start().await;
+        }
+        for node in self.all() {
+            node.wait_for_modules(&[MESH, CHAT]).await;
+        }
+        self.a.add_node(&self.b).await;
+        self.c.add_node(&self.b).await;
+        self.linked().await;
+    }
+
+    /// Waits until the mesh's links are up and the ends' modules answer.
+    pub async fn linked(&self) {
+        for (node, links) in [(&self.a, 1), (&self.b, 2), (&self.c, 1)] {
+            node.until("the mesh's links", async || peers(node).await == links)
+                .await;
+        }
+        for node in [&self.a, &self.c] {
+            node.until("the chat", async || {
+                node.try_rpc("chatid", json!([])).await.is_ok()
+            })
+            .await;
+        }
+    }
+
+    /// Waits until the ends can find each other.
+    pub async fn ends_know_each_other(&self) {
+        let id = identity(3);
+        let home = Self::home(&self.a);
+        self.a
+            .until("a way to c", async || {
+                home.ask(&["discover", &id, "--timeout", "2"])
+                    .await
+                    .status
+                    .success()
+            })
+            .await;
+    }
+
+    /// The chat of `a` sends this to `c`. What the mesh refuses is tried again: after a restart a way is to be found first.
+    pub async fn say(&self, text: &str) -> Value {
+        let id = identity(3);
+        let sent = std::cell::RefCell::new(Value::Null);
+        self.a
+            .until(&format!("{text:?} to be sent"), async || {
+                let answer = self.a.try_rpc("chatsend", json!([id, text])).await;
+                if let Err(error) = &answer {
+                    println!("not sent yet: {text:?}: {error}");
+                }
+                *sent.borrow_mut() = answer.unwrap_or_default();
+                !sent.borrow().is_null()
+            })
+            .await;
+        sent.into_inner()
+    }
+
+    /// Waits until the chat of `c` has these messages, in this order, and asserts that it has no others.
+    pub async fn heard(&self, texts: &[&str]) {
+        self.c
+            .until(&format!("{texts:?}"), async || {
+                self.received().len() >= texts.len()
+            })
+            .await;
+        assert_eq!(self.received(), texts);
+    }
+
+    fn received(&self) -> Vec<String> {
+        let lines = self.c.lines(CHAT, "received.jsonl");
+        lines
+            .iter()
+            .map(|line| line["text"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Whether the chat of this node was told of such an event.
+    pub fn event(&self, node: &BlvmNode, kind: &str) -> bool {
+        node.lines(CHAT, "events.jsonl")
+            .iter()
+            .any(|line| line["kind"] == kind)
+    }
+
+    /// Waits until the node has noticed that a module was killed, and loads it again: nodes do not by themselves.
+    pub async fn load_again(&self, node: &BlvmNode, module: &str) {
+        node.until("the kill to be noticed", async || {
+            let loaded = node.rpc("listmodules", json!([])).await;
+            !loaded.as_array().unwrap().contains(&json!(module))
+        })
+        .await;
+        node.rpc("loadmodule", json!([module])).await;
+    }
+}
+
+/// The id of the node whose number this is: 1, 2 or 3.
+fn identity(number: u8) -> String {
+    Identity::from_seed([number; 32]).unwrap().node_id().to_string()
+}
+
+fn config_file(node: &BlvmNode) -> PathBuf {
+    node.module_data(MESH).join("config.toml")
+}
+
+async fn peers(node: &BlvmNode) -> usize {
+    let peers = Trio::home(node).ask(&["--json", "peers"]).await;
+    let peers: Value = serde_json::from_slice(&peers.stdout).unwrap_or_default();
+    peers["peers"].as_array().map_or(0, Vec::len)
+}
