@@ -201,6 +201,9 @@ enum CliError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Daemon(#[from] DaemonError),
+    #[cfg(feature = "ldk")]
+    #[error(transparent)]
+    Ldk(#[from] crate::wallet::ldk::LdkError),
     #[error(transparent)]
     Demo(#[from] DemoError),
     #[error(transparent)]
