@@ -15,6 +15,8 @@
 
 mod stage;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -28,8 +30,8 @@ use stage::{PAYLOAD, PROTOCOL, Stage, TTL, WAYS, Way};
 /// Callers at once.
 const CALLERS: u64 = 32;
 
-/// Packets under way at once.
-const WINDOW: u64 = 256;
+/// Packets under way at once: fewer than a reader may fall behind.
+const WINDOW: u64 = 128;
 
 /// Packets in one command.
 const BATCH: u64 = 64;
@@ -137,10 +139,16 @@ async fn batches(stage: &Stage, packets: u64) {
 /// As many as so many callers at once get through.
 async fn at_once(stage: &'static Stage, way: Way, packets: u64) {
     let begun = stage.arrived();
+    let begun_sends = Arc::new(AtomicU64::new(0));
     let callers: JoinSet<()> = (0..CALLERS)
-        .map(|caller| async move {
-            for _ in 0..packets / CALLERS + u64::from(caller < packets % CALLERS) {
-                stage.send(way).await;
+        .map(|caller| {
+            let begun_sends = begun_sends.clone();
+            async move {
+                for _ in 0..packets / CALLERS + u64::from(caller < packets % CALLERS) {
+                    let sends = begun_sends.fetch_add(1, Ordering::Relaxed);
+                    stage.wait_for(begun + sends.saturating_sub(WINDOW)).await;
+                    stage.send(way).await;
+                }
             }
         })
         .collect();

@@ -73,13 +73,14 @@ async fn neighbour_that_takes_nothing_stops_the_sender_and_loses_nothing() {
     connect(&a, &b);
     let to_b = a.up().await.1;
     b.up().await;
-    let sent: Vec<Bytes> = (0..70u8).map(|i| vec![i; 100_000].into()).collect();
+    let sent: Vec<Bytes> = (0..90u8).map(|i| vec![i; 100_000].into()).collect();
     for packet in &sent {
         to_b.try_send_data(vec![packet.clone()]).unwrap();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let taken = b.carrier.counters().bytes_received;
-    assert!(taken < 6_000_000, "{taken} bytes were sent to who takes nothing");
+    // The 64 events that wait for the neighbour hold a packet each; besides there is the window.
+    assert!(taken < 7_000_000, "{taken} bytes were sent to who takes nothing");
     assert_eq!(b.frames(Channel::Data, sent.len()).await, sent);
     assert_eq!(b.closed(CloseReason::WindowOverrun), 0);
 }

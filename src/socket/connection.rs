@@ -13,7 +13,7 @@ use mesh_core::spending::ModuleName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::server::Shared;
@@ -42,6 +42,8 @@ pub(super) struct Connection {
     reader: OwnedReadHalf,
     outgoing: mpsc::Sender<FromMesh>,
     shared: Arc<Shared>,
+    /// As many as calls of this connection may be under way.
+    places: Arc<Semaphore>,
     /// Finished whatever happens to the connection: half a purchase is worse than an answer that nobody reads.
     calls: JoinSet<()>,
     /// Given up with the connection: what they would fetch would be lost.
@@ -57,6 +59,7 @@ impl Connection {
             reader,
             outgoing: outgoing.clone(),
             shared,
+            places: Arc::new(Semaphore::new(MAX_CALLS_IN_FLIGHT)),
             calls: JoinSet::new(),
             waits: JoinSet::new(),
         };
@@ -192,8 +195,9 @@ impl Connection {
         payload: Vec<u8>,
         bytes: OwnedSemaphorePermit,
     ) -> Result<(), HangUp> {
+        let own = self.places.clone().try_acquire_owned();
         let place = self.shared.calls.clone().try_acquire_owned();
-        let (Ok(place), true) = (place, self.under_way() < MAX_CALLS_IN_FLIGHT) else {
+        let (Ok(place), Ok(own)) = (place, own) else {
             let reason = format!(
                 "{MAX_CALLS_IN_FLIGHT} calls of this connection, or too many of all, are under way; nothing was done, try again"
             );
@@ -215,9 +219,13 @@ impl Connection {
                     reason: clip_reason(reason_of(error)),
                 },
             };
+            let room = outgoing.reserve().await;
+            // Before the client can hear of it: with the answer in hand it may make the next call.
+            drop((place, own, bytes));
             // A client that is gone has no use for it.
-            let _ = outgoing.send(answer).await;
-            drop((place, bytes));
+            if let Ok(room) = room {
+                room.send(answer);
+            }
         });
         Ok(())
     }

@@ -1,7 +1,5 @@
 //! Events of the node, over a real socket, at a real mesh node.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mesh_core::drop_reason::DropReason;
@@ -109,16 +107,12 @@ async fn forged_payments_and_routes_change_no_book_and_no_status() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn price_follows_what_the_node_says_when_asked_and_not_what_the_event_says() {
-    let stage = Stage::new("[host]\nprice_follows_fee_rate = true\nprice_reference_sat_per_vbyte = 10").await;
-    let rate = Arc::new(AtomicU64::new(20));
-    let asked = rate.clone();
-    stage.node.answer_with(move |request| match request {
-        Request::GetFeeEstimate { .. } => {
-            let rate = asked.load(Ordering::Relaxed);
-            Some(FakeAnswer::Reply(Response::FeeEstimate(rate)))
-        }
+    let config = "[host]\nprice_follows_fee_rate = true\nprice_reference_sat_per_vbyte = 10";
+    let answer = |request: &Request| match request {
+        Request::GetFeeEstimate { .. } => Some(FakeAnswer::Reply(Response::FeeEstimate(20))),
         _ => None,
-    });
+    };
+    let stage = Stage::beside(config, |node| node.answer_with(answer)).await;
     for _ in 0..500 {
         stage.happens(fee_rate_changed()).await;
     }

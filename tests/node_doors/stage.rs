@@ -89,6 +89,11 @@ impl Drop for Stage {
 impl Stage {
     /// A node that charges 10 msat, whose configuration says `text`.
     pub(crate) async fn new(text: &str) -> Self {
+        Self::beside(text, |_| {}).await
+    }
+
+    /// The same beside a node that was told what to answer before anybody asks.
+    pub(crate) async fn beside(text: &str, prepare: impl FnOnce(&FakeNode)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = NodeConfig {
             ..node_config(1, MeshMode::PaymentGated, Arc::new(NoWallet), &directory)
@@ -100,6 +105,7 @@ impl Stage {
             directory,
         };
         let node = FakeNode::bind(&socket).unwrap();
+        prepare(&node);
         let mut options = Options::new(socket, "blvm-mesh", "blvm-mesh_0", "0");
         options.subscriptions = subscriptions();
         let (client, incoming) = NodeClient::start(options);

@@ -106,7 +106,11 @@ async fn a_silent_mesh_is_given_up_after_the_time_set() {
         matches!(error, MeshError::Client(ClientError::TimedOut { waited, .. }) if waited.as_secs() == 3)
     );
     // The paused clock counts in whole milliseconds.
-    assert!(begun.elapsed() < Duration::from_millis(3010), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_millis(3010),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(matches!(ModuleError::from(error), ModuleError::Timeout));
 }
 
