@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use node_ipc::{NodeClient, Request, Response};
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::ModuleLife;
 use crate::handle::lock;
@@ -13,27 +14,46 @@ use crate::handle::lock;
 /// Modules heard of and not looked at yet: more than a node loads.
 const MAX_WAITING: usize = 256;
 
+/// How long after such news the node is asked. While it reloads a module, a question about modules stops the node for good: it
+/// waits for the lock that the reload holds, and holds the one that the reload needs next. A reload takes a second.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+
 /// Least time between two questions: many modules stop at once when a node does.
 const ASK_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Clone, Copy)]
+enum News {
+    Came,
+    /// It may be gone; when to ask.
+    MayBeGone(Instant),
+}
+
+impl News {
+    fn due(self) -> Option<Instant> {
+        match self {
+            Self::Came => None,
+            Self::MayBeGone(when) => Some(when),
+        }
+    }
+}
 
 /// News of modules, the newest of each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Modules {
-    /// Whether each came, or may have gone.
-    news: Arc<Mutex<BTreeMap<String, bool>>>,
+    news: Arc<Mutex<BTreeMap<String, News>>>,
     changed: Arc<Notify>,
 }
 
 impl Modules {
     pub(super) fn came(&self, name: String) {
-        self.note(name, true);
+        self.note(name, News::Came);
     }
 
     pub(super) fn may_be_gone(&self, name: String) {
-        self.note(name, false);
+        self.note(name, News::MayBeGone(Instant::now() + ASK_AFTER));
     }
 
-    fn note(&self, name: String, came: bool) {
+    fn note(&self, name: String, came: News) {
         let mut news = lock(&self.news);
         if news.len() < MAX_WAITING || news.contains_key(&name) {
             news.insert(name, came);
@@ -42,18 +62,34 @@ impl Modules {
         }
     }
 
+    /// The news that is to be passed on first, left where it is while it is not due.
+    fn next(&self) -> Option<(String, News)> {
+        let mut news = lock(&self.news);
+        let (name, next) = news.iter().min_by_key(|(_, news)| news.due())?;
+        let (name, next) = (name.clone(), *next);
+        if next.due().is_none_or(|when| when <= Instant::now()) {
+            news.remove(&name);
+        }
+        Some((name, next))
+    }
+
     /// Passes the news on, for ever.
     pub(super) async fn run(self, client: NodeClient, life: Arc<dyn ModuleLife>) {
         loop {
-            let next = lock(&self.news).pop_first();
-            match next {
+            match self.next() {
                 None => self.changed.notified().await,
-                Some((name, true)) => life.came(&name),
-                Some((name, false)) => {
+                Some((name, News::Came)) => life.came(&name),
+                Some((_, News::MayBeGone(when))) if when > Instant::now() => {
+                    tokio::select! {
+                        () = sleep_until(when) => {}
+                        () = self.changed.notified() => {}
+                    }
+                }
+                Some((name, News::MayBeGone(_))) => {
                     if is_gone(&client, &name).await {
                         life.went(&name);
                     }
-                    tokio::time::sleep(ASK_EVERY).await;
+                    sleep(ASK_EVERY).await;
                 }
             }
         }
