@@ -82,7 +82,7 @@ async fn a_chat_message_is_paid_for_over_real_lightning_and_all_are_told_of_bloc
         })
         .await;
 
-    // What was bought before a kill is still there after it: nothing is paid for twice.
+    // The sender's mesh and the reader are killed: what comes next is heard once, and the first is not heard again.
     trio.a.kill_module(MESH).await;
     trio.load_again(&trio.a, MESH).await;
     trio.c.kill_module(CHAT).await;

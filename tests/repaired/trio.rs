@@ -1,4 +1,4 @@
-//! Three repaired nodes in a row, a – b – c, linked as meshes and as nodes of the Bitcoin network.
+//! Three repaired nodes, linked as meshes in a row, a – b – c, and as nodes of the Bitcoin network around a.
 
 use std::path::{Path, PathBuf};
 
@@ -69,8 +69,9 @@ impl Trio {
         for node in self.all() {
             node.wait_for_modules(&[MESH, CHAT]).await;
         }
+        // A node that hears of a block from one that heard of it itself fetches it for ever; so both hear of it from its miner.
         self.a.add_node(&self.b).await;
-        self.c.add_node(&self.b).await;
+        self.a.add_node(&self.c).await;
         self.linked().await;
     }
 
