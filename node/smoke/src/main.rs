@@ -78,7 +78,7 @@ const TOO_MANY: u64 = 130;
 /// Connects before the node does and asks too much under the id that the node's own connection uses, too. The node drops us
 /// at the 101st request, and itself at its first, for the second is not over. Then its only place is free.
 fn dance(socket: &Path, name: &str, id: &str) -> Outcome<()> {
-    let mut stream = UnixStream::connect(socket)?;
+    let mut stream = connect(socket)?;
     let handshake = Request::Handshake {
         module_id: id.to_owned(),
         module_name: name.to_owned(),
@@ -97,6 +97,23 @@ fn dance(socket: &Path, name: &str, id: &str) -> Outcome<()> {
     let _ = stream.write_all(&requests);
     let _ = stream.read_to_end(&mut Vec::new());
     Ok(())
+}
+
+/// How often the socket is tried: the node's own connection comes a tenth of a second after this program has started.
+const TRY_AGAIN: Duration = Duration::from_millis(1);
+
+/// How often at most.
+const TRIES: u32 = 5000;
+
+/// Connects. The node may start its modules a moment before it listens.
+fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    for _ in 0..TRIES {
+        if let Ok(stream) = UnixStream::connect(socket) {
+            return Ok(stream);
+        }
+        std::thread::sleep(TRY_AGAIN);
+    }
+    UnixStream::connect(socket)
 }
 
 fn frame(number: u64, request: Request) -> Outcome<Vec<u8>> {
