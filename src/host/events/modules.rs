@@ -1,6 +1,6 @@
 //! Modules that come and go. That one is gone is believed when the node says so itself: its packets would wait meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,27 +16,25 @@ const MAX_WAITING: usize = 256;
 /// Least time between two questions: many modules stop at once when a node does.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
-/// News of modules, the newest of each.
+/// Modules that are said to be gone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Modules {
-    /// Whether each came, or may have gone.
-    news: Arc<Mutex<BTreeMap<String, bool>>>,
+    /// Those that may have gone, by name.
+    news: Arc<Mutex<BTreeSet<String>>>,
     changed: Arc<Notify>,
 }
 
 impl Modules {
-    pub(super) fn came(&self, name: String) {
-        self.note(name, true);
+    /// It is here: what was heard before is no news any more.
+    pub(super) fn came(&self, name: &str) {
+        lock(&self.news).remove(name);
     }
 
     pub(super) fn may_be_gone(&self, name: String) {
-        self.note(name, false);
-    }
-
-    fn note(&self, name: String, came: bool) {
         let mut news = lock(&self.news);
-        if news.len() < MAX_WAITING || news.contains_key(&name) {
-            news.insert(name, came);
+        // Names made up by whoever publishes events may fill it: a module that is gone is then noticed when it is called.
+        if news.len() < MAX_WAITING || news.contains(&name) {
+            news.insert(name);
             drop(news);
             self.changed.notify_one();
         }
@@ -48,8 +46,7 @@ impl Modules {
             let next = lock(&self.news).pop_first();
             match next {
                 None => self.changed.notified().await,
-                Some((name, true)) => life.came(&name),
-                Some((name, false)) => {
+                Some(name) => {
                     if is_gone(&client, &name).await {
                         life.went(&name);
                     }
