@@ -1,6 +1,5 @@
 //! Events of the node, over a real socket, at a real mesh node.
 
-
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Answer, Command};
 use node_ipc::testing::FakeAnswer;
