@@ -63,6 +63,7 @@ async fn a_stopping_node_is_believed_until_it_starts_or_takes_us_in_again() {
     stage.happens(started()).await;
     stage.until_refusing(&[]).await;
 
+    let stage = Stage::new("").await;
     stage.happens(shutdown()).await;
     stage.until_refusing(&[DropReason::ShuttingDown.as_str()]).await;
     stage.node.close_all();
@@ -73,7 +74,11 @@ async fn a_stopping_node_is_believed_until_it_starts_or_takes_us_in_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn forged_payments_and_routes_change_no_book_and_no_status() {
     let stage = Stage::new("").await;
-    let before = stage.mesh.status().await;
+    let before = eventually("the node to have announced itself", async || {
+        let status = stage.mesh.status().await;
+        (status.announced_nodes == 1).then_some(status)
+    })
+    .await;
     for number in 0..50 {
         let payment_id = hex::encode([number; 32]);
         stage
