@@ -151,7 +151,7 @@ impl NodeCarrier {
         self.shared.counters.snapshot()
     }
 
-    /// After the endpoint has ended: tells the neighbours, as far as that takes no more than a second.
+    /// After the endpoint has ended: tells the neighbours, as far as that takes no more than a moment.
     pub async fn stop(&self) {
         if let Some(mut task) = self.take_task()
             && timeout(FAREWELL, &mut task).await.is_err()

@@ -49,6 +49,15 @@ async fn a_chat_over_three_nodes_loses_nothing_and_hears_nothing_twice_through_k
     }
     trio.linked().await;
     trio.say("reloaded").await;
+    // What has not reached its module is lost with the mesh that holds it.
+    trio.heard(&[
+        "hello",
+        "while you were away",
+        "the mesh of c is back",
+        "the mesh of b is back",
+        "reloaded",
+    ])
+    .await;
 
     // The sender's node is stopped, the reader's is killed.
     trio.a.terminate().await;

@@ -198,9 +198,11 @@ impl Desk {
     /// pushed again.
     pub(super) fn register(&mut self, now: Instant, client: Client, protocol: &str, method: String) {
         let known = self.handlers.remove(protocol);
-        let (mut queue, under_way) = match known {
-            Some(handler) => (handler.queue, handler.under_way),
-            None => (Queue::default(), None),
+        let (mut queue, under_way, dropped) = match known {
+            // Modules register again after every reconnect, and are still to learn what they lost.
+            Some(handler) if handler.owner == client => (handler.queue, handler.under_way, handler.dropped),
+            Some(handler) => (handler.queue, handler.under_way, 0),
+            None => (Queue::default(), None, 0),
         };
         queue.forgive();
         self.handlers.insert(
@@ -213,7 +215,7 @@ impl Desk {
                 not_before: now,
                 unreachable: 0,
                 heard: now,
-                dropped: 0,
+                dropped,
             },
         );
         for waiting in self.unclaimed.take(protocol) {

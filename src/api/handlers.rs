@@ -19,6 +19,10 @@ use mesh_core::event::Delivery;
 const POLL_OVERHEAD_BYTES: usize = 64;
 const PACKET_OVERHEAD_BYTES: usize = 160;
 
+/// Longest wait of a call that comes through the host: a node gives calls up after a minute, and what is taken out of the
+/// queue later reaches nobody.
+const LONGEST_WAIT_THROUGH_HOST: Duration = Duration::from_secs(50);
+
 impl MeshModuleApi {
     pub(super) async fn register_protocol(
         &self,
@@ -116,6 +120,10 @@ impl MeshModuleApi {
         let patience = match place {
             Some(_) => Duration::from_secs(request.timeout_seconds.min(MAX_TIMEOUT_SECONDS)),
             None => Duration::ZERO,
+        };
+        let patience = match client.module_name() {
+            Some(_) => patience.min(LONGEST_WAIT_THROUGH_HOST),
+            None => patience,
         };
         let until = tokio::time::Instant::now() + patience;
         loop {

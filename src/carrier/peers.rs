@@ -196,7 +196,6 @@ impl Peers {
     }
 
     fn hear_ask(&mut self, address: SocketAddr, theirs: Token, now: Instant) {
-        let full = self.talking >= MAX_CONVERSATIONS;
         let Some(peer) = self.meet(address, now) else {
             return self.port.count(CloseReason::PeersFull);
         };
@@ -213,7 +212,8 @@ impl Peers {
         }
         peer.answer_again_at = now + ANSWER_INTERVAL;
         self.end(address, CloseReason::CarrierReset, None, now);
-        if full {
+        // Counted now: who starts again takes the place that he had.
+        if self.talking >= MAX_CONVERSATIONS {
             return self.port.count(CloseReason::PeersFull);
         }
         let Some(mine) = mine.or_else(draw_token) else {

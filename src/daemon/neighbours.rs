@@ -41,8 +41,9 @@ impl Kept {
     /// Looks names up and keeps links to what is found, for ever.
     pub(super) async fn run(&self) {
         let mut named = self.named.subscribe();
-        let (found_in, mut found) = mpsc::channel(FOUND_QUEUE);
         loop {
+            // Anew with each list: what was found for the old one may no longer be wanted.
+            let (found_in, mut found) = mpsc::channel(FOUND_QUEUE);
             let peers = named.borrow_and_update().clone();
             let lookups = look_up_for_ever(peers, found_in.clone());
             tokio::pin!(lookups);

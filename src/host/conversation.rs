@@ -94,6 +94,10 @@ impl Conversation {
     /// Listens and answers, for ever. What is under way when it is dropped is answered with an error.
     pub(super) async fn go_on(&mut self, api: &Arc<MeshModuleApi>, doors: &Doors) {
         api.call_modules_through(Arc::new(NodeCalls(self.client.clone())));
+        if self.client.is_connected() {
+            // The node took us in while the mesh was starting and nobody listened. Twice does no harm.
+            doors.on_connected();
+        }
         loop {
             tokio::select! {
                 Some(incoming) = self.incoming.recv() => self.take(incoming, api, doors),

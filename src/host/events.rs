@@ -111,6 +111,7 @@ pub struct NodeEvents {
     disk: Chore,
     pauses: Pauses,
     modules: Modules,
+    life: Arc<dyn ModuleLife>,
     said: Mutex<Option<tokio::time::Instant>>,
     counts: Arc<EventCounts>,
     _tasks: JoinSet<()>,
@@ -133,7 +134,7 @@ impl NodeEvents {
         let mut tasks = JoinSet::new();
         let (pauses, modules) = (Pauses::default(), Modules::default());
         tasks.spawn(pauses.clone().run(node.clone()));
-        tasks.spawn(modules.clone().run(client.clone(), life));
+        tasks.spawn(modules.clone().run(client.clone(), life.clone()));
         let commanded = |command: fn() -> Command| {
             let node = node.clone();
             move || obey(node.clone(), command())
@@ -175,6 +176,7 @@ impl NodeEvents {
             disk: Chore::of(look_at_disk),
             pauses,
             modules,
+            life,
             said: Mutex::default(),
             counts: Arc::default(),
             _tasks: tasks,
@@ -215,7 +217,10 @@ impl NodeEvents {
             Action::Refuse(pause, at_most) => self.pauses.pause(pause, at_most),
             Action::Accept(pause) => self.pauses.resume(pause),
             Action::ModuleWent(name) => self.modules.may_be_gone(name),
-            Action::ModuleCame(name) => self.modules.came(name),
+            Action::ModuleCame(name) => {
+                self.modules.came(&name);
+                self.life.came(&name);
+            }
             Action::PeerCame(peer) => self.with_carrier(|carrier| carrier.came(&peer)),
             Action::PeerWent(peer) => self.with_carrier(|carrier| carrier.went(&peer)),
             Action::Carry => self.carry(event),

@@ -15,6 +15,7 @@ use mesh_core::event::Event;
 use node_ipc::{EventPayload, NodeClient};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// The pause between two events: 20 a second, a fifth of what the node allows for everything.
@@ -147,13 +148,18 @@ pub async fn publish_for_ever(
     let mut waiting = Waiting::default();
     let mut turn = interval(PUBLISH_EVERY);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // One at a time, beside the reading: while the node is slow to take one, the others are still heard.
+    let mut telling = JoinSet::new();
     loop {
         tokio::select! {
             biased;
-            _ = turn.tick(), if !waiting.0.is_empty() => {
+            Some(told) = telling.join_next() => {
+                count(if matches!(told, Ok(true)) { &counts.told } else { &counts.untold }, 1);
+            }
+            _ = turn.tick(), if telling.is_empty() && !waiting.0.is_empty() => {
                 if let Some(payload) = waiting.0.pop_front() {
-                    let told = publisher.publish(payload).await;
-                    count(if told { &counts.told } else { &counts.untold }, 1);
+                    let publisher = publisher.clone();
+                    telling.spawn(async move { publisher.publish(payload).await });
                 }
             }
             event = events.recv() => match event {

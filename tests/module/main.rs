@@ -251,7 +251,7 @@ async fn a_module_whose_node_was_killed_stops_in_order_and_leaves_its_directory_
 }
 
 #[tokio::test]
-async fn a_shutdown_that_is_announced_leaves_nothing_behind_when_the_kill_follows() {
+async fn a_shutdown_that_is_announced_lets_nothing_new_begin_before_the_kill_follows() {
     let home = Home::new();
     let node = home.node();
     let module = home.spawn(&[]);
@@ -263,6 +263,7 @@ async fn a_shutdown_that_is_announced_leaves_nothing_behind_when_the_kill_follow
         timeout_seconds: 30,
     })
     .await;
+    home.until_log_says("new sessions are refused").await;
     module.kill().await;
     let module = home.spawn(&[]);
     node.until("registered again", |node| node.asked("RegisterModuleApi") == 2)

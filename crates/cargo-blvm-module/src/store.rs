@@ -170,9 +170,7 @@ impl<'a> Store<'a> {
         self.disk.remove_file(&path).map_err(Error::io("remove", &path))?;
         self.sync(&folder)?;
         let releases = folder.join(RELEASES);
-        self.disk
-            .remove_dir(&releases)
-            .map_err(Error::io("remove", &releases))?;
+        self.remove_releases(&releases)?;
         if let Some(program) = program.filter(|program| program.exists()) {
             self.remove_program(&folder, &program)?;
         }
@@ -401,10 +399,26 @@ impl<'a> Store<'a> {
     fn prune(&self, releases: &Path, kept: &[Option<&str>]) {
         for path in entries(releases).unwrap_or_default() {
             let name = path.file_name().and_then(|name| name.to_str());
-            if !kept.contains(&name) {
+            if !kept.contains(&name) && is_ours(&path) {
                 let _ = self.disk.remove_dir(&path);
             }
         }
+    }
+
+    /// Removes the releases, and what they lie in unless something else lies there too.
+    fn remove_releases(&self, releases: &Path) -> Result<(), Error> {
+        if !releases.is_dir() {
+            return Ok(());
+        }
+        for path in entries(releases)?.into_iter().filter(|path| is_ours(path)) {
+            self.disk.remove_dir(&path).map_err(Error::io("remove", &path))?;
+        }
+        if entries(releases)?.is_empty() {
+            self.disk
+                .remove_dir(releases)
+                .map_err(Error::io("remove", releases))?;
+        }
+        Ok(())
     }
 
     fn write(&self, path: &Path, text: &str) -> Result<(), Error> {
@@ -414,6 +428,12 @@ impl<'a> Store<'a> {
     fn sync(&self, path: &Path) -> Result<(), Error> {
         self.disk.sync_dir(path).map_err(Error::io("sync", path))
     }
+}
+
+/// Whether this program made it: a module that was put there by hand may have a folder of this name, with what its owner
+/// wants to keep.
+fn is_ours(path: &Path) -> bool {
+    path.join(RECORD).is_file() || path.file_name().is_some_and(|name| name == UNFINISHED)
 }
 
 struct Installed {

@@ -32,9 +32,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (node, mut incoming) = NodeClient::start(options);
     let mesh = MeshClient::new(ThroughNode::new(node.clone()));
 
+    let mut registering = tokio::spawn(async {});
     while let Some(incoming) = incoming.recv().await {
         if has_come_up(MESH, &incoming) {
-            tokio::spawn(registered(node.clone(), mesh.clone()));
+            registering.abort();
+            registering = tokio::spawn(registered(node.clone(), mesh.clone()));
         }
         if let Incoming::Invocation(call) = incoming {
             on_call(call, &mesh, &inbox);

@@ -146,6 +146,10 @@ pub async fn register<C: ModuleCaller>(
                 });
             }
             Err(error @ ClientError::Request { .. }) => return Err(NotRegistered::Impossible(error)),
+            Err(ClientError::Call {
+                source: CallError::Refused { reason },
+                ..
+            }) if reason.contains("Permission denied") => return Err(NotRegistered::Denied { reason }),
             // Not loaded yet, not connected, busy: it may be in a moment.
             Err(_) => tokio::time::sleep(ASK_AGAIN).await,
         }
@@ -162,6 +166,15 @@ pub enum NotRegistered {
     Taken {
         /// The protocol.
         protocol: String,
+    },
+    /// The node does not let this module call others.
+    #[error(
+        "the node does not let this module call the mesh: {reason}; list `call_module` among the capabilities in module.toml, \
+         before any table"
+    )]
+    Denied {
+        /// What the node says.
+        reason: String,
     },
     /// The names break a limit.
     #[error(transparent)]

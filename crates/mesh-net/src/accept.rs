@@ -60,6 +60,10 @@ pub(crate) async fn listen(shared: Arc<Shared>, listener: TcpListener) {
 
 /// Takes two streams that a carrier brings, under the same limits.
 pub(crate) fn receive_carried(shared: &Arc<Shared>, pair: CarriedPair) -> Result<(), CloseReason> {
+    // Who asks over the node needs no address of his own, so that he must not take the places of those who have one.
+    if shared.gate().inside >= shared.config.max_handshakes / 2 {
+        return Err(CloseReason::TooManyHandshakes);
+    }
     let visits = (
         Visit::begin(shared, pair.address)?,
         Visit::begin(shared, pair.address)?,

@@ -31,6 +31,13 @@ pub enum Message {
 const REQUEST: u32 = 0;
 const RESPONSE: u32 = 1;
 const EVENT: u32 = 2;
+
+/// Whether a frame says that it is an event; the rest is not looked at.
+pub(crate) fn is_event(frame: &[u8]) -> bool {
+    frame
+        .first_chunk()
+        .is_some_and(|head| u32::from_le_bytes(*head) == EVENT)
+}
 const LOG: u32 = 3;
 const INVOCATION: u32 = 4;
 const INVOCATION_RESULT: u32 = 5;

@@ -165,13 +165,16 @@ impl BestChain {
                 return Ok(Some(tip.height - height + 1));
             }
             // Down the chain of the block itself: where it joins what is known, the block stood beside it.
-            let Some(parent) = asking::parent(node, beside).await? else {
-                return Ok(None);
-            };
-            if self.heights.contains_key(&parent) || !seen.insert(parent) {
-                return Ok(None);
+            // Below the first block there is nothing; the best chain may still have to be followed down to the block.
+            if beside != [0; 32] {
+                let Some(parent) = asking::parent(node, beside).await? else {
+                    return Ok(None);
+                };
+                if self.heights.contains_key(&parent) || !seen.insert(parent) {
+                    return Ok(None);
+                }
+                beside = parent;
             }
-            beside = parent;
             if !self.extend_down(node).await? {
                 return Ok(None);
             }

@@ -77,7 +77,7 @@ impl FromStr for PublicDescriptor {
             return Err(DescriptorError::Malformed(reason));
         }
         // Before anything else, since the parser's messages repeat what they were given.
-        if text.contains("prv") {
+        if ["xprv", "tprv"].iter().any(|mark| text.contains(mark)) {
             return Err(DescriptorError::Private);
         }
         let parsed: Descriptor<DescriptorPublicKey> = text

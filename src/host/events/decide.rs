@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use mesh_core::pause::Pause;
+use mesh_core::spending::ModuleName;
 use node_ipc::{Event, EventKind, EventPayload};
 
 /// Longest time for which the word of a node that maintenance began holds back new sessions.
@@ -69,9 +70,9 @@ pub(super) fn decide(event: &Event, own_name: &str) -> Vec<Action> {
 fn from_payload(payload: &EventPayload, own_name: &str) -> Vec<Action> {
     use Action::*;
     match payload {
-        EventPayload::NewBlock { .. }
-        | EventPayload::BlockMined { .. }
-        | EventPayload::BlockDisconnected { .. }
+        // The node tells of fee rates only when its mempool overflows, and a price that rose then would never fall again.
+        EventPayload::NewBlock { .. } | EventPayload::BlockMined { .. } => vec![RecheckChain, Reprice],
+        EventPayload::BlockDisconnected { .. }
         | EventPayload::ChainReorg { .. }
         | EventPayload::HeadersSyncCompleted { .. }
         | EventPayload::BlockSyncCompleted { .. }
@@ -150,7 +151,8 @@ fn from_payload(payload: &EventPayload, own_name: &str) -> Vec<Action> {
 }
 
 fn of_another(name: &str, own_name: &str, action: impl Fn(String) -> Action) -> Vec<Action> {
-    if name == own_name {
+    // What cannot be a module's name has no handlers, and may be long: whoever publishes events makes it up.
+    if name == own_name || ModuleName::new(name).is_err() {
         return Vec::new();
     }
     vec![action(name.to_owned())]

@@ -19,6 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Wanted {
     /// None: lifted.
     until: BTreeMap<Pause, Option<Instant>>,
+    /// Since when each holds, and from when on it may hold again: as long after its end as it held. Any module can publish
+    /// the events that ask for pauses, and must not keep the node from taking anything new for ever.
+    since: BTreeMap<Pause, Instant>,
+    not_before: BTreeMap<Pause, Instant>,
     /// What the node was told and not yet of.
     untold: BTreeMap<Pause, bool>,
 }
@@ -31,17 +35,33 @@ pub(super) struct Pauses {
 }
 
 impl Pauses {
-    /// Refuses new sessions for this cause, for so long at the most from now on.
+    /// Refuses new sessions for this cause, for so long at the most from now on. Said again while it holds it changes
+    /// nothing, and nothing for as long after its end as it held.
     pub(super) fn pause(&self, pause: Pause, at_most: Duration) {
-        self.want(pause, Some(Instant::now() + at_most));
+        let now = Instant::now();
+        let mut wanted = lock(&self.wanted);
+        let holds = wanted.until.get(&pause).is_some_and(Option::is_some);
+        let too_soon = wanted.not_before.get(&pause).is_some_and(|from| now < *from);
+        if holds || too_soon {
+            return;
+        }
+        wanted.since.insert(pause, now);
+        drop(wanted);
+        self.want(pause, Some(now + at_most));
     }
 
     /// Takes new sessions again as far as this cause goes.
     pub(super) fn resume(&self, pause: Pause) {
-        let holds = lock(&self.wanted).until.get(&pause).is_some_and(Option::is_some);
-        if holds {
-            self.want(pause, None);
+        let mut wanted = lock(&self.wanted);
+        if wanted.until.get(&pause).is_none_or(Option::is_none) {
+            return;
         }
+        if let Some(since) = wanted.since.remove(&pause) {
+            let now = Instant::now();
+            wanted.not_before.insert(pause, now + (now - since));
+        }
+        drop(wanted);
+        self.want(pause, None);
     }
 
     fn want(&self, pause: Pause, until: Option<Instant>) {
@@ -136,14 +156,25 @@ mod tests {
         pauses.lift_what_is_over();
         assert_eq!(pauses.next_untold(), Some((Pause::ShuttingDown, false)));
         assert_eq!(pauses.next_untold(), None);
-        // Said again it lasts from then on.
-        pauses.pause(Pause::Maintenance, Duration::from_secs(60));
-        tokio::time::advance(Duration::from_secs(59)).await;
+        tokio::time::advance(Duration::from_secs(29)).await;
         pauses.lift_what_is_over();
         assert_eq!(pauses.next_untold(), None, "nothing to tell: it holds");
         tokio::time::advance(Duration::from_secs(1)).await;
         pauses.lift_what_is_over();
         assert_eq!(pauses.next_untold(), Some((Pause::Maintenance, false)));
         assert_eq!(pauses.next_end(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_for_a_pause_again_and_again_gets_half_of_the_time_at_the_most() {
+        let pauses = Pauses::default();
+        let mut held = 0;
+        for _ in 0..600 {
+            pauses.pause(Pause::Maintenance, Duration::from_secs(60));
+            pauses.lift_what_is_over();
+            held += usize::from(pauses.next_end().is_some());
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert!((250..=310).contains(&held), "{held} of 600 seconds");
     }
 }

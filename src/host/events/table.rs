@@ -16,7 +16,7 @@ macro_rules! table {
 
 table! {
     "The chain" {
-        NewBlock => "look at once, and at most once a second, whether what was honoured on the chain still stands",
+        NewBlock => "look at once, and at most once a second, whether what was honoured on the chain still stands; re-price as with `FeeRateChanged`",
         BlockMined => "as `NewBlock`: the node that mined a block does not tell of it otherwise",
         BlockDisconnected => "as `NewBlock`: credit of a payment that left the best chain is taken back on the chain source's word",
         ChainReorg => "as `BlockDisconnected`",

@@ -29,9 +29,7 @@ impl Core {
                 quotes,
                 funding,
                 sign_as_source,
-            } => self
-                .admit_new()
-                .and_then(|()| self.start_opening(now, id, quotes, funding, sign_as_source)),
+            } => self.start_opening(now, id, quotes, funding, sign_as_source),
             Command::Send {
                 session,
                 protocol_id,

@@ -159,6 +159,10 @@ impl Core {
         self.take_proofs(now, quotes, &mut opening, &shown);
         let bills = self.bills(now, quotes, &mut opening);
         self.check_bills_paid(quotes, &opening)?;
+        // Who shows that all is paid is let through: what he paid for does not keep. Nothing else begins in a pause.
+        if shown.is_empty() || !bills.is_empty() {
+            self.pauses.admit().map_err(Refusal::own)?;
+        }
         if let (true, Some(Allowed::ByCaps(wanted))) = (bills.is_empty(), &allowed) {
             self.count_drawn(now, quotes, wanted, &mut opening)?;
         }

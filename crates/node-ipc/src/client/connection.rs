@@ -10,13 +10,13 @@ use tokio::time::Instant;
 use crate::event_kind::EventKind;
 use crate::frame::{FrameReader, framed};
 use crate::invocation::InvocationKind;
-use crate::message::{CorrelationId, Decoded, Message, decode};
+use crate::message::{CorrelationId, Decoded, Message, decode, is_event};
 use crate::request::Request;
 use crate::response::Response;
 
 use super::Shared;
 use super::counters::count;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, MAX_EVENT};
 use super::invocation::{Invocation, answer_frame};
 use super::link::{Link, write_all};
 use super::options::Incoming;
@@ -271,6 +271,10 @@ async fn read_all(
 
 fn on_frame(shared: &Shared, link: &Link, inbox: &mut Inbox, started: &Notify, frame: &[u8]) {
     let counters = &shared.counters;
+    // Before it is read: a list of empty texts takes several times its bytes, and any module can publish one.
+    if frame.len() > MAX_EVENT && is_event(frame) {
+        return count(&counters.events_too_long);
+    }
     match decode(frame) {
         Ok(Decoded::Known(Message::Response(id, answer))) => on_answer(shared, link, id, Ok(answer)),
         Ok(Decoded::UnreadableResponse(id, error)) => {

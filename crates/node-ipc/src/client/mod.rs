@@ -223,8 +223,9 @@ impl Shared {
             let gone = |_| RequestError::Disconnected {
                 reason: "closed before the request was sent".to_owned(),
             };
-            link.requests.try_send(frame).map_err(gone)?;
+            // Before the answer can come, else it would not be found in the book.
             turn.sent(id);
+            link.requests.try_send(frame).map_err(gone)?;
             waiter
         };
         match waiter.told().await {

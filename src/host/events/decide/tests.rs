@@ -30,8 +30,18 @@ fn every_change_of_the_chain_has_what_was_honoured_looked_at() {
             new_tip: [2; 32],
         },
     ] {
-        assert_eq!(follows(payload), [Action::RecheckChain]);
+        let looked_at = follows(payload);
+        assert_eq!(looked_at.first(), Some(&Action::RecheckChain));
     }
+}
+
+#[test]
+fn price_follows_fee_rates_down_again_with_the_blocks() {
+    let mined = EventPayload::NewBlock {
+        block_hash: [1; 32],
+        height: 7,
+    };
+    assert!(follows(mined).contains(&Action::Reprice));
 }
 
 #[test]
