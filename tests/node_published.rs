@@ -8,8 +8,8 @@ mod common;
 
 use std::path::Path;
 
-use common::blvm_node::{BlvmNode, MESH_MANIFEST, free_port, program};
-use common::daemons::{Home, PATIENCE, said};
+use common::blvm_node::{BlvmNode, MESH_MANIFEST, program};
+use common::daemons::{Home, PATIENCE, free_port, said};
 use mesh_api::socket::SocketCaller;
 use mesh_api::{MeshClient, RegisterProtocolRequest};
 use serde_json::{Value, json};

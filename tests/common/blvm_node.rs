@@ -10,7 +10,6 @@
     reason = "who runs the tests is to know which were skipped, and what a node said"
 )]
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,7 +21,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::bitcoind::json_rpc;
-use super::daemons::ASK_AGAIN;
+use super::daemons::{ASK_AGAIN, free_port};
 
 /// Longer than anything a node does here on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,12 +53,6 @@ pub struct BlvmNode {
     rpc_port: u16,
     default_limits: bool,
     process: Option<Child>,
-}
-
-/// A port that is free now. Whoever takes it before the node does makes the test fail loudly.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 impl BlvmNode {

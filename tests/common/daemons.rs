@@ -1,9 +1,11 @@
 //! Daemons as an operator runs them: `blvm-mesh run` in processes of their own.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -25,6 +27,22 @@ pub fn program() -> Command {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command
+}
+
+/// Below the ports that systems hand out to connections, which could take one before the daemon does.
+const PORTS: std::ops::Range<u32> = 10_000..32_000;
+
+static PORTS_TAKEN: AtomicU32 = AtomicU32::new(0);
+
+/// A port that is free now and that this process hands out once. Test processes begin at different places.
+pub fn free_port() -> u16 {
+    let begin = std::process::id().wrapping_mul(131);
+    let free = (0..PORTS.len()).find_map(|_| {
+        let next = begin.wrapping_add(PORTS_TAKEN.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(PORTS.start + next % (PORTS.end - PORTS.start)).unwrap();
+        TcpListener::bind(("127.0.0.1", port)).is_ok().then_some(port)
+    });
+    free.expect("a free port")
 }
 
 /// Gives a daemon that was never started the identity that follows from this number.

@@ -1,7 +1,6 @@
 //! Daemons whose wallets are real Lightning nodes (`ldk`) on one regtest bitcoind, each kept at its addresses and keys
 //! across kills.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use blvm_mesh::admin::{
@@ -13,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::bitcoind::{Bitcoind, USER};
-use super::daemons::{ASK_AGAIN, Daemon, Home, write_identity};
+use super::daemons::{ASK_AGAIN, Daemon, Home, free_port, write_identity};
 
 /// Longer than anything on a chain takes on a busy machine: nodes look for blocks every other second.
 pub const CHAIN_PATIENCE: Duration = Duration::from_secs(120);
@@ -27,12 +26,6 @@ pub struct Node {
     mesh_port: u16,
     lightning_port: u16,
     daemon: Option<Daemon>,
-}
-
-/// A port that is free now. Whoever takes it before the daemon does makes the test fail loudly.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 impl Node {

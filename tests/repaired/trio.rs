@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use mesh_core::identity::Identity;
 use serde_json::{Value, json};
 
-use crate::common::blvm_node::{BlvmNode, MESH_MANIFEST, free_port, program};
-use crate::common::daemons::{Home, write_identity};
+use crate::common::blvm_node::{BlvmNode, MESH_MANIFEST, program};
+use crate::common::daemons::{Home, free_port, write_identity};
 
 /// What modules are called.
 pub const MESH: &str = "blvm-mesh";
