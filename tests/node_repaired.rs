@@ -13,7 +13,6 @@ mod trio;
 #[path = "repaired/lightning.rs"]
 mod lightning;
 
-use serde_json::json;
 use trio::{CHAT, MESH, Trio};
 
 #[tokio::test]
@@ -45,9 +44,8 @@ async fn a_chat_over_three_nodes_loses_nothing_and_hears_nothing_twice_through_k
         let text = format!("the mesh of {} is back", node.name);
         trio.say(&text).await;
     }
-    // A reload is the node's own way to replace a module.
     for module in [MESH, CHAT] {
-        trio.a.rpc("reloadmodule", json!([module])).await;
+        trio.reload(&trio.a, module).await;
     }
     trio.linked().await;
     trio.say("reloaded").await;
@@ -63,9 +61,9 @@ async fn a_chat_over_three_nodes_loses_nothing_and_hears_nothing_twice_through_k
 
     // The sender's node is stopped, the reader's is killed.
     trio.a.terminate().await;
-    trio.a.start().await;
+    trio::start(&mut trio.a).await;
     trio.c.kill().await;
-    trio.c.start().await;
+    trio::start(&mut trio.c).await;
     trio.linked().await;
     trio.say("restarted").await;
     trio.heard(&[

@@ -27,6 +27,9 @@ use super::daemons::ASK_AGAIN;
 /// Longer than anything a node does here on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a block takes to a neighbour, generously.
+const TIME_TO_ARRIVE: Duration = Duration::from_secs(3);
+
 /// Nobody has its key: where blocks pay to when nobody is to be paid.
 const NOBODY: &str = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 
@@ -114,6 +117,8 @@ impl BlvmNode {
             .current_dir(self.directory.path())
             .env("DATA_DIR", self.data_dir())
             .env("BLVM_IBD_PEER_HEIGHT_WAIT_MS", "0")
+            // Left to itself the node computes it from the machine's memory, and on some panics while it catches up.
+            .env("BLVM_IBD_MAX_PENDING_OPS", "1000000")
             .env("RUST_LOG", "info")
             .env_remove("BITCOIND_EXE");
         let mut process = command
@@ -174,10 +179,38 @@ impl BlvmNode {
         self.rpc("getblockcount", json!([])).await.as_u64().unwrap()
     }
 
-    /// Links it to another node of the Bitcoin network; both run.
+    /// Links it to another node of the Bitcoin network; both run. A node as published may miss the other's greeting, and then
+    /// neither speaks again: such a link is made anew.
     pub async fn add_node(&self, other: &Self) {
         let address = format!("127.0.0.1:{}", other.p2p_port);
-        self.rpc("addnode", json!([address, "add"])).await;
+        let greeted = async || self.all_peers_greeted().await && other.all_peers_greeted().await;
+        let tried = tokio::sync::Mutex::new(None::<tokio::time::Instant>);
+        self.until(
+            &format!("the greetings of {} and {}", self.name, other.name),
+            async || {
+                let mut tried = tried.lock().await;
+                if tried.is_none_or(|at| at.elapsed() > TIME_TO_ARRIVE) {
+                    if tried.is_some() {
+                        println!("{}: the link to {} is made anew", self.name, other.name);
+                        let _ = self.try_rpc("disconnectnode", json!([address])).await;
+                    }
+                    // It may be connecting again by itself.
+                    let _ = self.try_rpc("addnode", json!([address, "onetry"])).await;
+                    *tried = Some(tokio::time::Instant::now());
+                }
+                greeted().await
+            },
+        )
+        .await;
+    }
+
+    async fn all_peers_greeted(&self) -> bool {
+        let peers = self.rpc("getpeerinfo", json!([])).await;
+        let peers = peers.as_array().unwrap();
+        !peers.is_empty()
+            && peers
+                .iter()
+                .all(|peer| peer["version"].as_u64().is_some_and(|version| version > 0))
     }
 
     /// Waits until the node's main loop runs and these modules are loaded.
@@ -204,6 +237,35 @@ impl BlvmNode {
         if waited.await.is_err() {
             panic!("{}: waited in vain for {what}\n{}", self.name, self.end_of_log());
         }
+    }
+
+    /// How much it has said so far: where to begin to look for what follows.
+    pub fn said_so_far(&self) -> usize {
+        std::fs::metadata(self.log_file()).map_or(0, |file| usize::try_from(file.len()).unwrap())
+    }
+
+    /// Waits until a JSON-RPC method of a module is registered that was not when the node had said so much.
+    pub async fn wait_for_method(&self, method: &str, said: usize) {
+        let wanted = format!("Registered extension RPC endpoint '{method}'");
+        self.until(&wanted, async || {
+            let log = std::fs::read(self.log_file()).unwrap_or_default();
+            String::from_utf8_lossy(log.get(said..).unwrap_or_default()).contains(&wanted)
+        })
+        .await;
+    }
+
+    /// Mines until it holds, for a block that is mined while nodes shake hands is not announced. Gives each block time to arrive.
+    pub async fn mine_until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let mined = tokio::sync::Mutex::new(None::<tokio::time::Instant>);
+        self.until(what, async || {
+            let mut mined = mined.lock().await;
+            if mined.is_none_or(|at| at.elapsed() > TIME_TO_ARRIVE) {
+                self.mine(1).await;
+                *mined = Some(tokio::time::Instant::now());
+            }
+            holds().await
+        })
+        .await;
     }
 
     /// The objects of a file of one to a line in a module's directory; an unfinished last line does not count.

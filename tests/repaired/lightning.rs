@@ -58,14 +58,16 @@ async fn a_chat_message_is_paid_for_over_real_lightning_and_all_are_told_of_bloc
     }
 
     // A block of the nodes' own chain: its miner hears of it as mined, the others as new.
-    trio.a.mine(1).await;
-    for (node, kind) in [
+    let told = [
         (&trio.a, "BlockMined"),
         (&trio.b, "NewBlock"),
         (&trio.c, "NewBlock"),
-    ] {
-        node.until(kind, async || trio.event(node, kind)).await;
-    }
+    ];
+    trio.a
+        .mine_until("all to hear of a block", async || {
+            told.iter().all(|(node, kind)| trio.event(node, kind))
+        })
+        .await;
 
     let owned = a.balance().await.owned_msat;
     let sent = trio.say("paid for").await;

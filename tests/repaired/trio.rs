@@ -61,40 +61,22 @@ impl Trio {
         }
     }
 
-    /// Starts all, and waits until modules, links and the chats' registrations are there.
+    /// Starts all, and waits until the modules have registered and the links are there.
     pub async fn start(&mut self) {
         for node in [&mut self.a, &mut self.b, &mut self.c] {
-            node.start().await;
+            start(node).await;
         }
-        for node in self.all() {
-            node.wait_for_modules(&[MESH, CHAT]).await;
-        }
-        // A node that hears of a block from one that heard of it itself fetches it for ever; so both hear of it from its miner.
+        // A node that hears of a block from one that heard of it itself may fetch it for ever; so both hear of it from its miner.
         self.a.add_node(&self.b).await;
         self.a.add_node(&self.c).await;
         self.linked().await;
     }
 
-    /// Waits until the mesh's links are up and the ends' modules answer.
+    /// Waits until the mesh's links are up.
     pub async fn linked(&self) {
         for (node, links) in [(&self.a, 1), (&self.b, 2), (&self.c, 1)] {
             node.until("the mesh's links", async || peers(node).await == links)
                 .await;
-        }
-        // The node holds its lock on modules while one registers a method, and its lock on methods while one is answered: a method
-        // whose answer needs another module must not be called before all have registered. This one is the mesh's last.
-        for node in [&self.a, &self.c] {
-            node.until("the mesh's methods", async || {
-                let answer = node.try_rpc("meshrequesthopinvoice", json!([{}])).await;
-                answer.is_err_and(|error| !error.contains("-32601"))
-            })
-            .await;
-        }
-        for node in [&self.a, &self.c] {
-            node.until("the chat", async || {
-                node.try_rpc("chatid", json!([])).await.is_ok()
-            })
-            .await;
         }
     }
 
@@ -161,7 +143,38 @@ impl Trio {
             !loaded.as_array().unwrap().contains(&json!(module))
         })
         .await;
-        node.rpc("loadmodule", json!([module])).await;
+        replace(node, "loadmodule", module).await;
+    }
+
+    /// The node's own way to replace a module.
+    pub async fn reload(&self, node: &BlvmNode, module: &str) {
+        replace(node, "reloadmodule", module).await;
+    }
+}
+
+/// Starts a node, and waits until its modules have registered all they offer.
+///
+/// The node keeps modules waiting while one of them registers a JSON-RPC method, and keeps that waiting while one is
+/// answered. So a method whose answer needs another module is not called in between: both would wait until the call times out.
+pub async fn start(node: &mut BlvmNode) {
+    let said = node.said_so_far();
+    node.start().await;
+    for module in [MESH, CHAT] {
+        node.wait_for_method(last_method(module), said).await;
+    }
+}
+
+async fn replace(node: &BlvmNode, how: &str, module: &str) {
+    let said = node.said_so_far();
+    node.rpc(how, json!([module])).await;
+    node.wait_for_method(last_method(module), said).await;
+}
+
+/// The JSON-RPC method that a module registers last.
+fn last_method(module: &str) -> &'static str {
+    match module {
+        MESH => "meshrequesthopinvoice",
+        _ => "chatid",
     }
 }
 
