@@ -14,7 +14,7 @@ use crate::handle::lock;
 /// Modules heard of and not looked at yet: more than a node loads.
 const MAX_WAITING: usize = 256;
 
-/// How long after the last such news the node is asked. While it reloads a module, a question about modules stops the node for good: it
+/// How long after such news the node is asked. While it reloads a module, a question about modules stops the node for good: it
 /// waits for the lock that the reload holds, and holds the one that the reload needs next. A reload takes a second.
 const ASK_AFTER: Duration = Duration::from_secs(5);
 
@@ -35,10 +35,9 @@ impl Modules {
         lock(&self.news).remove(name);
     }
 
-    /// Whoever makes such news up again and again only delays the question; a module that is gone is then noticed when it is called.
     pub(super) fn may_be_gone(&self, name: String) {
         let mut news = lock(&self.news);
-        // Names made up by whoever publishes events may fill it, to the same effect.
+        // Names made up by whoever publishes events may fill it: a module that is gone is then noticed when it is called.
         if news.len() < MAX_WAITING || news.contains_key(&name) {
             news.insert(name, Instant::now() + ASK_AFTER);
             drop(news);
@@ -46,42 +45,31 @@ impl Modules {
         }
     }
 
+    /// Whom to ask about first, and when.
+    fn first(&self) -> Option<(String, Instant)> {
+        let news = lock(&self.news);
+        let (name, when) = news.iter().min_by_key(|(_, when)| **when)?;
+        Some((name.clone(), *when))
+    }
+
     /// Passes the news on, for ever.
     pub(super) async fn run(self, client: NodeClient, life: Arc<dyn ModuleLife>) {
         loop {
-            match self.first_due() {
+            match self.first() {
                 None => self.changed.notified().await,
-                Some(when) if when > Instant::now() => {
-                    tokio::select! {
-                        () = sleep_until(when) => {}
-                        () = self.changed.notified() => {}
+                Some((_, when)) if when > Instant::now() => sleep_until(when).await,
+                Some((name, _)) => {
+                    // It may have come back meanwhile.
+                    if lock(&self.news).remove(&name).is_none() {
+                        continue;
                     }
-                }
-                Some(_) => {
-                    // None when it came in this moment.
-                    if let Some(name) = self.take_due(Instant::now())
-                        && is_gone(&client, &name).await
-                    {
+                    if is_gone(&client, &name).await {
                         life.went(&name);
                     }
                     sleep(ASK_EVERY).await;
                 }
             }
         }
-    }
-
-    fn first_due(&self) -> Option<Instant> {
-        lock(&self.news).values().min().copied()
-    }
-
-    fn take_due(&self, now: Instant) -> Option<String> {
-        let mut news = lock(&self.news);
-        let name = news
-            .iter()
-            .find(|(_, when)| **when <= now)
-            .map(|(name, _)| name.clone())?;
-        news.remove(&name);
-        Some(name)
     }
 }
 
