@@ -232,18 +232,16 @@ impl Books {
                 "node {payer} holds {believed} msat at node {payee}, which says {held}"
             );
         }
-        for node in 0..NODES {
+        for (node, crashes) in deaths.iter().enumerate() {
             assert!(
                 self.lost[node] <= crash_loss(node),
-                "node {node} was denied {} msat of credit, more than its {} crashes explain",
-                self.lost[node],
-                deaths[node]
+                "node {node} was denied {} msat of credit, more than its {crashes} crashes explain",
+                self.lost[node]
             );
             let unpaid = self.spent_at[node] - self.drawn_at[node];
             assert!(
                 unpaid <= crash_loss(node) + packets_lost_msat,
-                "node {node} carried {unpaid} msat without booking them in {} crashes",
-                deaths[node]
+                "node {node} carried {unpaid} msat without booking them in {crashes} crashes"
             );
         }
         println!(

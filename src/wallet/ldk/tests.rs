@@ -1,13 +1,7 @@
 //! The wallet's contract, kept by two Lightning nodes on a real chain. Skipped, saying so, without a BITCOIND_EXE.
 
 #[path = "../../../tests/common/bitcoind.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::expect_used
-)]
+#[allow(dead_code, unreachable_pub, missing_docs)]
 mod bitcoind;
 
 use std::net::{SocketAddr, TcpListener};
