@@ -27,6 +27,10 @@ fn main() {
             };
             let start = std::time::Instant::now();
             let o = play(&topology, &market).unwrap();
+            let total: u64 = o.earned.values().sum();
+            let mut tops: Vec<_> = o.earned.iter().map(|(e, m)| (*m, e)).collect(); tops.sort(); tops.reverse();
+            for (m, e) in tops.iter().take(4) { print!("[{:.2}% una {:.2}%] ", 100.0 * *m as f64 / total as f64, 100.0 * o.unavoidable.get(e).copied().unwrap_or(0) as f64 / total as f64); }
+            println!();
             if !fair { base = o.mean_cost; hhi = o.fees.hhi_ppm }
             println!("{name} seed {seed} fair {fair}: top1 {:.2}% top5 {:.2}% hhi {} ({:+.1}%) nak50 {} cost {} ({:+.2}%) routers {} changes {} noroute {} [{:?}]",
                 o.fees.top1_ppm as f64 / 1e4, o.fees.top5_ppm as f64 / 1e4, o.fees.hhi_ppm, 100.0*(o.fees.hhi_ppm as f64/hhi as f64-1.0), o.fees.nakamoto_50, o.mean_cost, 100.0*(o.mean_cost as f64/base as f64-1.0), o.mean_routers, o.changes, o.without_route, start.elapsed());

@@ -59,6 +59,8 @@ pub struct Outcome {
     pub changes: u64,
     /// What each entity earned, in msat.
     pub earned: BTreeMap<Entity, u64>,
+    /// What each entity could not but earn, in msat.
+    pub unavoidable: BTreeMap<Entity, u64>,
 }
 
 struct Payer {
@@ -179,6 +181,7 @@ impl Payer {
         };
         self.fairness.note_carried(&carried, now);
         if let Some(tally) = tally {
+            tally.note_ways(carried.ways, earned.iter().map(|(_, msat)| msat).sum());
             tally.note(self, chosen, &earned);
         }
         self.last.insert(to, chosen.path.clone());
@@ -215,6 +218,7 @@ fn ways_of(candidates: &[CandidatePath]) -> Vec<Vec<NodeId>> {
 #[derive(Default)]
 struct Tally {
     earned: BTreeMap<NodeId, u64>,
+    unavoidable: BTreeMap<NodeId, u64>,
     purchases: u64,
     cost: u64,
     routers: u64,
@@ -224,6 +228,14 @@ struct Tally {
 }
 
 impl Tally {
+    fn note_ways(&mut self, ways: &[Vec<NodeId>], all_msat: u64) {
+        for way in ways {
+            for router in way {
+                *self.unavoidable.entry(*router).or_default() += all_msat / (ways.len() * way.len()) as u64;
+            }
+        }
+    }
+
     fn note(&mut self, payer: &Payer, chosen: &CandidatePath, earned: &[(NodeId, u64)]) {
         for (router, msat) in earned {
             *self.earned.entry(*router).or_default() += msat;
@@ -239,11 +251,15 @@ impl Tally {
     }
 
     fn outcome(self, payers: &[Payer]) -> Outcome {
-        let mut earned: BTreeMap<Entity, u64> = BTreeMap::new();
-        for (node, msat) in self.earned {
-            let entity = payers.first().map_or(Entity(node), |payer| payer.fairness.entity_of(&node));
-            *earned.entry(entity).or_default() += msat;
-        }
+        let by_entity = |by_node: BTreeMap<NodeId, u64>| {
+            let mut sums: BTreeMap<Entity, u64> = BTreeMap::new();
+            for (node, msat) in by_node {
+                let entity = payers.first().map_or(Entity(node), |payer| payer.fairness.entity_of(&node));
+                *sums.entry(entity).or_default() += msat;
+            }
+            sums
+        };
+        let earned = by_entity(self.earned);
         Outcome {
             fees: Measures::of(earned.values().copied()),
             mean_cost: (self.cost * 1000).checked_div(self.purchases).unwrap_or(0),
@@ -251,6 +267,7 @@ impl Tally {
             without_route: self.without_route,
             changes: (self.changed * 1000).checked_div(self.again).unwrap_or(0),
             earned,
+            unavoidable: by_entity(self.unavoidable),
         }
     }
 }
