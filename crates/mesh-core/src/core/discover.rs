@@ -14,7 +14,7 @@ use crate::limits::{
 };
 use crate::message::{ControlMessage, DiscoveryMode, DiscoveryRequest, RequestId, RouteCertificate};
 use crate::neighbours::Neighbour;
-use crate::routing::{COMPARISON_UNITS, PathQuery};
+use crate::routing::PathQuery;
 use crate::time::Now;
 
 use super::{Core, Timer};
@@ -206,11 +206,7 @@ impl Core {
     }
 
     fn paths_around(&self, now: Now, discovery: &OwnDiscovery, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
-        // Blame is counted against a whole slice, paths are compared by the unit.
-        let mut surcharges = self.blame.surcharges_msat(now.instant);
-        for surcharge in surcharges.values_mut() {
-            *surcharge = surcharge.div_ceil(COMPARISON_UNITS);
-        }
+        let surcharges = self.blame.surcharges_msat(now.instant);
         let query = PathQuery {
             from: self.node_id(),
             to: discovery.destination,
@@ -219,6 +215,7 @@ impl Core {
             avoid,
             latency_weight_msat: LATENCY_WEIGHT_MSAT,
             surcharges_msat: Some(&surcharges),
+            tie_break: None,
         };
         let found = self.routes.graph.diverse_paths(&query).into_iter();
         let paths = found.map(|candidate| candidate.path);
