@@ -26,6 +26,7 @@ use std::net::IpAddr;
 
 use crate::identity::NodeId;
 use crate::limits::MAX_GRAPH_NODES;
+use crate::routing::COMPARISON_UNITS;
 use crate::time::UnixMillis;
 
 use asmap::Asmap;
@@ -42,8 +43,8 @@ pub struct Carried<'a> {
     pub earned: &'a [(NodeId, u64)],
     /// How many units.
     pub units: u64,
-    /// The routers of the ways between the two ends: of those that share no entity if there are two or more, else of all
-    /// that are known. The route used need not be among them.
+    /// The routers of the ways between the two ends that have nobody in common but whom no way can do without
+    /// ([`NetworkGraph::ways`](crate::routing::NetworkGraph::ways)). The route used need not be among them.
     pub ways: &'a [Vec<NodeId>],
 }
 
@@ -52,12 +53,14 @@ pub struct Carried<'a> {
 pub struct Share {
     /// What it is of all, in parts per million.
     pub observed_ppm: u32,
-    /// What of that could not have gone another way, in parts per million.
+    /// What would be his if all ways that have nobody in common were used alike, in parts per million.
     pub unavoidable_ppm: u32,
+    /// What of that is at cuts: there is no way without him. In parts per million.
+    pub forced_ppm: u32,
 }
 
 impl Share {
-    /// What is acted upon.
+    /// What is not of the network's shape.
     pub fn excess_ppm(&self) -> u32 {
         self.observed_ppm.saturating_sub(self.unavoidable_ppm)
     }
@@ -74,14 +77,14 @@ pub struct Shares {
     pub by_fees: Measures,
     /// How concentrated units are, by entity.
     pub by_units: Measures,
-    /// What a router was usually paid for one unit, in msat.
+    /// What a router was usually paid for [`COMPARISON_UNITS`], in msat.
     pub usual_msat: u64,
 }
 
 /// What follows from shares for the choice of routes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surcharges {
-    /// What one would pay to avoid each router, in msat a unit; routers that are not here, nothing.
+    /// What one would pay to avoid each router, in msat for [`COMPARISON_UNITS`]; routers that are not here, nothing.
     pub by_node: BTreeMap<NodeId, u64>,
     /// Routers above a hard cap: left out where there is an alternative.
     pub excluded: BTreeSet<NodeId>,
@@ -97,6 +100,7 @@ pub struct Fairness {
     members: BTreeMap<NetworkGroup, BTreeSet<NodeId>>,
     paid: Weights,
     unavoidable: Weights,
+    forced: Weights,
 }
 
 impl Fairness {
@@ -157,8 +161,11 @@ impl Fairness {
         for way in carried.ways {
             let parts = ways.saturating_mul(way.len() as u64).max(1);
             for router in way {
-                self.unavoidable
-                    .add(*router, all_msat / parts, carried.units / parts, now);
+                let (msat, units) = (all_msat / parts, carried.units / parts);
+                self.unavoidable.add(*router, msat, units, now);
+                if carried.ways.iter().all(|way| way.contains(router)) {
+                    self.forced.add(*router, msat, units, now);
+                }
             }
         }
     }
@@ -177,13 +184,19 @@ impl Fairness {
         Shares {
             by_fees: Measures::of(by_entity.values().copied()),
             by_units: Measures::of(sums(self.paid.units(now), entity).into_values()),
-            entities: shares(&by_entity, &sums(self.unavoidable.fees(now), entity), sample),
+            entities: shares(
+                &by_entity,
+                &sums(self.unavoidable.fees(now), entity),
+                &sums(self.forced.fees(now), entity),
+                sample,
+            ),
             groups: shares(
                 &sums(self.paid.fees(now), group),
                 &sums(self.unavoidable.fees(now), group),
+                &sums(self.forced.fees(now), group),
                 sample,
             ),
-            usual_msat: u64::try_from(total.checked_div(units).unwrap_or(0)).unwrap_or(u64::MAX),
+            usual_msat: usual_msat(total, units),
         }
     }
 
@@ -222,15 +235,15 @@ impl Fairness {
         usual_msat: u64,
         members: impl IntoIterator<Item = NodeId>,
     ) {
-        let excess_ppm = share.excess_ppm();
-        if excess_ppm <= caps.soft_ppm {
+        let price = self.policy.price_msat(caps, share, usual_msat);
+        let excluded = caps.excludes(share);
+        if price == 0 && !excluded {
             return;
         }
-        let price = self.policy.price_msat(caps, excess_ppm, usual_msat);
         for member in members {
             let dearest = surcharges.by_node.entry(member).or_default();
             *dearest = price.max(*dearest);
-            if excess_ppm > caps.hard_ppm {
+            if excluded {
                 surcharges.excluded.insert(member);
             }
         }
@@ -247,6 +260,11 @@ impl Fairness {
             }
         }
     }
+}
+
+fn usual_msat(total: u128, units: u128) -> u64 {
+    let msat = total.saturating_mul(u128::from(COMPARISON_UNITS)).checked_div(units);
+    u64::try_from(msat.unwrap_or(0)).unwrap_or(u64::MAX)
 }
 
 fn sums<K: Ord>(
@@ -266,13 +284,15 @@ fn sums<K: Ord>(
 fn shares<K: Ord + Copy>(
     paid: &BTreeMap<K, u64>,
     unavoidable: &BTreeMap<K, u64>,
+    forced: &BTreeMap<K, u64>,
     sample: u128,
 ) -> BTreeMap<K, Share> {
     let share = |(key, weight): (&K, &u64)| {
-        let unavoidable = unavoidable.get(key).copied().unwrap_or(0);
+        let of = |weights: &BTreeMap<K, u64>| ppm(u128::from(weights.get(key).copied().unwrap_or(0)), sample);
         let share = Share {
             observed_ppm: ppm(u128::from(*weight), sample),
-            unavoidable_ppm: ppm(u128::from(unavoidable), sample),
+            unavoidable_ppm: of(unavoidable),
+            forced_ppm: of(forced),
         };
         (*key, share)
     };

@@ -7,6 +7,13 @@ fn main() {
     let num = |n: usize, d: u64| args.get(n).map_or(d, |a| a.parse().unwrap());
     let name = &args[1];
     let topology = Topology::load(&folder.join(format!("{name}.edges"))).unwrap();
+    if args[2] == "limit" {
+        for seed in 1..=num(7, 1) {
+            let market = Market { payers: 0, purchases_per_day: 0, days: (0, 0), prices_msat: (num(5, 10), num(6, 10)), policy: None, destinations: 0, ties: Vec::new(), seed };
+            println!("{name} {:?}", mesh_sim::market::limit(&topology, &market, num(3, 3000) as usize, num(4, 20) as usize, 1.0 + num(8, 5) as f64 / 100.0).unwrap());
+        }
+        return;
+    }
     for seed in 1..=num(9, 1) {
         let mut base = 0;
         let mut hhi = 0;
@@ -22,7 +29,8 @@ fn main() {
                 days: (2, 1),
                 prices_msat: (num(7, 10), num(8, 10)),
                 policy: fair.then_some(policy),
-                operators: Default::default(),
+                destinations: 0,
+                ties: Vec::new(),
                 seed,
             };
             let start = std::time::Instant::now();

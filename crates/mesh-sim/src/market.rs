@@ -4,12 +4,14 @@
 //! for that). Every payer has a [`Fairness`] of its own and knows the whole graph; it asks the graph for candidates as a core
 //! does, takes the first, and is told its receipts at once. What all payers paid in the last rounds is measured.
 
+mod limit;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesh_core::certificate::Price;
 use mesh_core::drop_reason::DropReason;
-use mesh_core::fairness::entities::{Entity, Tie};
+use mesh_core::fairness::entities::{Entities, Entity, Tie};
 use mesh_core::fairness::measures::Measures;
 use mesh_core::fairness::policy::FairnessPolicy;
 use mesh_core::fairness::{Carried, Fairness, Surcharges};
@@ -20,6 +22,8 @@ use mesh_core::time::UnixMillis;
 
 use crate::network::Topology;
 use crate::random::Random;
+
+pub use limit::{Limit, limit};
 
 /// Units bought at once.
 const UNITS: u64 = 1_000;
@@ -37,8 +41,10 @@ pub struct Market {
     pub prices_msat: (u64, u64),
     /// What payers do about shares; none: nothing.
     pub policy: Option<FairnessPolicy>,
-    /// Which node belongs to which operator; others are their own.
-    pub operators: BTreeMap<u32, u32>,
+    /// Destinations that each payer buys ways to; 0 for another one every time.
+    pub destinations: usize,
+    /// What nodes show of whose they are; who shows nothing is his own.
+    pub ties: Vec<(u32, Tie)>,
     /// Everything random comes from it.
     pub seed: u64,
 }
@@ -67,7 +73,10 @@ struct Payer {
     node: NodeId,
     fairness: Fairness,
     surcharges: Surcharges,
-    looked_at: u64,
+    seed: u64,
+    destinations: Vec<NodeId>,
+    /// The graph does not change.
+    ways: BTreeMap<NodeId, Vec<Vec<NodeId>>>,
     last: BTreeMap<NodeId, Vec<NodeId>>,
 }
 
@@ -94,7 +103,10 @@ pub fn play(topology: &Topology, market: &Market) -> Result<Outcome, DropReason>
         let now = UnixMillis(1_800_000_000_000 + purchase * day / market.purchases_per_day);
         let measured = purchase >= market.purchases_per_day * market.days.0;
         for payer in &mut payers {
-            let to = node_id(random.below(topology.nodes as u64) as u32);
+            let to = match payer.destinations.len() as u64 {
+                0 => node_id(random.below(topology.nodes as u64) as u32),
+                some => payer.destinations[random.below(some) as usize],
+            };
             if to != payer.node {
                 payer.buy(&graph, to, now, market.policy.is_some(), measured.then_some(&mut tally));
             }
@@ -116,6 +128,10 @@ fn graph_of(topology: &Topology, market: &Market) -> Result<NetworkGraph, DropRe
         ..Default::default()
     };
     let mut graph = NetworkGraph::with_limits(market.seed, limits);
+    let mut entities = Entities::default();
+    for (node, tie) in &market.ties {
+        entities.tie(node_id(*node), *tie);
+    }
     for (node, others) in neighbours.iter().enumerate() {
         let listed: Vec<_> = others
             .iter()
@@ -129,7 +145,7 @@ fn graph_of(topology: &Topology, market: &Market) -> Result<NetworkGraph, DropRe
                 msat_per_unit: least + random.below(most - least + 1),
                 payable: true,
             },
-            operator: market.operators.get(&(node as u32)).map(|operator| node_id(*operator)),
+            operator: Some(entities.entity_of(&node_id(node as u32)).0),
             expires: UnixMillis(u64::MAX),
         };
         graph.announce(node_id(node as u32), facts, &listed)?;
@@ -139,80 +155,77 @@ fn graph_of(topology: &Topology, market: &Market) -> Result<NetworkGraph, DropRe
 
 fn payer(topology: &Topology, market: &Market, random: &mut Random) -> Payer {
     let mut fairness = Fairness::new(market.policy.unwrap_or_default(), None);
-    for (node, operator) in &market.operators {
-        fairness.tie(node_id(*node), Tie::Operator(node_id(*operator)));
+    for (node, tie) in &market.ties {
+        fairness.tie(node_id(*node), *tie);
     }
+    let mut anybody = || node_id(random.below(topology.nodes as u64) as u32);
     Payer {
-        node: node_id(random.below(topology.nodes as u64) as u32),
+        node: anybody(),
+        destinations: (0..market.destinations).map(|_| anybody()).collect(),
+        seed: random.next_u64(),
         fairness,
         surcharges: Surcharges::default(),
-        looked_at: 0,
+        ways: BTreeMap::new(),
         last: BTreeMap::new(),
     }
 }
 
 impl Payer {
     fn buy(&mut self, graph: &NetworkGraph, to: NodeId, now: UnixMillis, fair: bool, tally: Option<&mut Tally>) {
-        if fair && now.0 - self.looked_at > 60_000 {
+        if fair {
             self.surcharges = self.fairness.surcharges(&self.fairness.shares(now));
-            self.looked_at = now.0;
         }
-        let mut ways = self.ask(graph, to, &self.surcharges.excluded);
-        if ways.is_empty() {
-            ways = self.ask(graph, to, &BTreeSet::new());
-        }
-        let Some(chosen) = ways.first() else {
+        let Some(chosen) = self.choose(graph, to, fair) else {
             if let Some(tally) = tally {
                 tally.without_route += 1;
             }
             return;
         };
-        let routers = &chosen.path[1..chosen.path.len() - 1];
-        let earned: Vec<(NodeId, u64)> = routers
+        let earned: Vec<(NodeId, u64)> = routers(&chosen.path)
             .iter()
             .filter_map(|router| Some((*router, graph.facts(router)?.price.msat_per_unit * UNITS)))
             .collect();
-        // As the core: what stands in the way now is not what is unavoidable.
-        let all = self.ask(graph, to, &BTreeSet::new());
+        let from = self.node;
+        let ways = self.ways.entry(to).or_insert_with(|| graph.ways(&from, &to, MAX_HOPS));
         let carried = Carried {
             earned: &earned,
             units: UNITS,
-            ways: &ways_of(&all),
+            ways,
         };
         self.fairness.note_carried(&carried, now);
         if let Some(tally) = tally {
             tally.note_ways(carried.ways, earned.iter().map(|(_, msat)| msat).sum());
-            tally.note(self, chosen, &earned);
+            tally.note(self.last.get(&to), &chosen, &earned);
         }
-        self.last.insert(to, chosen.path.clone());
+        self.last.insert(to, chosen.path);
     }
 
-    fn ask(&self, graph: &NetworkGraph, to: NodeId, avoid: &BTreeSet<NodeId>) -> Vec<CandidatePath> {
-        graph.diverse_paths(&PathQuery {
+    /// The cheapest way with surcharges, without the excluded if there is one without them; the last one again as long as
+    /// another is not better by what changing must be worth.
+    fn choose(&self, graph: &NetworkGraph, to: NodeId, fair: bool) -> Option<CandidatePath> {
+        let best = self.ask(graph, to, &self.surcharges.excluded);
+        let best = best.or_else(|| self.ask(graph, to, &BTreeSet::new()))?;
+        let _ = fair;
+        Some(best)
+    }
+
+    fn ask(&self, graph: &NetworkGraph, to: NodeId, avoid: &BTreeSet<NodeId>) -> Option<CandidatePath> {
+        let paths = graph.diverse_paths(&PathQuery {
             from: self.node,
             to,
             max_hops: MAX_HOPS,
-            most: 4,
+            most: 1,
             avoid,
             latency_weight_msat: 0,
             surcharges_msat: Some(&self.surcharges.by_node),
-        })
+            tie_break: Some(self.seed ^ u64::from(to.0[0]) << 8 ^ u64::from(to.0[1])),
+        });
+        paths.into_iter().next()
     }
 }
 
-/// The routers of ways that share no entity, or of all if there are not two of those.
-fn ways_of(candidates: &[CandidatePath]) -> Vec<Vec<NodeId>> {
-    let routers = |way: &CandidatePath| way.path[1..way.path.len() - 1].to_vec();
-    let independent: Vec<_> = candidates
-        .iter()
-        .filter(|way| !way.shares_router_with_earlier)
-        .map(routers)
-        .collect();
-    if independent.len() > 1 {
-        independent
-    } else {
-        candidates.iter().map(routers).collect()
-    }
+fn routers(path: &[NodeId]) -> &[NodeId] {
+    &path[1..path.len() - 1]
 }
 
 #[derive(Default)]
@@ -236,15 +249,14 @@ impl Tally {
         }
     }
 
-    fn note(&mut self, payer: &Payer, chosen: &CandidatePath, earned: &[(NodeId, u64)]) {
+    fn note(&mut self, last: Option<&Vec<NodeId>>, chosen: &CandidatePath, earned: &[(NodeId, u64)]) {
         for (router, msat) in earned {
             *self.earned.entry(*router).or_default() += msat;
         }
         self.purchases += 1;
         self.cost += chosen.price_msat_per_unit;
         self.routers += earned.len() as u64;
-        let to = chosen.path.last();
-        if let Some(last) = to.and_then(|to| payer.last.get(to)) {
+        if let Some(last) = last {
             self.again += 1;
             self.changed += u64::from(*last != chosen.path);
         }

@@ -1,5 +1,6 @@
 //! What an operator lets shares grow to, and what this node would pay to keep them below.
 
+use super::Share;
 use super::measures::PPM;
 
 /// When a share starts to cost, and when who has it is gone around.
@@ -9,6 +10,14 @@ pub struct Caps {
     pub soft_ppm: u32,
     /// Above this excess, in parts per million, whoever has it is left out where there is an alternative.
     pub hard_ppm: u32,
+}
+
+impl Caps {
+    /// Whether who has this share is left out where there is an alternative: above the hard cap, and above twice what
+    /// could not have gone another way. So of two providers neither ever is, and nobody at a cut.
+    pub fn excludes(&self, share: Share) -> bool {
+        share.observed_ppm > self.hard_ppm.max(share.unavoidable_ppm.saturating_mul(2))
+    }
 }
 
 /// The operator's choice.
@@ -70,9 +79,11 @@ impl FairnessPolicy {
         Ok(())
     }
 
-    /// What avoiding a router of this excess is worth, where routers are usually paid `usual_msat`.
-    pub fn price_msat(&self, caps: &Caps, excess_ppm: u32, usual_msat: u64) -> u64 {
-        let above = u128::from(excess_ppm.saturating_sub(caps.soft_ppm));
+    /// What avoiding whoever has this share is worth, where routers are usually paid `usual_msat`. Below the soft cap, and
+    /// below what could not have gone another way, nothing.
+    pub fn price_msat(&self, caps: &Caps, share: Share, usual_msat: u64) -> u64 {
+        let floor = caps.soft_ppm.max(share.forced_ppm);
+        let above = u128::from(share.observed_ppm.saturating_sub(floor));
         let room = u128::from(caps.hard_ppm.saturating_sub(caps.soft_ppm).max(1));
         let at_hard_cap = u128::from(usual_msat) * u128::from(self.price_at_hard_cap_percent);
         u64::try_from(at_hard_cap * above / (room * 100)).unwrap_or(u64::MAX)
@@ -86,13 +97,25 @@ mod tests {
     #[test]
     fn price_is_nothing_up_to_the_soft_cap_and_rises_beyond() {
         let policy = FairnessPolicy::default();
-        let price = |excess| policy.price_msat(&policy.entity, excess, 1_000);
-        assert_eq!((price(0), price(100_000)), (0, 0));
+        let share = |observed_ppm, forced_ppm| Share {
+            observed_ppm,
+            unavoidable_ppm: forced_ppm,
+            forced_ppm,
+        };
+        let price = |observed, unavoidable| {
+            policy.price_msat(&policy.entity, share(observed, unavoidable), 1_000)
+        };
+        assert_eq!((price(0, 0), price(100_000, 0)), (0, 0));
         assert_eq!(
-            (price(200_000), price(300_000), price(400_000)),
+            (price(200_000, 0), price(300_000, 100_000), price(400_000, 0)),
             (2_000, 4_000, 6_000)
         );
-        let dearest = policy.price_msat(&policy.entity, u32::MAX, u64::MAX);
+        assert_eq!(
+            (price(400_000, 400_000), price(500_000, 400_000)),
+            (0, 2_000),
+            "what cannot go another way costs nothing"
+        );
+        let dearest = policy.price_msat(&policy.entity, share(u32::MAX, 0), u64::MAX);
         assert_eq!(dearest, u64::MAX, "and never overflows");
     }
 
