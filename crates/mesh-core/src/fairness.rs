@@ -170,6 +170,13 @@ impl Fairness {
         }
     }
 
+    /// Forgets what has faded to nothing.
+    pub fn sweep(&mut self, now: UnixMillis) {
+        for weights in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
+            weights.sweep(now);
+        }
+    }
+
     /// All shares.
     ///
     /// As long as less than [`FairnessPolicy::minimum_sample_msat`] was paid, what is missing counts as paid to nobody in
