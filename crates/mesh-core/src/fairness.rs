@@ -7,12 +7,12 @@
 //! **Whose.** Shares are those of [entities](entities), and coarser those of [network groups](groups): a node alone is
 //! cheap to have many of.
 //!
-//! **Excess.** Most real monopolies are of the network's shape: where two ends have `k` ways that share no entity, each
-//! entity on them is unavoidable to 1/k, and to all of it at a cut. What is observed beyond the unavoidable is the excess,
-//! and only that is acted upon: a node with two providers never excludes either.
+//! **Nobody's fault.** Most real monopolies are of the network's shape. Where two ends have `k` ways that share no entity,
+//! each entity on them is *unavoidable* to 1/k; at a cut, where there is no way without it, it is *forced*.
 //!
-//! **What for.** The excess above a soft cap has a price, which routes are compared with; above a hard cap who has it is
-//! left out where there is an alternative ([`policy`]). Nobody else is told, and no metric contains it.
+//! **What for.** A share above a soft cap and above what is forced has a price, which routes are compared with; who has
+//! more than a hard cap, and more than twice the unavoidable, is left out where there is an alternative ([`policy`]). So a
+//! node with two providers never excludes either. Nobody else is told, and no metric contains it.
 
 pub mod asmap;
 pub mod entities;
@@ -270,7 +270,9 @@ impl Fairness {
 }
 
 fn usual_msat(total: u128, units: u128) -> u64 {
-    let msat = total.saturating_mul(u128::from(COMPARISON_UNITS)).checked_div(units);
+    let msat = total
+        .saturating_mul(u128::from(COMPARISON_UNITS))
+        .checked_div(units);
     u64::try_from(msat.unwrap_or(0)).unwrap_or(u64::MAX)
 }
 

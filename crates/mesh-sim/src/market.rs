@@ -95,7 +95,9 @@ pub fn node_id(number: u32) -> NodeId {
 pub fn play(topology: &Topology, market: &Market) -> Result<Outcome, DropReason> {
     let graph = graph_of(topology, market)?;
     let mut random = Random::new(market.seed ^ 0x6d61_726b_6574);
-    let mut payers: Vec<Payer> = (0..market.payers).map(|_| payer(topology, market, &mut random)).collect();
+    let mut payers: Vec<Payer> = (0..market.payers)
+        .map(|_| payer(topology, market, &mut random))
+        .collect();
     let purchases = market.purchases_per_day * (market.days.0 + market.days.1);
     let day = Duration::from_secs(24 * 3600).as_millis() as u64;
     let mut tally = Tally::default();
@@ -108,7 +110,13 @@ pub fn play(topology: &Topology, market: &Market) -> Result<Outcome, DropReason>
                 some => payer.destinations[random.below(some) as usize],
             };
             if to != payer.node {
-                payer.buy(&graph, to, now, market.policy.is_some(), measured.then_some(&mut tally));
+                payer.buy(
+                    &graph,
+                    to,
+                    now,
+                    market.policy.is_some(),
+                    measured.then_some(&mut tally),
+                );
             }
         }
     }
@@ -171,11 +179,18 @@ fn payer(topology: &Topology, market: &Market, random: &mut Random) -> Payer {
 }
 
 impl Payer {
-    fn buy(&mut self, graph: &NetworkGraph, to: NodeId, now: UnixMillis, fair: bool, tally: Option<&mut Tally>) {
+    fn buy(
+        &mut self,
+        graph: &NetworkGraph,
+        to: NodeId,
+        now: UnixMillis,
+        fair: bool,
+        tally: Option<&mut Tally>,
+    ) {
         if fair {
             self.surcharges = self.fairness.surcharges(&self.fairness.shares(now));
         }
-        let Some(chosen) = self.choose(graph, to, fair) else {
+        let Some(chosen) = self.choose(graph, to) else {
             if let Some(tally) = tally {
                 tally.without_route += 1;
             }
@@ -186,7 +201,10 @@ impl Payer {
             .filter_map(|router| Some((*router, graph.facts(router)?.price.msat_per_unit * UNITS)))
             .collect();
         let from = self.node;
-        let ways = self.ways.entry(to).or_insert_with(|| graph.ways(&from, &to, MAX_HOPS));
+        let ways = self
+            .ways
+            .entry(to)
+            .or_insert_with(|| graph.ways(&from, &to, MAX_HOPS));
         let carried = Carried {
             earned: &earned,
             units: UNITS,
@@ -200,13 +218,10 @@ impl Payer {
         self.last.insert(to, chosen.path);
     }
 
-    /// The cheapest way with surcharges, without the excluded if there is one without them; the last one again as long as
-    /// another is not better by what changing must be worth.
-    fn choose(&self, graph: &NetworkGraph, to: NodeId, fair: bool) -> Option<CandidatePath> {
+    /// The cheapest way with surcharges, without the excluded if there is one without them.
+    fn choose(&self, graph: &NetworkGraph, to: NodeId) -> Option<CandidatePath> {
         let best = self.ask(graph, to, &self.surcharges.excluded);
-        let best = best.or_else(|| self.ask(graph, to, &BTreeSet::new()))?;
-        let _ = fair;
-        Some(best)
+        best.or_else(|| self.ask(graph, to, &BTreeSet::new()))
     }
 
     fn ask(&self, graph: &NetworkGraph, to: NodeId, avoid: &BTreeSet<NodeId>) -> Option<CandidatePath> {
@@ -266,7 +281,9 @@ impl Tally {
         let by_entity = |by_node: BTreeMap<NodeId, u64>| {
             let mut sums: BTreeMap<Entity, u64> = BTreeMap::new();
             for (node, msat) in by_node {
-                let entity = payers.first().map_or(Entity(node), |payer| payer.fairness.entity_of(&node));
+                let entity = payers
+                    .first()
+                    .map_or(Entity(node), |payer| payer.fairness.entity_of(&node));
                 *sums.entry(entity).or_default() += msat;
             }
             sums

@@ -85,7 +85,9 @@ impl FairDesk {
     }
 
     fn look(&mut self, now: Now) {
-        let due = self.looked_at.is_none_or(|at| at + LOOK_AGAIN_AFTER <= now.instant);
+        let due = self
+            .looked_at
+            .is_none_or(|at| at + LOOK_AGAIN_AFTER <= now.instant);
         if due && self.changed {
             self.fairness.sweep(now.unix);
             self.surcharges = self.fairness.surcharges(&self.fairness.shares(now.unix));
@@ -99,13 +101,20 @@ impl FairDesk {
         let path = &route.certificate.path;
         let routers = routers_of(path);
         let surcharge = |router| self.surcharges.by_node.get(router).copied().unwrap_or(0);
-        let rank = routers.iter().map(surcharge).fold(blamed_rank_msat, u64::saturating_add);
-        let used = path.last().and_then(|destination| self.destinations.get(destination));
+        let rank = routers
+            .iter()
+            .map(surcharge)
+            .fold(blamed_rank_msat, u64::saturating_add);
+        let used = path
+            .last()
+            .and_then(|destination| self.destinations.get(destination));
         let allowance = match used {
             Some(known) if known.used == *path => rank / HYSTERESIS_PARTS,
             _ => 0,
         };
-        let excluded = routers.iter().any(|router| self.surcharges.excluded.contains(router));
+        let excluded = routers
+            .iter()
+            .any(|router| self.surcharges.excluded.contains(router));
         (excluded, rank - allowance)
     }
 }
@@ -138,7 +147,9 @@ impl Core {
             self.fair.changed = true;
         }
         let addresses = body.addresses.iter();
-        let ip = addresses.filter_map(|address| address.parse::<std::net::SocketAddr>().ok()).next();
+        let ip = addresses
+            .filter_map(|address| address.parse::<std::net::SocketAddr>().ok())
+            .next();
         if let Some(ip) = ip {
             self.fair.fairness.place(node, ip.ip());
         }

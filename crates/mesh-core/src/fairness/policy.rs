@@ -6,9 +6,10 @@ use super::measures::PPM;
 /// When a share starts to cost, and when who has it is gone around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// Up to this excess, in parts per million, nothing is paid for avoiding it.
+    /// Up to this share, in parts per million, nothing is paid for avoiding it.
     pub soft_ppm: u32,
-    /// Above this excess, in parts per million, whoever has it is left out where there is an alternative.
+    /// Above this share, in parts per million, whoever has it is left out where there is an alternative; see
+    /// [`Caps::excludes`].
     pub hard_ppm: u32,
 }
 
@@ -102,9 +103,8 @@ mod tests {
             unavoidable_ppm: forced_ppm,
             forced_ppm,
         };
-        let price = |observed, unavoidable| {
-            policy.price_msat(&policy.entity, share(observed, unavoidable), 1_000)
-        };
+        let price =
+            |observed, unavoidable| policy.price_msat(&policy.entity, share(observed, unavoidable), 1_000);
         assert_eq!((price(0, 0), price(100_000, 0)), (0, 0));
         assert_eq!(
             (price(200_000, 0), price(300_000, 100_000), price(400_000, 0)),

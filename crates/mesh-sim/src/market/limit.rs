@@ -37,16 +37,21 @@ pub struct Limit {
 ///
 /// # Errors
 /// [`DropReason`] when the topology is too large for a node's graph.
-pub fn limit(topology: &Topology, market: &Market, purchases: usize, rounds: usize, budget: f64) -> Result<Limit, DropReason> {
+pub fn limit(
+    topology: &Topology,
+    market: &Market,
+    purchases: usize,
+    rounds: usize,
+    budget: f64,
+) -> Result<Limit, DropReason> {
     let graph = graph_of(topology, market)?;
     let mut random = Random::new(market.seed ^ 0x006c_696d_6974);
     let mut node = || node_id(random.below(topology.nodes as u64) as u32);
-    let pairs: Vec<_> = (0..purchases).map(|_| (node(), node())).filter(|(a, b)| a != b).collect();
-    let mut planner = Planner {
-        graph: &graph,
-        pairs,
-
-    };
+    let pairs: Vec<_> = (0..purchases)
+        .map(|_| (node(), node()))
+        .filter(|(a, b)| a != b)
+        .collect();
+    let mut planner = Planner { graph: &graph, pairs };
     let base = planner.round(&BTreeMap::new());
     let total: f64 = base.earned.values().sum();
     let mut limit = Limit {
@@ -67,7 +72,9 @@ pub fn limit(topology: &Topology, market: &Market, purchases: usize, rounds: usi
         let plan = planner.round(&factors);
         if round > 0 {
             let multiplier = 1.0 / (budget * total * dearness);
-            limit.proven = limit.proven.max(multiplier * (plan.with_surcharges - budget * base.cost));
+            limit.proven = limit
+                .proven
+                .max(multiplier * (plan.with_surcharges - budget * base.cost));
         }
         for (entity, earned) in &plan.earned {
             *sums.entry(*entity).or_default() += earned;
@@ -99,17 +106,28 @@ struct Plan {
 
 impl Planner<'_> {
     fn entity(&self, node: &NodeId) -> Entity {
-        Entity(self.graph.facts(node).and_then(|facts| facts.operator).unwrap_or(*node))
+        Entity(
+            self.graph
+                .facts(node)
+                .and_then(|facts| facts.operator)
+                .unwrap_or(*node),
+        )
     }
 
     fn price(&self, node: &NodeId) -> f64 {
-        self.graph.facts(node).map_or(0.0, |facts| facts.price.msat_per_unit as f64)
+        self.graph
+            .facts(node)
+            .map_or(0.0, |facts| facts.price.msat_per_unit as f64)
     }
 
     /// Everybody takes the cheapest way where each entity's price is so many times dearer.
     fn round(&self, factors: &BTreeMap<Entity, f64>) -> Plan {
         let mut plan = Plan::default();
-        let surcharge = |node: &NodeId| factors.get(&self.entity(node)).map_or(0.0, |f| f * self.price(node));
+        let surcharge = |node: &NodeId| {
+            factors
+                .get(&self.entity(node))
+                .map_or(0.0, |f| f * self.price(node))
+        };
         let surcharges: BTreeMap<NodeId, u64> = self
             .graph
             .nodes()
@@ -130,7 +148,13 @@ impl Planner<'_> {
         plan
     }
 
-    fn cheapest(&self, from: &NodeId, to: &NodeId, surcharges: &BTreeMap<NodeId, u64>, chance: u64) -> Option<CandidatePath> {
+    fn cheapest(
+        &self,
+        from: &NodeId,
+        to: &NodeId,
+        surcharges: &BTreeMap<NodeId, u64>,
+        chance: u64,
+    ) -> Option<CandidatePath> {
         let paths = self.graph.diverse_paths(&PathQuery {
             from: *from,
             to: *to,
@@ -149,7 +173,9 @@ impl Planner<'_> {
         let mut forced = BTreeMap::new();
         for (from, to) in &self.pairs {
             let ways = self.graph.ways(from, to, MAX_HOPS);
-            let Some((first, rest)) = ways.split_first() else { continue };
+            let Some((first, rest)) = ways.split_first() else {
+                continue;
+            };
             for router in first {
                 if rest.iter().all(|way| way.contains(router)) {
                     *forced.entry(self.entity(router)).or_default() += self.price(router);

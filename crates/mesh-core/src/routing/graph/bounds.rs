@@ -54,7 +54,9 @@ pub(super) fn link_msat(weight_msat: u64, cost: u16) -> u64 {
 pub(super) fn entry_costs(graph: &NetworkGraph, query: &PathQuery<'_>) -> Vec<u64> {
     let price = |node: &Node| {
         let msat_per_unit = node.facts.price.msat_per_unit;
-        msat_per_unit.saturating_mul(COMPARISON_UNITS).min(MAX_HALF_STEP_MSAT)
+        msat_per_unit
+            .saturating_mul(COMPARISON_UNITS)
+            .min(MAX_HALF_STEP_MSAT)
     };
     let nodes = graph.nodes.iter();
     let mut entry: Vec<u64> = nodes.map(|node| node.as_ref().map_or(0, price)).collect();

@@ -469,7 +469,17 @@ mod tests {
 
     #[test]
     fn payers_break_ties_differently_and_never_against_their_purse() {
-        let links = [(1, 3), (3, 2), (1, 4), (4, 2), (1, 5), (5, 2), (1, 6), (6, 7), (7, 2)];
+        let links = [
+            (1, 3),
+            (3, 2),
+            (1, 4),
+            (4, 2),
+            (1, 5),
+            (5, 2),
+            (1, 6),
+            (6, 7),
+            (7, 2),
+        ];
         let firsts = |price: fn(u8) -> u64, operators: &[(u8, u8)]| -> BTreeMap<u8, usize> {
             let graph = graph(&links, price, operators);
             let mut firsts = BTreeMap::new();
@@ -483,10 +493,17 @@ mod tests {
             firsts
         };
         let even = firsts(|_| 0, &[]);
-        assert_eq!(even.keys().collect::<Vec<_>>(), [&3, &4, &5], "and never over one hop more");
+        assert_eq!(
+            even.keys().collect::<Vec<_>>(),
+            [&3, &4, &5],
+            "and never over one hop more"
+        );
         assert!(even.values().all(|count| (70..130).contains(count)), "{even:?}");
         let merged = firsts(|_| 7, &[(3, 9), (4, 9)]);
-        assert!((110..190).contains(&merged[&5]), "two nodes of one are drawn as one: {merged:?}");
+        assert!(
+            (110..190).contains(&merged[&5]),
+            "two nodes of one are drawn as one: {merged:?}"
+        );
         assert_eq!(firsts(|node| u64::from(node == 4 || node == 5), &[]).len(), 1);
     }
 

@@ -104,7 +104,10 @@ impl Twin {
             .filter_map(|node| question.surcharges.get(node))
             .sum();
         let links = u64::from(self.cost(path)) * question.weight;
-        ((self.price(path) + links) * COMPARISON_UNITS + surcharges, path.len() - 1)
+        (
+            (self.price(path) + links) * COMPARISON_UNITS + surcharges,
+            path.len() - 1,
+        )
     }
 
     fn entities(&self, path: &[NodeId]) -> BTreeSet<NodeId> {

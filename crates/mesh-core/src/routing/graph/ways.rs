@@ -33,7 +33,9 @@ impl NetworkGraph {
         };
         let ways = walk.all();
         let id = |slot: &u32| self.node(*slot).map(|node| node.id);
-        ways.iter().map(|way| way.iter().filter_map(id).collect()).collect()
+        ways.iter()
+            .map(|way| way.iter().filter_map(id).collect())
+            .collect()
     }
 }
 
@@ -54,7 +56,11 @@ impl Walk<'_> {
         let Some(shortest) = self.shortest() else {
             return Vec::new();
         };
-        let cuts: Vec<u32> = shortest.iter().copied().filter(|router| self.is_cut(*router)).collect();
+        let cuts: Vec<u32> = shortest
+            .iter()
+            .copied()
+            .filter(|router| self.is_cut(*router))
+            .collect();
         let mut ways = vec![shortest];
         while ways.len() < MAX_WAYS
             && let Some(way) = ways.last()
@@ -193,7 +199,11 @@ mod tests {
         assert_eq!(ways(&graph(&links, &[]), 1, 2, 10).len(), 3);
         assert_eq!(ways(&graph(&links, &[(3, 9), (4, 9)]), 1, 2, 10).len(), 2);
         let all = [(3, 9), (4, 9), (5, 9)];
-        assert_eq!(ways(&graph(&links, &all), 1, 2, 10), [[3]], "a cut of three nodes");
+        assert_eq!(
+            ways(&graph(&links, &all), 1, 2, 10),
+            [[3]],
+            "a cut of three nodes"
+        );
     }
 
     #[test]
