@@ -51,7 +51,7 @@ pub fn limit(
         .map(|_| (node(), node()))
         .filter(|(a, b)| a != b)
         .collect();
-    let mut planner = Planner { graph: &graph, pairs };
+    let planner = Planner { graph: &graph, pairs };
     let base = planner.round(&BTreeMap::new());
     let total: f64 = base.earned.values().sum();
     let mut limit = Limit {
