@@ -122,6 +122,7 @@ impl FairDesk {
 impl Core {
     /// What shares may grow to before routes around whoever has them are worth more, and a map of networks for the coarser
     /// shares. Without, it is [`FairnessPolicy::default`], and network groups are prefixes of addresses.
+    /// To be set before the first input: what was known of anybody is forgotten.
     ///
     /// # Errors
     /// [`PolicyError`] when the caps contradict each other; nothing is changed then.
