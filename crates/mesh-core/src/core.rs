@@ -30,6 +30,7 @@ mod chart;
 mod closing;
 mod commands;
 mod discover;
+mod fair;
 mod open_session;
 mod pay;
 mod payee;
@@ -201,6 +202,7 @@ pub struct Core {
     announcer: route::Announcer,
     snapshot: SnapshotWriter,
     blame: Blame,
+    fair: fair::FairDesk,
     discovery: RouteDiscovery,
     payer: Payer,
     losses: Losses,
@@ -265,6 +267,7 @@ impl Core {
             announcer: route::Announcer::new(config.announcing),
             snapshot: SnapshotWriter::new(entropy.u64()),
             blame: Blame::default(),
+            fair: fair::FairDesk::new(&config.account_secret),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
             losses: Losses::default(),

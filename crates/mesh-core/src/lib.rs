@@ -18,6 +18,7 @@ pub mod drop_reason;
 pub mod entropy;
 pub mod event;
 pub mod fair_share;
+pub mod fairness;
 pub mod fees;
 pub mod identity;
 pub mod keys;

@@ -254,6 +254,13 @@ pub const MAX_LOSS_PER_DAY_MSAT: u64 = 1_000_000;
 /// Operators whose thefts are remembered.
 pub const MAX_LOSERS: usize = 4096;
 
+/// Nodes whose earnings from this node are remembered for shares: far more than one node pays in a day.
+pub const MAX_WEIGHED_NODES: usize = 16_384;
+
+/// Ties that one node shows to what makes nodes one entity: an operator, a Lightning node, and the addresses that a
+/// node may announce, twice over.
+pub const MAX_TIES_PER_NODE: usize = 16;
+
 /// Payees a payer keeps unredeemed proofs or credit at.
 pub const MAX_PURSES: usize = 65_536;
 

@@ -72,6 +72,7 @@ fn ask(graph: &NetworkGraph, from: usize, to: usize) -> Vec<CandidatePath> {
         avoid: &BTreeSet::new(),
         latency_weight_msat: 50,
         surcharges_msat: None,
+        tie_break: None,
     })
 }
 

@@ -39,6 +39,7 @@ mod driver;
 mod faults;
 mod hands;
 mod ledger_audit;
+pub mod market;
 mod lightning;
 pub mod network;
 mod node;

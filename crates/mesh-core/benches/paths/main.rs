@@ -65,6 +65,7 @@ fn four_paths(graph: &NetworkGraph, (from, to): (usize, usize)) -> Vec<Candidate
         avoid: &BTreeSet::new(),
         latency_weight_msat: 100,
         surcharges_msat: None,
+        tie_break: None,
     })
 }
 

@@ -17,6 +17,7 @@ impl Core {
             operator: body.operator.map(|certificate| certificate.operator),
             expires,
         };
+        self.note_owner(origin, body);
         match self.routes.graph.announce(origin, facts, &body.neighbours) {
             Ok(change) => self.forget_changed(&origin, &change),
             Err(reason) => self.count(reason),
@@ -32,6 +33,7 @@ impl Core {
     /// What a node announced holds no more. The vector says when, by the monotonic clock: a wall clock that jumps would
     /// empty the graph at once, and what is announced unchanged would not come back with its refreshed head.
     pub(super) fn unchart(&mut self, origin: &NodeId) {
+        self.forget_owner(origin);
         let change = self.routes.graph.withdraw(origin);
         self.forget_changed(origin, &change);
     }

@@ -14,7 +14,7 @@ use crate::limits::{
 };
 use crate::message::{ControlMessage, DiscoveryMode, DiscoveryRequest, RequestId, RouteCertificate};
 use crate::neighbours::Neighbour;
-use crate::routing::{COMPARISON_UNITS, PathQuery};
+use crate::routing::PathQuery;
 use crate::time::Now;
 
 use super::{Core, Timer};
@@ -79,6 +79,10 @@ impl Core {
             return;
         };
         let (destination, retry_at) = (discovery.destination, now.instant + discovery.retry_after);
+        self.count_ways(now, &destination);
+        let Some(discovery) = self.discovery.own(command) else {
+            return;
+        };
         let candidates = self.candidates(now, discovery);
         let successors = self.successors(&destination);
         let asks = plan_round(&Round {
@@ -198,7 +202,13 @@ impl Core {
         let silent = discovery.silent.iter();
         let routers = silent.flat_map(|path| path.iter().skip(1).take(path.len().saturating_sub(2)));
         let suspects: BTreeSet<NodeId> = routers.copied().collect();
-        let mut candidates = self.paths_around(now, discovery, &suspects);
+        // Whoever has far too much is gone around too, as long as there is a way.
+        let mut avoid = suspects.clone();
+        avoid.extend(&self.fair.surcharges().excluded);
+        let mut candidates = self.paths_around(now, discovery, &avoid);
+        if candidates.is_empty() && avoid.len() > suspects.len() {
+            candidates = self.paths_around(now, discovery, &suspects);
+        }
         if candidates.len() < MAX_ROUTES_PER_DESTINATION && !suspects.is_empty() {
             candidates.extend(self.paths_around(now, discovery, &BTreeSet::new()));
         }
@@ -206,10 +216,10 @@ impl Core {
     }
 
     fn paths_around(&self, now: Now, discovery: &OwnDiscovery, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
-        // Blame is counted against a whole slice, paths are compared by the unit.
         let mut surcharges = self.blame.surcharges_msat(now.instant);
-        for surcharge in surcharges.values_mut() {
-            *surcharge = surcharge.div_ceil(COMPARISON_UNITS);
+        for (node, msat) in &self.fair.surcharges().by_node {
+            let sum = surcharges.entry(*node).or_default();
+            *sum = sum.saturating_add(*msat);
         }
         let query = PathQuery {
             from: self.node_id(),
@@ -219,6 +229,7 @@ impl Core {
             avoid,
             latency_weight_msat: LATENCY_WEIGHT_MSAT,
             surcharges_msat: Some(&surcharges),
+            tie_break: Some(self.fair.tie_break(&discovery.destination)),
         };
         let found = self.routes.graph.diverse_paths(&query).into_iter();
         let paths = found.map(|candidate| candidate.path);
@@ -241,8 +252,8 @@ impl Core {
             .routes
             .cache
             .find(destination, usize::from(max_hops), now.unix);
-        // What fell silent before costs what one would pay to avoid it, but stays on offer.
-        routes.sort_by_cached_key(|route| self.blame.rank_of(route, now.instant));
+        // What fell silent before, and who has too much already, costs what one would pay to avoid it, and stays on offer.
+        routes.sort_by_cached_key(|route| self.fair.rank(route, self.blame.rank_of(route, now.instant)));
         routes.into_iter().map(|route| route.info()).collect()
     }
 

@@ -384,8 +384,9 @@ impl Core {
                 {
                     return Err(DropReason::Duplicate);
                 }
-                session.receipt = Some(receipt.clone());
-                self.note_receipt(now, &receipt, view.frame_bytes());
+                let known = session.receipt.replace(receipt.clone());
+                let before = known.map_or(0, |known| known.units);
+                self.note_receipt(now, &receipt, before, view.frame_bytes());
                 self.event(Event::Receipt(receipt));
                 Ok(())
             }

@@ -192,6 +192,7 @@ impl Core {
         }
         match response.answer {
             QuoteAnswer::Quote(quote) => {
+                let (payee, key) = (quote.payee, invoice.as_ref().map(|invoice| invoice.payee));
                 set.accept(quote, invoice, network, now.unix)?;
                 let bills: Vec<Bill> = set
                     .quotes
@@ -205,6 +206,9 @@ impl Core {
                     let slice = quoted_slice(set);
                     self.note_bills(bills);
                     self.answer(command, Ok(Answer::Quoted(Box::new(slice))));
+                }
+                if let Some(key) = key {
+                    self.note_payee_key(payee, key);
                 }
                 Ok(())
             }

@@ -10,14 +10,21 @@ use super::{Core, Timer};
 
 impl Core {
     /// A newer receipt came: whoever carried it is cleared of some blame.
-    pub(super) fn note_receipt(&mut self, now: Now, receipt: &Receipt, frame_bytes: usize) {
+    ///
+    /// `before` units were receipted earlier. Nobody is credited with more than was sent: a destination could else sign
+    /// for any number, and have whoever it dislikes on the route pass for a monopolist.
+    pub(super) fn note_receipt(&mut self, now: Now, receipt: &Receipt, before: u64, frame_bytes: usize) {
         let Some(session) = self.payer.sessions.get_mut(&receipt.session) else {
             return;
         };
         self.blame.note_receipt(&session.path, now.instant);
-        if let Some(at) = session.watch.receipted(receipt, frame_bytes, now.instant) {
+        let overdue_at = session.watch.receipted(receipt, frame_bytes, now.instant);
+        let units = receipt.units.min(session.units).saturating_sub(before);
+        let (path, prices_msat) = (session.path.clone(), session.prices_msat.clone());
+        if let Some(at) = overdue_at {
             self.set_timer(at, Timer::ReceiptOverdue(receipt.session));
         }
+        self.note_carried(now, &path, &prices_msat, units);
         self.top_up_if_due(now, &receipt.session);
     }
 

@@ -110,6 +110,7 @@ impl Core {
         self.expire_proofs(now.unix);
         self.forget_spending(now);
         self.forget_seen(now);
+        self.keep_fair(now);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
         }

@@ -13,6 +13,7 @@ mod paths;
 mod search;
 #[cfg(test)]
 mod twin;
+mod ways;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,6 +26,7 @@ use crate::time::UnixMillis;
 
 pub use crate::announcement::ListedNeighbour;
 pub use paths::{CandidatePath, PathQuery};
+pub use ways::MAX_WAYS;
 
 /// What a node announced of itself, besides its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,15 +2,25 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
 
 use super::obstacles::Obstacles;
 use super::paths::PathQuery;
 use super::search::Search;
 use super::{NetworkGraph, Node};
+use crate::routing::COMPARISON_UNITS;
 
-/// What one step of a path can cost in comparisons, in msat, half of it for the node and half for the link: 176 BTC a
-/// KiB. Dearer ones are all the same, so that no announced price can make a sum overflow.
+/// What one step of a path can cost in comparisons, in msat for [`COMPARISON_UNITS`], half of it for the node and half
+/// for the link: 879,000 sat a KiB. Dearer ones are all the same, so that no announced price can make a sum overflow.
 const MAX_HALF_STEP_MSAT: u64 = 1 << 43;
+
+/// What breaks a tie, in msat for [`COMPARISON_UNITS`]: so much for a hop, and up to so much for whose node it is. Nine of
+/// the latter are less than one of the former, and ten of both less than one msat a unit: hops come before chance, and
+/// money before both.
+const TIE_HOP_MSAT: u64 = 640;
+const TIE_ENTITY_MSAT: u64 = 64;
 
 /// Not reachable within the hop limit.
 pub(super) const UNREACHABLE: u8 = u8::MAX;
@@ -32,23 +42,35 @@ impl Bound {
     }
 }
 
-/// What a link costs in comparisons, in msat.
+/// What a link costs in comparisons, in msat for [`COMPARISON_UNITS`], at a weight in msat a unit.
 #[inline]
 pub(super) fn link_msat(weight_msat: u64, cost: u16) -> u64 {
     weight_msat
-        .saturating_mul(u64::from(cost))
+        .saturating_mul(u64::from(cost) * COMPARISON_UNITS)
         .min(MAX_HALF_STEP_MSAT)
 }
 
-/// What entering each node costs in comparisons, in msat.
+/// What entering each node costs in comparisons, in msat for [`COMPARISON_UNITS`].
 pub(super) fn entry_costs(graph: &NetworkGraph, query: &PathQuery<'_>) -> Vec<u64> {
-    let price = |node: &Node| node.facts.price.msat_per_unit.min(MAX_HALF_STEP_MSAT);
+    let price = |node: &Node| {
+        let msat_per_unit = node.facts.price.msat_per_unit;
+        msat_per_unit
+            .saturating_mul(COMPARISON_UNITS)
+            .min(MAX_HALF_STEP_MSAT)
+    };
     let nodes = graph.nodes.iter();
     let mut entry: Vec<u64> = nodes.map(|node| node.as_ref().map_or(0, price)).collect();
     for (id, surcharge) in query.surcharges_msat.into_iter().flatten() {
         if let Some(slot) = graph.slot(id) {
             let entry = &mut entry[slot as usize];
             *entry = entry.saturating_add(*surcharge).min(MAX_HALF_STEP_MSAT);
+        }
+    }
+    if let Some(seed) = query.tie_break {
+        let chance = FixedState::with_seed(seed);
+        for (slot, entry) in entry.iter_mut().enumerate() {
+            let owner = graph.entity_key(slot as u32).map(|key| key.0);
+            *entry += TIE_HOP_MSAT + chance.hash_one(owner) % TIE_ENTITY_MSAT;
         }
     }
     entry

@@ -28,8 +28,11 @@ pub struct PathQuery<'a> {
     pub avoid: &'a BTreeSet<NodeId>,
     /// What one would pay, in msat a unit, to avoid one unit of link cost.
     pub latency_weight_msat: u64,
-    /// What one would pay besides, in msat a unit, to avoid a node.
+    /// What one would pay besides to avoid a node, in msat for [`COMPARISON_UNITS`](crate::routing::COMPARISON_UNITS).
     pub surcharges_msat: Option<&'a BTreeMap<NodeId, u64>>,
+    /// Which of equally dear paths of as many hops is the better: another for every number, and the same entity counts as
+    /// one however many nodes it has. Where everybody breaks ties the same way, everybody pays the same few.
+    pub tie_break: Option<u64>,
 }
 
 /// A path for discovery to confirm: what it costs is what its nodes announced.
@@ -258,6 +261,7 @@ mod tests {
             avoid: NOBODY,
             latency_weight_msat: 0,
             surcharges_msat: None,
+            tie_break: None,
         }
     }
 
@@ -457,10 +461,50 @@ mod tests {
         let mut asked = query(1, 2);
         asked.avoid = &avoid;
         assert_eq!(ask(&graph, asked), [(vec![1, 4, 2], false)]);
-        let surcharges = BTreeMap::from([(id(3), 2), (id(77), 5)]);
+        let surcharges = BTreeMap::from([(id(3), 20_000), (id(77), 50_000)]);
         let mut asked = query(1, 2);
         asked.surcharges_msat = Some(&surcharges);
         assert_eq!(ask(&graph, asked)[0], (vec![1, 4, 2], false));
+    }
+
+    #[test]
+    fn payers_break_ties_differently_and_never_against_their_purse() {
+        let links = [
+            (1, 3),
+            (3, 2),
+            (1, 4),
+            (4, 2),
+            (1, 5),
+            (5, 2),
+            (1, 6),
+            (6, 7),
+            (7, 2),
+        ];
+        let firsts = |price: fn(u8) -> u64, operators: &[(u8, u8)]| -> BTreeMap<u8, usize> {
+            let graph = graph(&links, price, operators);
+            let mut firsts = BTreeMap::new();
+            for seed in 0..300 {
+                let asked = PathQuery {
+                    tie_break: Some(seed),
+                    ..query(1, 2)
+                };
+                *firsts.entry(ask(&graph, asked)[0].0[1]).or_default() += 1;
+            }
+            firsts
+        };
+        let even = firsts(|_| 0, &[]);
+        assert_eq!(
+            even.keys().collect::<Vec<_>>(),
+            [&3, &4, &5],
+            "and never over one hop more"
+        );
+        assert!(even.values().all(|count| (70..130).contains(count)), "{even:?}");
+        let merged = firsts(|_| 7, &[(3, 9), (4, 9)]);
+        assert!(
+            (110..190).contains(&merged[&5]),
+            "two nodes of one are drawn as one: {merged:?}"
+        );
+        assert_eq!(firsts(|node| u64::from(node == 4 || node == 5), &[]).len(), 1);
     }
 
     #[test]

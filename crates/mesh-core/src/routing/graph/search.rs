@@ -45,7 +45,7 @@ pub(super) struct Search<'g> {
     pub(super) to: u32,
     pub(super) max_hops: u8,
     pub(super) weight_msat: u64,
-    /// Price and surcharge of each node, in msat.
+    /// Price and surcharge of each node, in msat for `COMPARISON_UNITS`, and what breaks ties.
     pub(super) entry: Vec<u64>,
     /// Fewest hops to the destination, past the nodes to avoid.
     pub(super) hops_left: Vec<u8>,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::routing::COMPARISON_UNITS;
 
 /// What was announced: facts, and costs by neighbour.
 #[derive(Debug, Clone, Default)]
@@ -20,6 +21,7 @@ struct Question {
     avoid: BTreeSet<NodeId>,
     weight: u64,
     surcharges: BTreeMap<NodeId, u64>,
+    tie_break: Option<u64>,
 }
 
 impl Question {
@@ -32,6 +34,7 @@ impl Question {
             avoid: &self.avoid,
             latency_weight_msat: self.weight,
             surcharges_msat: Some(&self.surcharges),
+            tie_break: self.tie_break,
         })
     }
 }
@@ -101,7 +104,10 @@ impl Twin {
             .filter_map(|node| question.surcharges.get(node))
             .sum();
         let links = u64::from(self.cost(path)) * question.weight;
-        (self.price(path) + surcharges + links, path.len() - 1)
+        (
+            (self.price(path) + links) * COMPARISON_UNITS + surcharges,
+            path.len() - 1,
+        )
     }
 
     fn entities(&self, path: &[NodeId]) -> BTreeSet<NodeId> {
@@ -217,8 +223,9 @@ fn as_listing(listed: &BTreeMap<NodeId, u16>) -> Vec<ListedNeighbour> {
 fn question() -> impl Strategy<Value = Question> {
     let nodes = prop::collection::btree_set(4..10u8, 0..3);
     let surcharges = prop::collection::btree_map(0..10u8, 0..400u64, 0..4);
-    (2..11usize, 1..5usize, nodes, 0..200u64, surcharges).prop_map(
-        |(max_hops, most, avoid, weight, surcharges)| Question {
+    let tie_break = prop::option::of(0..9u64);
+    (2..11usize, 1..5usize, nodes, 0..200u64, surcharges, tie_break).prop_map(
+        |(max_hops, most, avoid, weight, surcharges, tie_break)| Question {
             from: id(0),
             to: id(1),
             max_hops,
@@ -227,8 +234,9 @@ fn question() -> impl Strategy<Value = Question> {
             weight,
             surcharges: surcharges
                 .into_iter()
-                .map(|(node, msat)| (id(node), msat))
+                .map(|(node, msat)| (id(node), msat * COMPARISON_UNITS))
                 .collect(),
+            tie_break,
         },
     )
 }
@@ -301,7 +309,7 @@ proptest! {
         let fresh = announced(&twin);
         for (from, to) in (0..7).flat_map(|from| (0..7).map(move |to| (id(from), id(to)))) {
             let question = Question {
-                from, to, max_hops: 10, most: 1, avoid: BTreeSet::new(), weight: 40, surcharges: BTreeMap::new(),
+                from, to, max_hops: 10, most: 1, avoid: BTreeSet::new(), weight: 40, surcharges: BTreeMap::new(), tie_break: None,
             };
             let rank = |paths: Vec<CandidatePath>| paths.first().map(|path| twin.rank(&question, &path.path));
             prop_assert_eq!(rank(question.ask(&graph)), rank(question.ask(&fresh)));

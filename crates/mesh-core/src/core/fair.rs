@@ -1,0 +1,223 @@
+//! As source: who earns what of this node's money, and which of the known routes follows from it.
+//!
+//! A receipt says what was carried; what its session pays per unit says who earned it. What follows is looked at once a
+//! minute, so that no packet waits for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::announcement::Body;
+use crate::fairness::asmap::Asmap;
+use crate::fairness::entities::Tie;
+use crate::fairness::policy::{FairnessPolicy, PolicyError};
+use crate::fairness::{Carried, Fairness, Shares, Surcharges};
+use crate::identity::NodeId;
+use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME};
+use crate::routing::Route;
+use crate::time::{Instant, Now, UnixMillis};
+
+use super::Core;
+
+/// How often it is looked at what follows from shares: they are of a day, and fade in steps of a quarter of an hour.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// The route used last keeps its place unless another is better by more than one part in this many of its rank: shares
+/// that go up and down around a cap must not make routes go back and forth.
+const HYSTERESIS_PARTS: u64 = 8;
+
+/// How long the ways to a destination are remembered: a route to it may be used for so long after they were counted.
+const WAYS_LIFETIME: Duration = Duration::from_secs(2 * ROUTE_LIFETIME.as_secs());
+
+/// What is known of one destination.
+#[derive(Default)]
+struct Known {
+    /// The routers of the ways there that have nobody in common.
+    ways: Vec<Vec<NodeId>>,
+    /// The route whose packets were receipted last.
+    used: Vec<NodeId>,
+    /// When either was last new.
+    at: Instant,
+}
+
+/// This node's view of who earns its money.
+pub(super) struct FairDesk {
+    fairness: Fairness,
+    surcharges: Surcharges,
+    looked_at: Option<Instant>,
+    /// Something was carried, or somebody joined others, since then; or somebody costs something, which fades.
+    changed: bool,
+    /// At most [`MAX_ROUTE_DESTINATIONS`].
+    destinations: BTreeMap<NodeId, Known>,
+    /// Breaks ties between equally dear paths, in this node's own way across restarts.
+    chance: [u8; 32],
+}
+
+impl FairDesk {
+    pub(super) fn new(account_secret: &[u8; 32]) -> Self {
+        Self {
+            fairness: Fairness::default(),
+            surcharges: Surcharges::default(),
+            looked_at: None,
+            changed: false,
+            destinations: BTreeMap::new(),
+            chance: blake3::derive_key("blvm-mesh ties between paths", account_secret),
+        }
+    }
+
+    pub(super) fn surcharges(&self) -> &Surcharges {
+        &self.surcharges
+    }
+
+    /// Another number for every destination, so that equally dear paths are all used.
+    pub(super) fn tie_break(&self, destination: &NodeId) -> u64 {
+        let mut number = [0; 8];
+        number.copy_from_slice(&blake3::keyed_hash(&self.chance, &destination.0).as_bytes()[..8]);
+        u64::from_le_bytes(number)
+    }
+
+    fn known(&mut self, destination: &NodeId, now: Instant) -> Option<&mut Known> {
+        if !self.destinations.contains_key(destination) && self.destinations.len() >= MAX_ROUTE_DESTINATIONS {
+            return None;
+        }
+        let known = self.destinations.entry(*destination).or_default();
+        known.at = now;
+        Some(known)
+    }
+
+    fn look(&mut self, now: Now) {
+        let due = self
+            .looked_at
+            .is_none_or(|at| at + LOOK_AGAIN_AFTER <= now.instant);
+        if due && self.changed {
+            self.fairness.sweep(now.unix);
+            self.surcharges = self.fairness.surcharges(&self.fairness.shares(now.unix));
+            self.looked_at = Some(now.instant);
+            self.changed = !self.surcharges.by_node.is_empty();
+        }
+    }
+
+    /// Whether a route is over somebody who is to be left out where there is an alternative, and what it is ranked by.
+    pub(super) fn rank(&self, route: &Route, blamed_rank_msat: u64) -> (bool, u64) {
+        let path = &route.certificate.path;
+        let routers = routers_of(path);
+        let surcharge = |router| self.surcharges.by_node.get(router).copied().unwrap_or(0);
+        let rank = routers
+            .iter()
+            .map(surcharge)
+            .fold(blamed_rank_msat, u64::saturating_add);
+        let used = path
+            .last()
+            .and_then(|destination| self.destinations.get(destination));
+        let allowance = match used {
+            Some(known) if known.used == *path => rank / HYSTERESIS_PARTS,
+            _ => 0,
+        };
+        let excluded = routers
+            .iter()
+            .any(|router| self.surcharges.excluded.contains(router));
+        (excluded, rank - allowance)
+    }
+}
+
+impl Core {
+    /// What shares may grow to before routes around whoever has them are worth more, and a map of networks for the coarser
+    /// shares. Without, it is [`FairnessPolicy::default`], and network groups are prefixes of addresses.
+    /// To be set before the first input: what was known of anybody is forgotten.
+    ///
+    /// # Errors
+    /// [`PolicyError`] when the caps contradict each other; nothing is changed then.
+    pub fn set_fairness(&mut self, policy: FairnessPolicy, asmap: Option<Asmap>) -> Result<(), PolicyError> {
+        policy.check()?;
+        self.fair.fairness = Fairness::new(policy, asmap);
+        Ok(())
+    }
+
+    /// All shares of what this node paid, as of now. Sums them up: for a person's question, not for every packet.
+    pub fn shares(&self, at: UnixMillis) -> Shares {
+        self.fair.fairness.shares(at)
+    }
+
+    /// A node announced itself: whose it is, and where.
+    ///
+    /// The operator signed for the node, and the node shows it, so they are one. An address is only said to be its own,
+    /// which costs nothing: it says in which network the node is counted, and never makes it one with another. A liar
+    /// could else make one entity of two rivals by announcing the addresses of both.
+    pub(super) fn note_owner(&mut self, node: NodeId, body: &Body) {
+        if let Some(certificate) = body.operator {
+            self.fair.fairness.tie(node, Tie::Operator(certificate.operator));
+            self.fair.changed = true;
+        }
+        let addresses = body.addresses.iter();
+        let ip = addresses
+            .filter_map(|address| address.parse::<std::net::SocketAddr>().ok())
+            .next();
+        if let Some(ip) = ip {
+            self.fair.fairness.place(node, ip.ip());
+        }
+    }
+
+    /// A payee's invoice was issued by this Lightning node, which committed to the payee's id in it.
+    pub(super) fn note_payee_key(&mut self, payee: NodeId, key: [u8; 33]) {
+        self.fair.fairness.tie(payee, Tie::Payee(key));
+        self.fair.changed = true;
+    }
+
+    /// A node is no longer part of the network.
+    pub(super) fn forget_owner(&mut self, node: &NodeId) {
+        self.fair.fairness.forget(node);
+    }
+
+    /// How many ways there are to a destination that is being looked for: the dear part, done beside the search for
+    /// paths and not when packets are carried.
+    pub(super) fn count_ways(&mut self, now: Now, destination: &NodeId) {
+        self.fair.look(now);
+        let me = self.node_id();
+        let ways = self.routes.graph.ways(&me, destination, MAX_HOPS);
+        if let Some(known) = self.fair.known(destination, now.instant) {
+            known.ways = ways;
+        }
+    }
+
+    /// Units were receipted that each payee on `path` was paid so much for. Where no ways are known, the one used is taken
+    /// for the only one: what nobody knows to be avoidable is not acted upon.
+    pub(super) fn note_carried(&mut self, now: Now, path: &[NodeId], prices_msat: &[u64], units: u64) {
+        let routers = routers_of(path);
+        let Some(destination) = path.last().filter(|_| units > 0 && !routers.is_empty()) else {
+            return;
+        };
+        let earned: Vec<(NodeId, u64)> = routers
+            .iter()
+            .zip(prices_msat)
+            .map(|(router, price)| (*router, price.saturating_mul(units)))
+            .collect();
+        let mut ways = vec![routers.to_vec()];
+        if let Some(known) = self.fair.known(destination, now.instant) {
+            if known.used != path {
+                known.used = path.to_vec();
+            }
+            if !known.ways.is_empty() {
+                ways.clone_from(&known.ways);
+            }
+        }
+        let carried = Carried {
+            earned: &earned,
+            units,
+            ways: &ways,
+        };
+        self.fair.fairness.note_carried(&carried, now.unix);
+        self.fair.changed = true;
+    }
+
+    /// Looks at what follows if that was long enough ago, and forgets destinations that were not used for long.
+    pub(super) fn keep_fair(&mut self, now: Now) {
+        self.fair.look(now);
+        self.fair
+            .destinations
+            .retain(|_, known| known.at + WAYS_LIFETIME > now.instant);
+    }
+}
+
+/// The nodes between source and destination.
+fn routers_of(path: &[NodeId]) -> &[NodeId] {
+    path.get(1..path.len().saturating_sub(1)).unwrap_or_default()
+}

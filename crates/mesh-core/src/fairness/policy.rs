@@ -1,0 +1,145 @@
+//! What an operator lets shares grow to, and what this node would pay to keep them below.
+
+use super::Share;
+use super::measures::PPM;
+
+/// When a share starts to cost, and when who has it is gone around.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// Up to this share, in parts per million, nothing is paid for avoiding it.
+    pub soft_ppm: u32,
+    /// Above this share, in parts per million, whoever has it is left out where there is an alternative; see
+    /// [`Caps::excludes`].
+    pub hard_ppm: u32,
+}
+
+impl Caps {
+    /// Whether who has this share is left out where there is an alternative: above the hard cap, and above twice what
+    /// could not have gone another way. So of two providers neither ever is, and nobody at a cut.
+    pub fn excludes(&self, share: Share) -> bool {
+        share.observed_ppm > self.hard_ppm.max(share.unavoidable_ppm.saturating_mul(2))
+    }
+}
+
+/// The operator's choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FairnessPolicy {
+    /// Of one entity.
+    pub entity: Caps,
+    /// Of one network group.
+    pub group: Caps,
+    /// What avoiding a share at the hard cap is worth, in percent of what a router is usually paid. It rises from nothing
+    /// at the soft cap in a straight line.
+    pub price_at_hard_cap_percent: u32,
+    /// Fees paid in the window below which shares say little, in msat: what is missing counts as if it had been spread
+    /// evenly.
+    pub minimum_sample_msat: u64,
+}
+
+impl Default for FairnessPolicy {
+    fn default() -> Self {
+        Self {
+            entity: Caps {
+                soft_ppm: 100_000,
+                hard_ppm: 300_000,
+            },
+            group: Caps {
+                soft_ppm: 250_000,
+                hard_ppm: 500_000,
+            },
+            price_at_hard_cap_percent: 400,
+            minimum_sample_msat: 1_000_000,
+        }
+    }
+}
+
+/// Why a policy is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// A soft cap at or above its hard cap, or a hard cap above one.
+    #[error("a soft cap must be below its hard cap, and no hard cap is above 100 %")]
+    Caps,
+    /// A group's cap below an entity's.
+    #[error("a network group holds entities: its caps must not be below those of an entity")]
+    GroupBelowEntity,
+}
+
+impl FairnessPolicy {
+    /// Whether its caps can hold together.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn check(&self) -> Result<(), PolicyError> {
+        let rising = |caps: &Caps| caps.soft_ppm < caps.hard_ppm && u64::from(caps.hard_ppm) <= PPM;
+        if !rising(&self.entity) || !rising(&self.group) {
+            return Err(PolicyError::Caps);
+        }
+        if self.group.soft_ppm < self.entity.soft_ppm || self.group.hard_ppm < self.entity.hard_ppm {
+            return Err(PolicyError::GroupBelowEntity);
+        }
+        Ok(())
+    }
+
+    /// What avoiding whoever has this share is worth, where routers are usually paid `usual_msat`. Below the soft cap, and
+    /// below what could not have gone another way, nothing.
+    pub fn price_msat(&self, caps: &Caps, share: Share, usual_msat: u64) -> u64 {
+        let floor = caps.soft_ppm.max(share.forced_ppm);
+        let above = u128::from(share.observed_ppm.saturating_sub(floor));
+        let room = u128::from(caps.hard_ppm.saturating_sub(caps.soft_ppm).max(1));
+        let at_hard_cap = u128::from(usual_msat) * u128::from(self.price_at_hard_cap_percent);
+        u64::try_from(at_hard_cap * above / (room * 100)).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn price_is_nothing_up_to_the_soft_cap_and_rises_beyond() {
+        let policy = FairnessPolicy::default();
+        let share = |observed_ppm, forced_ppm| Share {
+            observed_ppm,
+            unavoidable_ppm: forced_ppm,
+            forced_ppm,
+        };
+        let price =
+            |observed, unavoidable| policy.price_msat(&policy.entity, share(observed, unavoidable), 1_000);
+        assert_eq!((price(0, 0), price(100_000, 0)), (0, 0));
+        assert_eq!(
+            (price(200_000, 0), price(300_000, 100_000), price(400_000, 0)),
+            (2_000, 4_000, 6_000)
+        );
+        assert_eq!(
+            (price(400_000, 400_000), price(500_000, 400_000)),
+            (0, 2_000),
+            "what cannot go another way costs nothing"
+        );
+        let dearest = policy.price_msat(&policy.entity, share(u32::MAX, 0), u64::MAX);
+        assert_eq!(dearest, u64::MAX, "and never overflows");
+    }
+
+    #[test]
+    fn caps_that_contradict_each_other_are_refused() {
+        let policy = FairnessPolicy::default();
+        assert_eq!(policy.check(), Ok(()));
+        let with = |change: fn(&mut FairnessPolicy)| {
+            let mut changed = policy;
+            change(&mut changed);
+            changed.check()
+        };
+        assert_eq!(
+            with(|p| p.entity.soft_ppm = p.entity.hard_ppm),
+            Err(PolicyError::Caps)
+        );
+        assert_eq!(with(|p| p.group.hard_ppm = 1_000_001), Err(PolicyError::Caps));
+        assert_eq!(
+            with(|p| p.group.hard_ppm = 299_999),
+            Err(PolicyError::GroupBelowEntity)
+        );
+        assert_eq!(
+            with(|p| p.group.soft_ppm = 99_999),
+            Err(PolicyError::GroupBelowEntity)
+        );
+    }
+}

@@ -1,0 +1,124 @@
+use super::*;
+
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
+fn id(byte: u8) -> NodeId {
+    NodeId([byte; 32])
+}
+
+/// This node pays `msat` to one router, where `ways` are the routers of the ways there are.
+fn pay(fairness: &mut Fairness, router: u8, msat: u64, ways: &[&[u8]]) {
+    let ways: Vec<Vec<NodeId>> = ways
+        .iter()
+        .map(|way| way.iter().copied().map(id).collect())
+        .collect();
+    let earned = [(id(router), msat)];
+    let carried = Carried {
+        earned: &earned,
+        units: msat / 10,
+        ways: &ways,
+    };
+    fairness.note_carried(&carried, NOW);
+}
+
+fn share(fairness: &Fairness, router: u8) -> Share {
+    let shares = fairness.shares(NOW);
+    let entity = fairness.entity_of(&id(router));
+    shares.entities.get(&entity).copied().unwrap_or_default()
+}
+
+fn surcharges(fairness: &Fairness) -> Surcharges {
+    fairness.surcharges(&fairness.shares(NOW))
+}
+
+#[test]
+fn share_of_who_is_the_only_way_is_nobodys_fault() {
+    let mut fairness = Fairness::default();
+    pay(&mut fairness, 1, 2_000_000, &[&[1]]);
+    let only = share(&fairness, 1);
+    assert_eq!(
+        (only.observed_ppm, only.unavoidable_ppm, only.excess_ppm()),
+        (1_000_000, 1_000_000, 0)
+    );
+    assert_eq!(surcharges(&fairness), Surcharges::default());
+}
+
+#[test]
+fn node_with_two_providers_never_excludes_either() {
+    let mut fairness = Fairness::default();
+    // It prefers the cheaper one as long as it is not told otherwise: seven of ten.
+    pay(&mut fairness, 1, 7_000_000, &[&[1], &[2]]);
+    pay(&mut fairness, 2, 3_000_000, &[&[1], &[2]]);
+    assert_eq!(share(&fairness, 1).excess_ppm(), 200_000);
+    let found = surcharges(&fairness);
+    assert!(found.excluded.is_empty());
+    assert!(
+        found.by_node[&id(1)] > found.by_node[&id(2)],
+        "but one becomes dearer"
+    );
+    // Even if all went over one: with the other alone left, the same would be said of that.
+    let mut all = Fairness::default();
+    pay(&mut all, 1, 10_000_000, &[&[1], &[2]]);
+    assert_eq!(share(&all, 1).excess_ppm(), 500_000);
+    assert!(surcharges(&all).excluded.is_empty());
+}
+
+#[test]
+fn entity_of_fifty_nodes_has_one_share() {
+    let ways: Vec<Vec<u8>> = (0..4).map(|way| vec![way + 100]).collect();
+    let ways: Vec<&[u8]> = ways.iter().map(Vec::as_slice).collect();
+    let mut fairness = Fairness::default();
+    for node in 1..=50 {
+        fairness.tie(id(node), Tie::Operator(id(200)));
+        pay(&mut fairness, node, 100_000, &ways);
+    }
+    for other in 100..104 {
+        pay(&mut fairness, other, 250_000, &ways);
+    }
+    assert_eq!(share(&fairness, 7).observed_ppm, 833_333);
+    let found = surcharges(&fairness);
+    assert_eq!(
+        found.excluded.len(),
+        50,
+        "all its nodes, also those that earned little"
+    );
+    let apart = fairness.shares(NOW).by_fees;
+    assert_eq!((apart.entities, apart.top1_ppm), (5, 833_333));
+}
+
+#[test]
+fn group_of_many_entities_is_capped_as_one() {
+    let mut fairness = Fairness::default();
+    for node in 1..=50 {
+        fairness.place(id(node), format!("9.9.{node}.1").parse().unwrap());
+        pay(&mut fairness, node, 100_000, &[&[100], &[101], &[102], &[103]]);
+    }
+    let shares = fairness.shares(NOW);
+    let group = NetworkGroup::V4([9, 9]);
+    assert_eq!(shares.groups.get(&group).map(Share::excess_ppm), Some(1_000_000));
+    assert_eq!(surcharges(&fairness).excluded.len(), 50);
+    fairness.place(id(1), "9.8.0.1".parse().unwrap());
+    fairness.forget(&id(2));
+    assert_eq!(
+        surcharges(&fairness).excluded.len(),
+        48,
+        "who moved or left is no longer there"
+    );
+}
+
+#[test]
+fn first_packets_make_no_monopolist() {
+    let mut fairness = Fairness::default();
+    let sample = fairness.policy().minimum_sample_msat;
+    pay(&mut fairness, 1, sample / 20, &[&[1], &[2], &[3], &[4]]);
+    assert!(share(&fairness, 1).observed_ppm <= 50_000);
+    assert_eq!(surcharges(&fairness), Surcharges::default());
+}
+
+#[test]
+fn shares_without_fees_are_none() {
+    let mut fairness = Fairness::default();
+    pay(&mut fairness, 1, 0, &[&[1]]);
+    assert_eq!(share(&fairness, 1).observed_ppm, 0);
+    assert_eq!(fairness.shares(NOW).usual_msat, 0);
+}
