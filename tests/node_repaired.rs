@@ -9,6 +9,9 @@ mod common;
 #[allow(unreachable_pub, dead_code)] // two tests, each with its part
 mod trio;
 
+#[path = "repaired/stopwatch.rs"]
+mod stopwatch;
+
 #[cfg(feature = "ldk")]
 #[path = "repaired/lightning.rs"]
 mod lightning;

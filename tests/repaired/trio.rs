@@ -179,7 +179,7 @@ fn last_method(module: &str) -> &'static str {
 }
 
 /// The id of the node whose number this is: 1, 2 or 3.
-fn identity(number: u8) -> String {
+pub fn identity(number: u8) -> String {
     Identity::from_seed([number; 32]).unwrap().node_id().to_string()
 }
 
