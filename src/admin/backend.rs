@@ -12,7 +12,7 @@ use mesh_core::event::{Answer, Buying, Command, Delivery, NetworkPage, QuotedSli
 use mesh_core::identity::NodeId;
 use mesh_core::limits::{MAX_HOPS, MAX_NETWORK_PAGE, MAX_PROTOCOL_ID_BYTES};
 use mesh_core::spending::Caller;
-use mesh_net::CounterSnapshot;
+use mesh_net::{Carrier, CounterSnapshot};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -41,6 +41,8 @@ pub trait Backend: Send + Sync {
     fn undelivered(&self) -> u64;
     /// See [`NodeHandle::link_counters`].
     fn link_counters(&self) -> CounterSnapshot;
+    /// See [`NodeHandle::link_over`].
+    fn link_over(&self, neighbour: &NodeId) -> Option<Carrier>;
 }
 
 #[async_trait]
@@ -63,6 +65,10 @@ impl Backend for NodeHandle {
 
     fn link_counters(&self) -> CounterSnapshot {
         Self::link_counters(self)
+    }
+
+    fn link_over(&self, neighbour: &NodeId) -> Option<Carrier> {
+        Self::link_over(self, neighbour)
     }
 }
 
@@ -126,15 +132,9 @@ impl AdminService {
         match request {
             Request::Status => {
                 let status = self.status().await?;
-                let links = self.backend.link_counters();
-                to_json(convert::status(
-                    status,
-                    &self.info,
-                    self.backend.undelivered(),
-                    &links,
-                ))
+                to_json(convert::status(status, &self.info, self.backend()))
             }
-            Request::Peers => to_json(convert::peers(&self.status().await?)),
+            Request::Peers => to_json(convert::peers(&self.status().await?, self.backend())),
             Request::Routes => to_json(convert::routes(self.routes(Command::Routes, LOOKUP_GUARD).await?)),
             Request::Network(params) => to_json(convert::network(self.network(params).await?)),
             Request::SetPrice(params) => to_json(self.set_price(params).await?),

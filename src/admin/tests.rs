@@ -103,8 +103,13 @@ async fn one_connection_carries_every_method() {
 
     let status: StatusReply = client.call(&Request::Status).await.unwrap();
     assert_eq!(
-        (status.node_id, status.peers, status.undelivered),
-        (Text(HERE), 1, 3)
+        (
+            status.node_id,
+            status.peers,
+            status.peers_over_node,
+            status.undelivered
+        ),
+        (Text(HERE), 1, 1, 3)
     );
     assert_eq!(status.dropped["bad_tag"], 9);
     assert_eq!((status.earned_msat, status.treasury_owed_msat), (6, 7));
@@ -115,7 +120,8 @@ async fn one_connection_carries_every_method() {
         peers.peers,
         [PeerReply {
             node_id: Text(THERE),
-            link: 5
+            link: 5,
+            over: Some(LinkOver::Node),
         }]
     );
 

@@ -125,7 +125,7 @@ async fn serve(
     let config = setup.config.clone();
     let starting = async {
         sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
-        let mut conversation = Conversation::begin(environment, node_log);
+        let mut conversation = Conversation::begin(environment, node_log, setup.config.mesh.node_carrier);
         setup.bitcoin_node = Some(conversation.client());
         let daemon = tokio::select! {
             started = start(setup) => started?,

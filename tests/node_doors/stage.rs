@@ -107,7 +107,7 @@ impl Stage {
         let node = FakeNode::bind(&socket).unwrap();
         prepare(&node);
         let mut options = Options::new(socket, "blvm-mesh", "blvm-mesh_0", "0");
-        options.subscriptions = subscriptions();
+        options.subscriptions = subscriptions(true);
         let (client, incoming) = NodeClient::start(options);
         let file = Arc::new(Mutex::new(text.to_owned()));
         let config: LiveConfig = Arc::new(Mutex::new(Config::parse(text, "f").unwrap()));
