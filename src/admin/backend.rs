@@ -23,8 +23,8 @@ use super::wire::{
     SendReply, SetPriceParams, Text, codes,
 };
 use super::{LOOKUP_GUARD, MAX_TIMEOUT, MAX_TTL, MAX_UNITS, SEND_GUARD, convert, wallet};
-use crate::config::PaymentsConfig;
-use crate::handle::{CommandError, NodeHandle, SendRequest, SentPacket};
+use crate::config::LiveConfig;
+use crate::handle::{CommandError, NodeHandle, SendRequest, SentPacket, lock};
 use crate::wallet::Wallet;
 use crate::wallet::none::NoWallet;
 
@@ -89,18 +89,18 @@ pub struct NodeInfo {
 pub struct AdminService {
     backend: Arc<dyn Backend>,
     info: NodeInfo,
-    payments: PaymentsConfig,
+    config: LiveConfig,
     wallet: Arc<dyn Wallet>,
     books: Option<NodeBooks>,
 }
 
 impl AdminService {
-    /// A service for a node; `payments` says what Lightning fees may cost when a `send` does not.
-    pub fn new(backend: Arc<dyn Backend>, info: NodeInfo, payments: PaymentsConfig) -> Self {
+    /// A service for a node; `config` says, at the time, what Lightning fees may cost when a `send` does not.
+    pub fn new(backend: Arc<dyn Backend>, info: NodeInfo, config: LiveConfig) -> Self {
         Self {
             backend,
             info,
-            payments,
+            config,
             wallet: Arc::new(NoWallet),
             books: None,
         }
@@ -274,6 +274,7 @@ impl AdminService {
                 MAX_TTL.as_millis()
             )));
         }
+        let configured_fee_msat = lock(&self.config).payments.caps.max_fee_msat;
         // Who names a limit decides by himself; who does not asks for what the caps allow.
         let auto_pay = params.max_total_msat.is_none().then_some(Caller::Operator);
         Ok(SendRequest {
@@ -285,7 +286,7 @@ impl AdminService {
             timeout: checked_timeout(params.timeout_ms)?,
             class: params.class,
             max_total_msat: params.max_total_msat.unwrap_or(u64::MAX),
-            max_fee_msat: params.max_fee_msat.unwrap_or(self.payments.caps.max_fee_msat),
+            max_fee_msat: params.max_fee_msat.unwrap_or(configured_fee_msat),
             auto_pay,
         })
     }

@@ -9,8 +9,8 @@ use mesh_net::{Carrier, CounterSnapshot, Traffic};
 
 use super::backend::{Backend, NodeInfo};
 use super::wire::{
-    AdminError, DeliveryReply, LinkOver, LinksReply, NetworkNodeReply, NetworkReply, PayeeReply, PeerReply, PeersReply,
-    QuoteReply, RouteReply, RoutesReply, RoutingReply, SendReply, StatusReply, Text, codes,
+    AdminError, DeliveryReply, LinkOver, LinksReply, NetworkNodeReply, NetworkReply, PayeeReply, PeerReply,
+    PeersReply, QuoteReply, RouteReply, RoutesReply, RoutingReply, SendReply, StatusReply, Text, codes,
 };
 use crate::handle::{CommandError, SentPacket};
 

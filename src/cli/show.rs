@@ -10,8 +10,8 @@ use mesh_core::identity::NodeId;
 use mesh_core::time::UnixMillis;
 
 use crate::admin::{
-    DeliveryReply, LinkOver, NetworkReply, PeersReply, QuoteReply, RouteReply, RoutesReply, SendReply, StatusReply,
-    Text,
+    DeliveryReply, LinkOver, NetworkReply, PeersReply, QuoteReply, RouteReply, RoutesReply, SendReply,
+    StatusReply, Text,
 };
 
 use crate::ledger::EntryJson;
@@ -372,6 +372,7 @@ pub(crate) fn table(header: &[&str], right: &[usize]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::PeerReply;
 
     const SHORT: Ids = Ids { full: false };
 

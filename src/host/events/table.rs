@@ -65,7 +65,7 @@ table! {
         ModuleStarted => "call its handlers again",
         ModuleReloaded => "call its handlers again",
         ModuleUpdated => "count it; `ModuleReloaded` says that it runs",
-        ModuleUnloaded => "ask the node whether it is gone; if so its handlers are not called until it is back, and its packets wait",
+        ModuleUnloaded => "count it: a call that does not reach its handler shows it, and packets wait until one does. The node is not asked: while it reloads a module, a question about modules stops it",
         ModuleStopped => "as `ModuleUnloaded`",
         ModuleCrashed => "as `ModuleUnloaded`",
         ModuleRemoved => "as `ModuleUnloaded`",
