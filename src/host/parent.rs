@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
-use rustix::process::{Pid, getpid, getppid, getsid};
+use rustix::process::{Pid, getpid, getppid};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// How often we look whether the node still lives.
@@ -64,20 +64,21 @@ impl Parent {
     }
 }
 
-/// What tells an adoption; a session is none where the kernel does not tell it (a parent outside our PID namespace).
+/// What tells an adoption. A session is a number, 0 for all that began outside our PID namespace, and none where the
+/// kernel does not tell it (no `/proc`, or one that hides others' processes).
 #[derive(Debug, Clone, Copy)]
 struct Sessions {
-    of_parent: Option<Pid>,
-    ours: Option<Pid>,
-    us: Pid,
+    of_parent: Option<i32>,
+    ours: Option<i32>,
+    us: i32,
 }
 
 impl Sessions {
     fn of(parent: Option<Pid>) -> Self {
         Self {
-            of_parent: parent.and_then(|parent| getsid(Some(parent)).ok()),
-            ours: getsid(None).ok(),
-            us: getpid(),
+            of_parent: parent.and_then(session_of),
+            ours: session_of(getpid()),
+            us: getpid().as_raw_nonzero().get(),
         }
     }
 }
@@ -88,6 +89,19 @@ fn has_adopted_us(sessions: &Sessions) -> bool {
         (Some(of_parent), Some(ours)) => ours != sessions.us && ours != of_parent,
         _ => false,
     }
+}
+
+/// From `/proc`, because `getsid` says 0 of a session outside the namespace, which rustix does not take for an answer.
+fn session_of(process: Pid) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+    session_in(&stat)
+}
+
+/// The session in a process's `stat` line. The program's name before it may hold anything.
+fn session_in(stat: &str) -> Option<i32> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    // State, parent, process group, session.
+    behind_name.split_ascii_whitespace().nth(3)?.parse().ok()
 }
 
 /// Whether both standard streams are pipes that nobody reads any more. A node may let one of them go, or give us none.
@@ -108,15 +122,11 @@ fn is_unread_pipe(stream: &impl AsFd) -> bool {
 mod tests {
     use super::*;
 
-    fn pid(number: i32) -> Pid {
-        Pid::from_raw(number).unwrap()
-    }
-
     fn adopted(of_parent: Option<i32>, ours: i32) -> bool {
         has_adopted_us(&Sessions {
-            of_parent: of_parent.map(pid),
-            ours: Some(pid(ours)),
-            us: pid(90),
+            of_parent,
+            ours: Some(ours),
+            us: 90,
         })
     }
 
@@ -130,13 +140,28 @@ mod tests {
             !adopted(Some(1), 1),
             "a node that is the first process of a container"
         );
+        assert!(
+            !adopted(Some(0), 0),
+            "both from outside a container, as far as can be seen"
+        );
         assert!(adopted(Some(1), 50), "what the first process adopted");
+        assert!(adopted(Some(0), 50), "the same, whose session began outside");
     }
 
     #[test]
     fn nothing_is_concluded_from_a_session_of_our_own_or_a_parent_that_cannot_be_seen() {
         assert!(!adopted(Some(50), 90));
         assert!(!adopted(None, 50));
+    }
+
+    #[test]
+    fn session_is_found_behind_whatever_a_program_calls_itself() {
+        assert_eq!(session_in("7 (sh) S 1 7 5 34816 7 4194304"), Some(5));
+        assert_eq!(session_in("7 (a) R 9 9 9 (b) S 1 7 0 34816"), Some(0));
+        for broken in ["", "7 sh S 1 7 5", "7 (sh) S 1", "7 (sh) S 1 7 x 8"] {
+            assert_eq!(session_in(broken), None, "{broken}");
+        }
+        assert!(session_of(getpid()).is_some());
     }
 
     #[test]
