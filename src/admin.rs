@@ -64,7 +64,7 @@ pub use wallet::{
     WalletInfoReply, WalletOpenedReply, WalletParams,
 };
 pub use wire::{
-    AdminError, DeliveryReply, DiscoverParams, DoneReply, LinksReply, ListenParams, ListenReply,
+    AdminError, DeliveryReply, DiscoverParams, DoneReply, LinkOver, LinksReply, ListenParams, ListenReply,
     NetworkNodeReply, NetworkParams, NetworkReply, PayeeReply, PeerReply, PeersReply, QuoteParams,
     QuoteReply, Reply, Request, RouteReply, RoutesReply, RoutingReply, SendParams, SendReply, SetPriceParams,
     StatusReply, Text, codes,

@@ -26,6 +26,8 @@ mod conversation;
 mod counters;
 mod envelope;
 mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbox;
 mod node;
 mod peers;

@@ -40,7 +40,7 @@ pub use host::HostConfig;
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::{Place, Problem};
 use reader::{Problems, Section};
-pub use reload::Changes;
+pub use reload::{Changes, LiveConfig};
 pub use remote::{KeySource, RemoteWallet};
 pub use variables::{VARIABLE_PREFIX, Variable};
 

@@ -7,7 +7,7 @@ mod neighbours;
 mod parts;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mesh_core::identity::{Identity, NodeId};
@@ -22,9 +22,10 @@ use crate::carrier::NodeCarrier;
 use crate::chain;
 use crate::chain::ChainError;
 use crate::chain::node::asking::Answers;
-use crate::config::Config;
+use crate::config::{Config, LiveConfig};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
+use crate::handle::lock;
 use crate::host::events::ReloadPeers;
 use crate::node::{NodeConfig, RunningNode, StartError};
 use crate::socket::SocketServer;
@@ -116,6 +117,7 @@ pub struct Daemon {
     carrier: Option<Arc<NodeCarrier>>,
     neighbours: Arc<Kept>,
     look_at_disk: Arc<Notify>,
+    config: LiveConfig,
     api: Arc<MeshModuleApi>,
     socket: SocketServer,
     /// Its lock goes last.
@@ -132,7 +134,8 @@ impl Daemon {
         let (fixed, named) = split_peers(&setup.config.mesh.peers);
         let wallet = connect_wallet(&setup.config, &setup.data_dir).await?;
         let node = start_node(&setup, fixed, wallet.clone()).await?;
-        let operator = Arc::new(operators_service(&setup, &node, wallet.clone()));
+        let config = Arc::new(Mutex::new(setup.config.clone()));
+        let operator = Arc::new(operators_service(config.clone(), &node, wallet.clone()));
         let admin = AdminServer::start(&setup.data_dir.admin_socket(), operator.clone())?;
         let network = setup.config.mesh.network;
         let carrier =
@@ -157,6 +160,7 @@ impl Daemon {
             carrier,
             neighbours: Arc::new(Kept::new(handle, named)),
             look_at_disk,
+            config,
             api,
             socket,
             data_dir: setup.data_dir,
@@ -201,6 +205,11 @@ impl Daemon {
     /// The configured neighbours, which a new configuration may change.
     pub fn neighbours(&self) -> Arc<dyn ReloadPeers> {
         self.neighbours.clone()
+    }
+
+    /// The configuration in force: whoever changes it does so here.
+    pub fn config(&self) -> &LiveConfig {
+        &self.config
     }
 
     /// Has the disk looked at when it is notified.
@@ -306,8 +315,8 @@ fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
     Some(node)
 }
 
-fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
-    let config = &setup.config;
+fn operators_service(live: LiveConfig, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
+    let config = lock(&live).clone();
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),
@@ -315,7 +324,7 @@ fn operators_service(setup: &Setup, node: &RunningNode, wallet: Arc<dyn Wallet>)
         started: Instant::now(),
     };
     let backend = Arc::new(node.handle().clone());
-    AdminService::new(backend, info, config.payments.clone())
+    AdminService::new(backend, info, live)
         .with_wallet(wallet)
         .with_books(node.books())
 }

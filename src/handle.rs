@@ -22,7 +22,7 @@ use mesh_core::packet::units_of_packet;
 use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::routing_policy::TrafficClass;
 use mesh_core::spending::Caller;
-use mesh_net::{CounterSnapshot, Transport};
+use mesh_net::{Carrier, CarrierPort, CounterSnapshot, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::store::StoreHealth;
@@ -127,6 +127,7 @@ pub struct NodeHandle {
     pub(crate) generations: watch::Receiver<u64>,
     pub(crate) events: broadcast::Sender<Arc<Event>>,
     pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) links: CarrierPort,
     pub(crate) sessions: Arc<Mutex<Reusable>>,
     pub(crate) store: Arc<StoreHealth>,
 }
@@ -250,6 +251,11 @@ impl NodeHandle {
     /// What happened on its links, by name.
     pub fn link_counters(&self) -> CounterSnapshot {
         self.transport.counters()
+    }
+
+    /// What the link to a neighbour runs over; none when there is none.
+    pub fn link_over(&self, neighbour: &NodeId) -> Option<Carrier> {
+        self.links.link_to(neighbour)
     }
 
     /// Whether its disk takes what has to survive a crash.

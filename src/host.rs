@@ -4,6 +4,7 @@
 //! The module is the daemon of `blvm-mesh run`, with the node's directory and configuration, a log of its own, limits that
 //! the node imposes, and a conversation with the node beside it. Nothing of the mesh waits for that conversation.
 
+mod again;
 mod calls;
 pub mod commands;
 mod conversation;
@@ -12,6 +13,7 @@ pub mod environment;
 pub mod events;
 pub mod log;
 mod module;
+mod parent;
 pub mod publish;
 pub mod rpc;
 mod runtime;
@@ -71,6 +73,11 @@ pub enum ModuleError {
 }
 
 impl ModuleError {
+    /// Whether starting again may help.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Daemon(error) if error.may_pass())
+    }
+
     /// As on the command line: 2 when the operator must change something first, 1 otherwise.
     fn exit_code(&self) -> u8 {
         match self {

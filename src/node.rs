@@ -109,7 +109,6 @@ pub enum StartError {
 pub struct RunningNode {
     handle: NodeHandle,
     listen_addr: Option<SocketAddr>,
-    carrier_port: CarrierPort,
     books: NodeBooks,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
@@ -203,6 +202,7 @@ impl RunningNode {
             generations: shown,
             events: events.clone(),
             transport: transport.clone(),
+            links: carrier_port,
             sessions: Arc::new(Mutex::new(Reusable::new(events.subscribe()))),
             store: store.health(),
         };
@@ -227,7 +227,6 @@ impl RunningNode {
         Ok(Self {
             handle,
             listen_addr,
-            carrier_port,
             books,
             stop: Some(stop_in),
             task,
@@ -251,7 +250,7 @@ impl RunningNode {
 
     /// The way in for links that are not TCP.
     pub fn carrier_port(&self) -> CarrierPort {
-        self.carrier_port.clone()
+        self.handle.links.clone()
     }
 
     /// Adds a neighbour to keep a link to.

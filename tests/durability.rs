@@ -359,6 +359,45 @@ async fn killed_router_and_destination_and_payer_keep_the_books_and_traffic_goes
     market.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_payer_sends_its_next_packet_on_what_it_had_bought_and_pays_nobody() {
+    let devnet = Devnet::mesh(3, &[(0, 1), (1, 2)], 5_000_000, 12).await.unwrap();
+    let wallet = devnet.wallet(0).unwrap();
+    let gated = MeshMode::PaymentGated;
+    let mut a = Life::begin(1, gated, wallet.clone()).await;
+    let b = Life::begin(2, gated, devnet.wallet(1).unwrap()).await;
+    let c = Life::begin(3, gated, devnet.wallet(2).unwrap()).await;
+    link(&a, &b, &c).await;
+    let mut arrivals = c.handle().deliveries(None);
+    let request = |payload: &[u8]| SendRequest {
+        class: TrafficClass::Paid,
+        max_total_msat: 1_000_000,
+        max_fee_msat: 100_000,
+        ..open_request(c.id(), payload)
+    };
+    let full = wallet.balance_msat();
+    a.handle().send_packet(request(b"paid for")).await.unwrap();
+    let first = tokio::time::timeout(PATIENCE, arrivals.recv()).await.unwrap();
+    assert_eq!(&first.unwrap().payload[..], b"paid for");
+    devnet.wait_quiet().await.unwrap();
+    let left = wallet.balance_msat();
+    assert!(left < full);
+
+    a.is_killed_and_comes_back(&[(&b, 2)]).await;
+    eventually("a way", async || {
+        a.handle().send_packet(request(b"after the kill")).await.ok()
+    })
+    .await;
+    let next = tokio::time::timeout(PATIENCE, arrivals.recv()).await.unwrap();
+    assert_eq!(&next.unwrap().payload[..], b"after the kill");
+    devnet.wait_quiet().await.unwrap();
+    assert_eq!(wallet.balance_msat(), left, "it cost nothing more");
+    for life in [a, b, c] {
+        life.end().await;
+    }
+    devnet.shutdown().await;
+}
+
 /// Packets of the session that the killed node has forgotten end there, by name, and cost nothing there.
 async fn old_packets_are_of_no_session(market: &Market, killed: &Life) {
     let credit = killed.status().await.payers_credit_msat;

@@ -12,7 +12,7 @@ use mesh_core::event::{Answer, Buying, Command, Delivery, NetworkPage, QuotedSli
 use mesh_core::identity::NodeId;
 use mesh_core::limits::{MAX_HOPS, MAX_NETWORK_PAGE, MAX_PROTOCOL_ID_BYTES};
 use mesh_core::spending::Caller;
-use mesh_net::CounterSnapshot;
+use mesh_net::{Carrier, CounterSnapshot};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -23,8 +23,8 @@ use super::wire::{
     SendReply, SetPriceParams, Text, codes,
 };
 use super::{LOOKUP_GUARD, MAX_TIMEOUT, MAX_TTL, MAX_UNITS, SEND_GUARD, convert, wallet};
-use crate::config::PaymentsConfig;
-use crate::handle::{CommandError, NodeHandle, SendRequest, SentPacket};
+use crate::config::LiveConfig;
+use crate::handle::{CommandError, NodeHandle, SendRequest, SentPacket, lock};
 use crate::wallet::Wallet;
 use crate::wallet::none::NoWallet;
 
@@ -41,6 +41,8 @@ pub trait Backend: Send + Sync {
     fn undelivered(&self) -> u64;
     /// See [`NodeHandle::link_counters`].
     fn link_counters(&self) -> CounterSnapshot;
+    /// See [`NodeHandle::link_over`].
+    fn link_over(&self, neighbour: &NodeId) -> Option<Carrier>;
 }
 
 #[async_trait]
@@ -64,6 +66,10 @@ impl Backend for NodeHandle {
     fn link_counters(&self) -> CounterSnapshot {
         Self::link_counters(self)
     }
+
+    fn link_over(&self, neighbour: &NodeId) -> Option<Carrier> {
+        Self::link_over(self, neighbour)
+    }
 }
 
 /// What `status` says beyond what the core knows.
@@ -83,18 +89,18 @@ pub struct NodeInfo {
 pub struct AdminService {
     backend: Arc<dyn Backend>,
     info: NodeInfo,
-    payments: PaymentsConfig,
+    config: LiveConfig,
     wallet: Arc<dyn Wallet>,
     books: Option<NodeBooks>,
 }
 
 impl AdminService {
-    /// A service for a node; `payments` says what Lightning fees may cost when a `send` does not.
-    pub fn new(backend: Arc<dyn Backend>, info: NodeInfo, payments: PaymentsConfig) -> Self {
+    /// A service for a node; `config` says, at the time, what Lightning fees may cost when a `send` does not.
+    pub fn new(backend: Arc<dyn Backend>, info: NodeInfo, config: LiveConfig) -> Self {
         Self {
             backend,
             info,
-            payments,
+            config,
             wallet: Arc::new(NoWallet),
             books: None,
         }
@@ -126,15 +132,9 @@ impl AdminService {
         match request {
             Request::Status => {
                 let status = self.status().await?;
-                let links = self.backend.link_counters();
-                to_json(convert::status(
-                    status,
-                    &self.info,
-                    self.backend.undelivered(),
-                    &links,
-                ))
+                to_json(convert::status(status, &self.info, self.backend()))
             }
-            Request::Peers => to_json(convert::peers(&self.status().await?)),
+            Request::Peers => to_json(convert::peers(&self.status().await?, self.backend())),
             Request::Routes => to_json(convert::routes(self.routes(Command::Routes, LOOKUP_GUARD).await?)),
             Request::Network(params) => to_json(convert::network(self.network(params).await?)),
             Request::SetPrice(params) => to_json(self.set_price(params).await?),
@@ -274,6 +274,7 @@ impl AdminService {
                 MAX_TTL.as_millis()
             )));
         }
+        let configured_fee_msat = lock(&self.config).payments.caps.max_fee_msat;
         // Who names a limit decides by himself; who does not asks for what the caps allow.
         let auto_pay = params.max_total_msat.is_none().then_some(Caller::Operator);
         Ok(SendRequest {
@@ -285,7 +286,7 @@ impl AdminService {
             timeout: checked_timeout(params.timeout_ms)?,
             class: params.class,
             max_total_msat: params.max_total_msat.unwrap_or(u64::MAX),
-            max_fee_msat: params.max_fee_msat.unwrap_or(self.payments.caps.max_fee_msat),
+            max_fee_msat: params.max_fee_msat.unwrap_or(configured_fee_msat),
             auto_pay,
         })
     }

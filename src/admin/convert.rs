@@ -2,24 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use mesh_core::event::{Delivery, NetworkNode, NetworkPage, QuotedSlice, Refusal, RouteInfo, Status};
+use mesh_core::event::{Delivery, LinkId, NetworkNode, NetworkPage, QuotedSlice, Refusal, RouteInfo, Status};
 use mesh_core::identity::NodeId;
 use mesh_core::routing::RoutingCounters;
-use mesh_net::{CounterSnapshot, Traffic};
+use mesh_net::{Carrier, CounterSnapshot, Traffic};
 
-use super::backend::NodeInfo;
+use super::backend::{Backend, NodeInfo};
 use super::wire::{
-    AdminError, DeliveryReply, LinksReply, NetworkNodeReply, NetworkReply, PayeeReply, PeerReply, PeersReply,
-    QuoteReply, RouteReply, RoutesReply, RoutingReply, SendReply, StatusReply, Text, codes,
+    AdminError, DeliveryReply, LinkOver, LinksReply, NetworkNodeReply, NetworkReply, PayeeReply, PeerReply,
+    PeersReply, QuoteReply, RouteReply, RoutesReply, RoutingReply, SendReply, StatusReply, Text, codes,
 };
 use crate::handle::{CommandError, SentPacket};
 
-pub(super) fn status(
-    status: Status,
-    info: &NodeInfo,
-    undelivered: u64,
-    links: &CounterSnapshot,
-) -> StatusReply {
+pub(super) fn status(status: Status, info: &NodeInfo, backend: &dyn Backend) -> StatusReply {
     let named =
         |(reason, count): (mesh_core::drop_reason::DropReason, u64)| (reason.as_str().to_owned(), count);
     StatusReply {
@@ -37,6 +32,7 @@ pub(super) fn status(
         wallet: info.wallet.clone(),
         uptime_seconds: info.started.elapsed().as_secs(),
         peers: status.neighbours.len(),
+        peers_over_node: over_node(&status, backend),
         routes: status.routes,
         announced_nodes: status.announced_nodes,
         reachable_nodes: status.reachable_nodes,
@@ -48,10 +44,15 @@ pub(super) fn status(
         earned_msat: status.earned_msat,
         treasury_owed_msat: status.treasury_owed_msat,
         redeemed_payments: status.redeemed,
-        undelivered,
+        undelivered: backend.undelivered(),
         dropped: status.dropped.into_iter().map(named).collect(),
-        links: link_counters(links),
+        links: link_counters(&backend.link_counters()),
     }
+}
+
+fn over_node(status: &Status, backend: &dyn Backend) -> usize {
+    let over_node = |(_, node): &&(LinkId, NodeId)| backend.link_over(node) == Some(Carrier::Node);
+    status.neighbours.iter().filter(over_node).count()
 }
 
 fn routing(counters: &RoutingCounters) -> RoutingReply {
@@ -104,10 +105,11 @@ fn link_counters(links: &CounterSnapshot) -> LinksReply {
     }
 }
 
-pub(super) fn peers(status: &Status) -> PeersReply {
-    let peer = |(link, node): &(mesh_core::event::LinkId, NodeId)| PeerReply {
+pub(super) fn peers(status: &Status, backend: &dyn Backend) -> PeersReply {
+    let peer = |(link, node): &(LinkId, NodeId)| PeerReply {
         node_id: Text(*node),
         link: link.0,
+        over: backend.link_over(node).map(LinkOver::from),
     };
     PeersReply {
         peers: status.neighbours.iter().map(peer).collect(),

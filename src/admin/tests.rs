@@ -3,7 +3,7 @@
 mod fake;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use super::*;
-use crate::config::PaymentsConfig;
+use crate::config::{Config, LiveConfig, PaymentsConfig};
 use fake::FakeNode;
 
 const HERE: NodeId = NodeId([1; 32]);
@@ -67,7 +67,14 @@ fn service(node: Arc<FakeNode>, payments: PaymentsConfig) -> AdminService {
         wallet: "none".into(),
         started: Instant::now(),
     };
-    AdminService::new(node, info, payments)
+    AdminService::new(node, info, live(payments))
+}
+
+fn live(payments: PaymentsConfig) -> LiveConfig {
+    Arc::new(Mutex::new(Config {
+        payments,
+        ..Config::default()
+    }))
 }
 
 async fn say(raw: &mut BufReader<UnixStream>, line: &[u8]) -> Value {
@@ -103,8 +110,13 @@ async fn one_connection_carries_every_method() {
 
     let status: StatusReply = client.call(&Request::Status).await.unwrap();
     assert_eq!(
-        (status.node_id, status.peers, status.undelivered),
-        (Text(HERE), 1, 3)
+        (
+            status.node_id,
+            status.peers,
+            status.peers_over_node,
+            status.undelivered
+        ),
+        (Text(HERE), 1, 1, 3)
     );
     assert_eq!(status.dropped["bad_tag"], 9);
     assert_eq!((status.earned_msat, status.treasury_owed_msat), (6, 7));
@@ -115,7 +127,8 @@ async fn one_connection_carries_every_method() {
         peers.peers,
         [PeerReply {
             node_id: Text(THERE),
-            link: 5
+            link: 5,
+            over: Some(LinkOver::Node),
         }]
     );
 
@@ -192,6 +205,29 @@ async fn a_send_without_limits_pays_what_the_operators_caps_allow_and_one_with_l
         let asked = stage.node.sent.lock().unwrap().pop().unwrap();
         assert_eq!((asked.auto_pay, asked.max_total_msat), (auto_pay, most));
         assert_eq!(asked.max_fee_msat, 5);
+    }
+}
+
+#[tokio::test]
+async fn a_send_after_a_reload_goes_by_the_new_fee_cap() {
+    let node = Arc::new(FakeNode::default());
+    let config = live(PaymentsConfig::default());
+    let info = NodeInfo {
+        listen_addr: None,
+        network: "regtest".into(),
+        wallet: "none".into(),
+        started: Instant::now(),
+    };
+    let service = AdminService::new(node.clone(), info, config.clone());
+    for fee_msat in [5, 1_234] {
+        config.lock().unwrap().payments.caps.max_fee_msat = fee_msat;
+        let send = SendParams {
+            max_fee_msat: None,
+            ..send_to(THERE)
+        };
+        service.answer(Request::Send(send)).await.unwrap();
+        let asked = node.sent.lock().unwrap().pop().unwrap();
+        assert_eq!(asked.max_fee_msat, fee_msat);
     }
 }
 

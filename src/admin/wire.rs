@@ -10,6 +10,7 @@ use std::str::FromStr;
 use mesh_core::identity::NodeId;
 use mesh_core::limits::{DISCOVERY_TIMEOUT, MAX_HOPS, MAX_NETWORK_PAGE};
 use mesh_core::routing_policy::{MeshMode, TrafficClass};
+use mesh_net::Carrier;
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -367,6 +368,8 @@ pub struct StatusReply {
     pub uptime_seconds: u64,
     /// Live links.
     pub peers: usize,
+    /// Of them, those over the Bitcoin node's connections.
+    pub peers_over_node: usize,
     /// Discovered paths kept.
     pub routes: usize,
     /// Nodes whose announcements hold, this one included.
@@ -434,6 +437,43 @@ pub struct PeerReply {
     pub node_id: Text<NodeId>,
     /// Its link's number; never used twice while the daemon runs.
     pub link: u64,
+    /// What the link runs over; none when it has ended just now.
+    pub over: Option<LinkOver>,
+}
+
+/// What a link runs over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkOver {
+    /// TCP, straight to the neighbour.
+    Direct,
+    /// The Bitcoin node's own connection to the neighbour's node.
+    Node,
+}
+
+impl LinkOver {
+    /// Its name, here and in logs.
+    pub fn as_str(self) -> &'static str {
+        Carrier::from(self).as_str()
+    }
+}
+
+impl From<Carrier> for LinkOver {
+    fn from(carrier: Carrier) -> Self {
+        match carrier {
+            Carrier::Direct => Self::Direct,
+            Carrier::Node => Self::Node,
+        }
+    }
+}
+
+impl From<LinkOver> for Carrier {
+    fn from(over: LinkOver) -> Self {
+        match over {
+            LinkOver::Direct => Self::Direct,
+            LinkOver::Node => Self::Node,
+        }
+    }
 }
 
 /// How much routing said since the node started.

@@ -75,7 +75,8 @@ impl Conversation {
             return Ok(());
         }
         if carry.number > self.expected {
-            if self.early.len() >= MAX_EARLY_FRAMES {
+            // One that is held already takes no further place.
+            if self.early.len() >= MAX_EARLY_FRAMES && !self.early.contains_key(&carry.number) {
                 return Err(CloseReason::FramesLost);
             }
             self.early.insert(carry.number, carry);

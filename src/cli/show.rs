@@ -10,8 +10,8 @@ use mesh_core::identity::NodeId;
 use mesh_core::time::UnixMillis;
 
 use crate::admin::{
-    DeliveryReply, NetworkReply, PeersReply, QuoteReply, RouteReply, RoutesReply, SendReply, StatusReply,
-    Text,
+    DeliveryReply, LinkOver, NetworkReply, PeersReply, QuoteReply, RouteReply, RoutesReply, SendReply,
+    StatusReply, Text,
 };
 
 use crate::ledger::EntryJson;
@@ -63,7 +63,7 @@ pub(crate) fn status(reply: &StatusReply) -> String {
         ("network", reply.network.clone()),
         ("wallet", reply.wallet.clone()),
         ("running", span(Duration::from_secs(reply.uptime_seconds))),
-        ("peers", reply.peers.to_string()),
+        ("peers", neighbours(reply)),
         ("nodes announced", reply.announced_nodes.to_string()),
         ("nodes reachable", reply.reachable_nodes.to_string()),
         ("routes", reply.routes.to_string()),
@@ -98,15 +98,23 @@ pub(crate) fn status(reply: &StatusReply) -> String {
     table.to_string()
 }
 
+fn neighbours(reply: &StatusReply) -> String {
+    match reply.peers_over_node {
+        0 => reply.peers.to_string(),
+        over_node => format!("{}, {over_node} of them over the node", reply.peers),
+    }
+}
+
 /// Ids in full: a neighbour's id is what one copies from here.
 pub(crate) fn peers(reply: &PeersReply) -> String {
     if reply.peers.is_empty() {
         return "no neighbours; add some as [[mesh.peers]] to the configuration, or wait to be connected"
             .into();
     }
-    let mut table = table(&["node id", "link"], &[1]);
+    let mut table = table(&["node id", "link", "over"], &[1]);
     for peer in &reply.peers {
-        table.add_row([peer.node_id.0.to_string(), peer.link.to_string()]);
+        let over = peer.over.map_or("-", LinkOver::as_str);
+        table.add_row([peer.node_id.0.to_string(), peer.link.to_string(), over.to_owned()]);
     }
     table.to_string()
 }
@@ -364,6 +372,7 @@ pub(crate) fn table(header: &[&str], right: &[usize]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::PeerReply;
 
     const SHORT: Ids = Ids { full: false };
 
@@ -437,6 +446,27 @@ mod tests {
             ["5 s", "1 min 5 s", "1 h 1 min", "1 d 1 h"]
         );
         assert_eq!(until(0), "over");
+    }
+
+    #[test]
+    fn each_link_says_what_it_runs_over() {
+        let peer = |number, over| PeerReply {
+            node_id: Text(NodeId([number; 32])),
+            link: 7,
+            over,
+        };
+        let shown = peers(&PeersReply {
+            peers: vec![
+                peer(1, Some(LinkOver::Direct)),
+                peer(2, Some(LinkOver::Node)),
+                peer(3, None),
+            ],
+        });
+        let ends: Vec<_> = shown
+            .lines()
+            .filter_map(|line| line.split_whitespace().last())
+            .collect();
+        assert_eq!(ends, ["over", "direct", "node", "-"], "{shown}");
     }
 
     #[test]

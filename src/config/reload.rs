@@ -3,11 +3,16 @@
 //! Live are prices, neighbours, what may be spent, and how the price follows the fee rate. All else shapes what was built at the
 //! start: sockets, keys, the wallet, the books.
 
+use std::sync::{Arc, Mutex};
+
 use mesh_core::identity::NodeId;
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::spending::SpendingCaps;
 
 use super::{Config, Peer};
+
+/// The configuration in force, shared by all who go by it and by whoever changes it.
+pub type LiveConfig = Arc<Mutex<Config>>;
 
 /// What changes.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -46,7 +46,7 @@ pub(super) struct Conversation {
 
 impl Conversation {
     /// Begins to connect. From now on the node sees our log, whenever it listens.
-    pub(super) fn begin(environment: &ModuleEnvironment, log: &NodeLog) -> Self {
+    pub(super) fn begin(environment: &ModuleEnvironment, log: &NodeLog, with_second_carrier: bool) -> Self {
         let mut options = Options::new(
             &environment.socket_path,
             &environment.module_name,
@@ -56,7 +56,7 @@ impl Conversation {
         options.api_methods = Method::ALL.iter().map(ToString::to_string).collect();
         options.api_version = API_VERSION;
         options.leave_the_only_place = true;
-        options.subscriptions = subscriptions();
+        options.subscriptions = subscriptions(with_second_carrier);
         options.rpc_endpoints = rpc::METHODS
             .map(|(method, description)| (method.to_owned(), description.to_owned()))
             .to_vec();

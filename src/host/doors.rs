@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use node_ipc::{Event, Invocation, InvocationAnswer, InvocationKind, NodeClient};
 use tokio::task::JoinHandle;
@@ -36,7 +36,6 @@ impl Doors {
         daemon: &Daemon,
         client: NodeClient,
         environment: &ModuleEnvironment,
-        config: Config,
     ) -> Result<Self, ModuleError> {
         let node = daemon.node().handle().clone();
         let published = Arc::new(PublishCounts::default());
@@ -53,7 +52,7 @@ impl Doors {
             own_name: environment.module_name.clone(),
             carrier: daemon.carrier().map(|carrier| Arc::new(OverNode(carrier)) as _),
             modules: Arc::new(Handlers(daemon.api().clone())),
-            config: Arc::new(Mutex::new(config)),
+            config: daemon.config().clone(),
             load: Box::new(move || load(&file, &variables)),
             peers: daemon.neighbours(),
             look_at_disk: daemon.look_at_disk(),
@@ -155,9 +154,5 @@ struct Handlers(Arc<MeshModuleApi>);
 impl ModuleLife for Handlers {
     fn came(&self, name: &str) {
         self.0.module_came(name);
-    }
-
-    fn went(&self, name: &str) {
-        self.0.module_went(name);
     }
 }

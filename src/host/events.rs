@@ -3,7 +3,7 @@
 //! ```text
 //! event ──► counted ──► decide (pure) ──► actions ──► chores, each once at a time (chores.rs)
 //!                                              ├────► pauses that lift themselves (pauses.rs)
-//!                                              ├────► modules that come and go (modules.rs)
+//!                                              ├────► whoever calls modules
 //!                                              └────► the second carrier
 //! ```
 //! [`NodeEvents::on_event`] never waits, and a storm of events costs as much as its first and its last: what it asks for is
@@ -12,7 +12,6 @@
 mod chores;
 mod decide;
 mod health;
-mod modules;
 mod pauses;
 mod reload;
 mod table;
@@ -28,15 +27,14 @@ use node_ipc::{Event, EventKind, EventPayload, NodeClient};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-pub use reload::{LiveConfig, ReloadPeers};
+pub use reload::ReloadPeers;
 pub use table::{TABLE, subscriptions};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LiveConfig};
 use crate::handle::{NodeHandle, lock};
 use crate::pricing::REPRICE_EVERY;
 use chores::Chore;
 use decide::{Action, decide};
-use modules::Modules;
 use pauses::Pauses;
 
 /// Blocks within which a transaction at the fee rate that prices follow is to be confirmed: an hour, as wallets' defaults are.
@@ -73,8 +71,6 @@ pub trait PeerFrames: Send + Sync {
 pub trait ModuleLife: Send + Sync {
     /// A module is there, perhaps again.
     fn came(&self, name: &str);
-    /// A module is gone.
-    fn went(&self, name: &str);
 }
 
 /// What events are obeyed with.
@@ -110,7 +106,6 @@ pub struct NodeEvents {
     reload: Chore,
     disk: Chore,
     pauses: Pauses,
-    modules: Modules,
     life: Arc<dyn ModuleLife>,
     said: Mutex<Option<tokio::time::Instant>>,
     counts: Arc<EventCounts>,
@@ -132,9 +127,8 @@ impl NodeEvents {
             look_at_disk,
         } = hands;
         let mut tasks = JoinSet::new();
-        let (pauses, modules) = (Pauses::default(), Modules::default());
+        let pauses = Pauses::default();
         tasks.spawn(pauses.clone().run(node.clone()));
-        tasks.spawn(modules.clone().run(client.clone(), life.clone()));
         let commanded = |command: fn() -> Command| {
             let node = node.clone();
             move || obey(node.clone(), command())
@@ -175,7 +169,6 @@ impl NodeEvents {
             reload,
             disk: Chore::of(look_at_disk),
             pauses,
-            modules,
             life,
             said: Mutex::default(),
             counts: Arc::default(),
@@ -216,11 +209,7 @@ impl NodeEvents {
             Action::Reload => self.reload.ask(),
             Action::Refuse(pause, at_most) => self.pauses.pause(pause, at_most),
             Action::Accept(pause) => self.pauses.resume(pause),
-            Action::ModuleWent(name) => self.modules.may_be_gone(name),
-            Action::ModuleCame(name) => {
-                self.modules.came(&name);
-                self.life.came(&name);
-            }
+            Action::ModuleCame(name) => self.life.came(&name),
             Action::PeerCame(peer) => self.with_carrier(|carrier| carrier.came(&peer)),
             Action::PeerWent(peer) => self.with_carrier(|carrier| carrier.went(&peer)),
             Action::Carry => self.carry(event),

@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::time::Duration;
 
-use rustix::process::{Pid, getppid};
 use rustix::stdio::{dup2_stderr, dup2_stdout};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::sleep_until;
 
 use super::ModuleError;
+use super::again::until_it_starts;
 use super::conversation::Conversation;
 use super::doors::Doors;
 use super::environment::ModuleEnvironment;
 use super::log::{self, NodeLog};
+use super::parent::{PARENT_LOOK, Parent};
 use super::runtime;
 use crate::config::Config;
 use crate::daemon::{Daemon, STOP_TIMEOUT, Setup, StopSignals};
@@ -26,13 +27,6 @@ const LIMITS_SETTLE: Duration = Duration::from_millis(200);
 /// finish its start; as the second we are not answered, and nothing else breaks. A node with more places answers at once.
 const CALL_THE_NODE_AFTER: Duration = Duration::from_secs(1);
 
-/// The first pause before a start that failed is tried again, and the longest: each doubles the last.
-const START_AGAIN: Duration = Duration::from_secs(2);
-const START_AGAIN_AT_LAST: Duration = Duration::from_secs(60);
-
-/// How often we look whether the node still lives.
-const PARENT_LOOK: Duration = Duration::from_secs(1);
-
 /// How long the data directory is waited for: a node that was killed and started again at once finds the module of its
 /// earlier life about to notice and stop.
 const LOCK_PATIENCE: Duration = Duration::from_secs(15);
@@ -44,11 +38,7 @@ const _: () = assert!(LOCK_PATIENCE.as_secs() > PARENT_LOOK.as_secs() + STOP_TIM
 
 /// Runs until the node goes, or somebody says stop.
 pub(super) fn run(environment: &ModuleEnvironment) -> Result<(), ModuleError> {
-    // Before anything that takes time: who is our parent now is the node.
-    let node = Parent {
-        process: getppid(),
-        spawned_us: Instant::now(),
-    };
+    let node = Parent::of_this_process();
     data_dir::make_private(&environment.data_dir)?;
     let node_log = NodeLog::default();
     log::start(&environment.data_dir, node_log.clone())?;
@@ -59,13 +49,6 @@ pub(super) fn run(environment: &ModuleEnvironment) -> Result<(), ModuleError> {
     ended
 }
 
-/// Who spawned us, and when.
-#[derive(Clone, Copy)]
-struct Parent {
-    process: Option<Pid>,
-    spawned_us: Instant,
-}
-
 fn live(environment: &ModuleEnvironment, node_log: &NodeLog, node: Parent) -> Result<(), ModuleError> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -73,6 +56,10 @@ fn live(environment: &ModuleEnvironment, node_log: &NodeLog, node: Parent) -> Re
         id = environment.module_id,
         "starting as a module"
     );
+    if node.was_gone() {
+        tracing::info!("the node that spawned this module is gone already, and with it the reason to run");
+        return Ok(());
+    }
     std::thread::sleep(LIMITS_SETTLE);
     let Some(setup) = prepare(environment)? else {
         tracing::info!("enabled = false: nothing to do");
@@ -120,12 +107,11 @@ async fn serve(
     node: Parent,
 ) -> Result<(), ModuleError> {
     let mut stop = StopSignals::new()?;
-    let gone = parent_gone(node.process);
+    let gone = node.gone();
     tokio::pin!(gone);
-    let config = setup.config.clone();
     let starting = async {
         sleep_until(node.spawned_us + CALL_THE_NODE_AFTER).await;
-        let mut conversation = Conversation::begin(environment, node_log);
+        let mut conversation = Conversation::begin(environment, node_log, setup.config.mesh.node_carrier);
         setup.bitcoin_node = Some(conversation.client());
         let daemon = tokio::select! {
             started = start(setup) => started?,
@@ -141,7 +127,7 @@ async fn serve(
     let (node_id, listen_addr) = (daemon.node().handle().node_id(), daemon.node().listen_addr());
     tracing::info!(%node_id, ?listen_addr, "the mesh is running");
     leave_standard_streams();
-    let doors = Doors::open(&daemon, conversation.client(), environment, config)?;
+    let doors = Doors::open(&daemon, conversation.client(), environment)?;
     let ended = tokio::select! {
         error = daemon.serve() => Err(error.into()),
         () = conversation.go_on(daemon.api(), &doors) => Ok(()),
@@ -158,40 +144,23 @@ async fn serve(
     ended
 }
 
-/// Starts the daemon. What it needs and does not answer is tried again: a node does not start a module a second time, and
-/// after a power cut the wallet may come up last.
-async fn start(mut setup: Setup) -> Result<Daemon, ModuleError> {
-    let mut pause = START_AGAIN;
-    loop {
-        let (config, database_cache_bytes) = (setup.config.clone(), setup.database_cache_bytes);
-        let (place, bitcoin_node) = (setup.data_dir.path().to_owned(), setup.bitcoin_node.clone());
-        match Daemon::start(setup).await {
-            Err(error) if error.may_pass() => {
-                tracing::warn!(%error, again_in = ?pause, "the mesh cannot start yet");
-            }
-            started => return Ok(started?),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(START_AGAIN_AT_LAST);
-        setup = Setup {
+/// Starts the daemon, as often as it takes.
+async fn start(setup: Setup) -> Result<Daemon, ModuleError> {
+    let (config, database_cache_bytes) = (setup.config.clone(), setup.database_cache_bytes);
+    let (place, bitcoin_node) = (setup.data_dir.path().to_owned(), setup.bitcoin_node.clone());
+    let anew = || -> Result<Setup, ModuleError> {
+        Ok(Setup {
             database_cache_bytes,
-            bitcoin_node,
-            ..Setup::new(config, DataDir::open(&place)?)
-        };
-    }
-}
-
-/// Comes back when the process that spawned us has ended. The kernel's own notice (PR_SET_PDEATHSIG) is about the thread
-/// that spawned us, and a node's threads come and go.
-async fn parent_gone(node: Option<Pid>) {
-    let mut look = interval(PARENT_LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        look.tick().await;
-        if getppid() != node {
-            return;
-        }
-    }
+            bitcoin_node: bitcoin_node.clone(),
+            ..Setup::new(config.clone(), DataDir::open(&place)?)
+        })
+    };
+    let mut first = Some(setup);
+    until_it_starts(|| {
+        let setup = first.take().map_or_else(&anew, Ok);
+        async { Ok(Daemon::start(setup?).await?) }
+    })
+    .await
 }
 
 /// Whatever a library may still write there must not wait for somebody to read it.

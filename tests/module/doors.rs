@@ -2,7 +2,7 @@
 
 use mesh_core::drop_reason::DropReason;
 use node_ipc::testing::FakeNode;
-use node_ipc::{EventPayload, InvocationAnswer, InvocationKind, Request};
+use node_ipc::{EventKind, EventPayload, InvocationAnswer, InvocationKind, Request};
 use serde_json::{Value, json};
 
 use crate::common::eventually;
@@ -18,6 +18,15 @@ async fn running(home: &Home, more: &[(&str, &str)]) -> (FakeNode, Module) {
     .await;
     home.until_it_runs().await;
     (node, module)
+}
+
+/// What the module asked to be told of.
+fn subscribed(node: &FakeNode) -> Vec<EventKind> {
+    let found = node.requests().into_iter().find_map(|request| match request {
+        Request::SubscribeEvents { event_types } => Some(event_types),
+        _ => None,
+    });
+    found.unwrap()
 }
 
 async fn command(node: &FakeNode, subcommand: &str, args: &[&str]) -> (String, String, i32) {
@@ -52,11 +61,7 @@ async fn until_refusing(node: &FakeNode, causes: Value) {
 async fn a_node_sees_its_operators_commands_and_json_rpc_answered_by_the_module() {
     let home = Home::new();
     let (node, module) = running(&home, &[]).await;
-    let subscribed = node.requests().into_iter().find_map(|request| match request {
-        Request::SubscribeEvents { event_types } => Some(event_types.len()),
-        _ => None,
-    });
-    assert!(subscribed.unwrap() >= 46);
+    assert!(subscribed(&node).len() >= 46);
     assert!(status(&node).await["node_id"].is_string());
     assert_eq!(command(&node, "fly", &[]).await.2, 2);
 
@@ -73,6 +78,17 @@ async fn a_node_sees_its_operators_commands_and_json_rpc_answered_by_the_module(
     let refused = rpc("meshsendpacket", json!({})).await.unwrap_err();
     assert!(refused.starts_with("invalid_params: "), "{refused}");
     module.kill().await;
+}
+
+#[tokio::test]
+async fn the_nodes_mesh_packets_are_asked_for_only_by_a_module_that_carries_links_over_them() {
+    for (carrier, wanted) in [("false", false), ("true", true)] {
+        let home = Home::new();
+        let (node, module) = running(&home, &[("MODULE_CONFIG_NODE_CARRIER", carrier)]).await;
+        let asked = subscribed(&node).contains(&EventKind::MeshPacketReceived);
+        assert_eq!(asked, wanted, "node_carrier = {carrier}");
+        module.kill().await;
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod common;
 mod doors;
 mod limits;
 mod manifest;
+mod orphans;
 mod process;
 mod refusals;
 

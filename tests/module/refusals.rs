@@ -35,6 +35,32 @@ async fn an_unknown_key_is_refused_by_name_and_place() {
 }
 
 #[tokio::test]
+async fn a_node_that_starts_a_broken_module_again_and_again_gets_the_same_answer_until_it_is_mended() {
+    const STARTS: usize = 12;
+    let home = Home::new();
+    let node = home.node();
+    home.configure("[mesh]\nlisten_adr = \"127.0.0.1:1\"");
+    for _ in 0..STARTS {
+        let output = home.run(&[]).await;
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        assert!(said(&output).contains("listen_adr"), "{}", said(&output));
+    }
+    assert_eq!(node.accepted(), 0, "the node is left alone");
+    assert_eq!(home.log().matches("ERROR").count(), STARTS, "each is said once");
+    let left: Vec<_> = std::fs::read_dir(home.data_dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "config.toml" && !name.starts_with("module.log"))
+        .collect();
+    assert!(left.is_empty(), "nothing was begun: {left:?}");
+
+    home.configure("[mesh]\nmode = \"open\"");
+    let module = home.spawn(&[]);
+    home.until_it_runs().await;
+    assert_eq!(module.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
 async fn a_contradiction_is_refused_with_both_places() {
     refused(
         "mode = \"open\"\n[mesh]\nmode = \"bitcoin_only\"",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use blvm_mesh::admin::{AdminService, NodeInfo};
-use blvm_mesh::config::PaymentsConfig;
+use blvm_mesh::config::LiveConfig;
 use blvm_mesh::host::commands::{Operator, answer, spec};
 use blvm_mesh::host::events::EventCounts;
 use blvm_mesh::host::publish::PublishCounts;
@@ -29,7 +29,7 @@ impl Line {
             started: Instant::now(),
         };
         let backend = Arc::new(node.node.handle().clone());
-        let admin = AdminService::new(backend, info, PaymentsConfig::default()).with_books(node.node.books());
+        let admin = AdminService::new(backend, info, LiveConfig::default()).with_books(node.node.books());
         Self { node, admin }
     }
 

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use blvm_mesh::config::{Config, ConfigError, Peer};
-use blvm_mesh::host::events::{
-    Hands, LiveConfig, ModuleLife, NodeEvents, PeerFrames, ReloadPeers, subscriptions,
-};
+use blvm_mesh::config::{Config, ConfigError, LiveConfig, Peer};
+use blvm_mesh::host::events::{Hands, ModuleLife, NodeEvents, PeerFrames, ReloadPeers, subscriptions};
 use blvm_mesh::node::{NodeConfig, RunningNode};
 use blvm_mesh::wallet::none::NoWallet;
 use mesh_core::identity::NodeId;
@@ -49,9 +47,6 @@ impl PeerFrames for Told {
 impl ModuleLife for Told {
     fn came(&self, name: &str) {
         self.note(format!("module {name} came"));
-    }
-    fn went(&self, name: &str) {
-        self.note(format!("module {name} went"));
     }
 }
 
@@ -107,7 +102,7 @@ impl Stage {
         let node = FakeNode::bind(&socket).unwrap();
         prepare(&node);
         let mut options = Options::new(socket, "blvm-mesh", "blvm-mesh_0", "0");
-        options.subscriptions = subscriptions();
+        options.subscriptions = subscriptions(true);
         let (client, incoming) = NodeClient::start(options);
         let file = Arc::new(Mutex::new(text.to_owned()));
         let config: LiveConfig = Arc::new(Mutex::new(Config::parse(text, "f").unwrap()));

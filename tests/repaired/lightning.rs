@@ -1,7 +1,8 @@
 //! Paid over real Lightning: the meshes' wallets are Lightning nodes on a bitcoind of their own.
 
+use blvm_mesh::admin::PaymentsReply;
 use common::bitcoind::Bitcoind;
-use common::lightning::{Node, confirm_channels};
+use common::lightning::{Node, confirm_channels, until};
 
 use crate::common;
 use crate::trio::{CHAT, MESH, Trio};
@@ -84,7 +85,10 @@ async fn a_chat_message_is_paid_for_over_real_lightning_and_all_are_told_of_bloc
         })
         .await;
 
-    // The sender's mesh and the reader are killed: what comes next is heard once, and the first is not heard again.
+    // The sender's mesh and the reader are killed: what comes next is heard once, the first is not heard again, and what the
+    // first bought carries the next, too.
+    let paid = payments(a).await;
+    assert!(paid.paid_msat > 0, "{paid:?}");
     trio.a.kill_module(MESH).await;
     trio.load_again(&trio.a, MESH).await;
     trio.c.kill_module(CHAT).await;
@@ -92,4 +96,14 @@ async fn a_chat_message_is_paid_for_over_real_lightning_and_all_are_told_of_bloc
     trio.linked().await;
     trio.say("after the kill").await;
     trio.heard(&["paid for", "after the kill"]).await;
+    assert_eq!(payments(a).await, paid, "it cost nothing more");
+}
+
+/// What a wallet paid so far, once nothing is under way.
+async fn payments(of: &Node) -> PaymentsReply {
+    until("the payments' outcome", async || {
+        of.balance().await.payments.unwrap().pending_msat == 0
+    })
+    .await;
+    of.balance().await.payments.unwrap()
 }

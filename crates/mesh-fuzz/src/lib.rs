@@ -39,6 +39,7 @@ pub const TARGETS: &[Target] = &[
     target("announcement", wire::announcement),
     target("api", api::api),
     target("back", wire::back),
+    target("carrier", links::carrier),
     target("config", files::config),
     target("content", wire::content),
     target("control", wire::control),

@@ -1,6 +1,7 @@
 //! Inputs to begin with, made by the same code that speaks on the wire: so a fuzzer starts behind the first checks, and a
 //! change of an encoding shows in the committed files.
 
+mod carrier;
 mod core;
 mod local;
 mod node;
@@ -21,6 +22,7 @@ pub struct Seed {
 pub fn seeds() -> Vec<Seed> {
     let mut seeds = Seeds::default();
     wire::add(&mut seeds);
+    carrier::add(&mut seeds);
     core::add(&mut seeds);
     local::add(&mut seeds);
     node::add(&mut seeds);

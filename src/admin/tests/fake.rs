@@ -16,7 +16,7 @@ use mesh_core::routing::RoutingCounters;
 use mesh_core::routing_policy::{MeshMode, TrafficClass};
 use mesh_core::time::UnixMillis;
 use mesh_net::memory::MemoryNetwork;
-use mesh_net::{EndpointConfig, Transport};
+use mesh_net::{Carrier, EndpointConfig, Transport};
 use tokio::sync::mpsc;
 
 use super::{HERE, THERE};
@@ -83,6 +83,10 @@ impl Backend for FakeNode {
         MemoryNetwork::new(EndpointConfig::default())
             .join(HERE, address, events)
             .counters()
+    }
+
+    fn link_over(&self, neighbour: &NodeId) -> Option<Carrier> {
+        (*neighbour == THERE).then_some(Carrier::Node)
     }
 }
 

@@ -41,8 +41,6 @@ pub(super) enum Action {
     Refuse(Pause, Duration),
     /// Take new sessions again, as far as this cause goes.
     Accept(Pause),
-    /// A module may be gone.
-    ModuleWent(String),
     /// A module is there, perhaps again.
     ModuleCame(String),
     /// The node has a peer.
@@ -89,10 +87,6 @@ fn from_payload(payload: &EventPayload, own_name: &str) -> Vec<Action> {
         EventPayload::ModuleLoaded { module_name, .. }
         | EventPayload::ModuleStarted { module_name }
         | EventPayload::ModuleReloaded { module_name, .. } => of_another(module_name, own_name, ModuleCame),
-        EventPayload::ModuleUnloaded { module_name, .. }
-        | EventPayload::ModuleStopped { module_name }
-        | EventPayload::ModuleCrashed { module_name, .. }
-        | EventPayload::ModuleRemoved { module_name, .. } => of_another(module_name, own_name, ModuleWent),
         EventPayload::NodeStartupCompleted { .. } => vec![
             Accept(Pause::ShuttingDown),
             Accept(Pause::Maintenance),

@@ -1,16 +1,11 @@
 //! Reading the configuration again.
 
-use std::sync::{Arc, Mutex};
-
 use mesh_core::event::Command;
 use mesh_core::identity::NodeId;
 
 use super::obey;
-use crate::config::{Changes, Config, ConfigError, Peer};
+use crate::config::{Changes, Config, ConfigError, LiveConfig, Peer};
 use crate::handle::{NodeHandle, lock};
-
-/// The configuration in force.
-pub type LiveConfig = Arc<Mutex<Config>>;
 
 /// Whoever keeps links to the configured neighbours.
 pub trait ReloadPeers: Send + Sync {

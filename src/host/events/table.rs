@@ -44,7 +44,7 @@ table! {
         PeerDisconnected => "tell the second carrier: its links over that peer end",
         PeerBanned => "tell the second carrier as of a lost peer; direct links stay: a neighbour is known by its key, and others may share its address",
         PeerUnbanned => "count it; `PeerConnected` follows when it comes back",
-        MeshPacketReceived => "hand it to the second carrier",
+        MeshPacketReceived => "hand it to the second carrier; not subscribed to without it (`node_carrier = false`)",
         RouteDiscovered => "count it: this node's own come back here, others' prove nothing",
         RouteFailed => "count it, as above",
         ConnectionAttempt => "count it: of the Bitcoin network",
@@ -65,7 +65,7 @@ table! {
         ModuleStarted => "call its handlers again",
         ModuleReloaded => "call its handlers again",
         ModuleUpdated => "count it; `ModuleReloaded` says that it runs",
-        ModuleUnloaded => "ask the node whether it is gone; if so its handlers are not called until it is back, and its packets wait",
+        ModuleUnloaded => "count it: a call that does not reach its handler shows it, and packets wait until one does. The node is not asked: while it reloads a module, a question about modules stops it",
         ModuleStopped => "as `ModuleUnloaded`",
         ModuleCrashed => "as `ModuleUnloaded`",
         ModuleRemoved => "as `ModuleUnloaded`",
@@ -94,11 +94,13 @@ table! {
     }
 }
 
-/// The kinds of events to be told of.
-pub fn subscriptions() -> Vec<EventKind> {
+/// The kinds of events to be told of. Mesh packets are for the second carrier alone: without it they would take the node's
+/// and our time, and whoever sends them could do so at will.
+pub fn subscriptions(with_second_carrier: bool) -> Vec<EventKind> {
     TABLE
         .iter()
         .flat_map(|(_, rows)| rows.iter().map(|(kind, _)| *kind))
+        .filter(|kind| with_second_carrier || *kind != EventKind::MeshPacketReceived)
         .collect()
 }
 
@@ -133,8 +135,18 @@ mod tests {
 
     #[test]
     fn every_kind_is_subscribed_to_once() {
-        let all = subscriptions();
+        let all = subscriptions(true);
         assert!(all.len() >= 46, "{}", all.len());
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+    }
+
+    #[test]
+    fn mesh_packets_are_heard_of_only_with_the_carrier_that_takes_them() {
+        let without = subscriptions(false);
+        let only_with: Vec<_> = subscriptions(true)
+            .into_iter()
+            .filter(|kind| !without.contains(kind))
+            .collect();
+        assert_eq!(only_with, [EventKind::MeshPacketReceived]);
     }
 }

@@ -91,6 +91,10 @@ impl NodeClient {
     }
 
     /// Whether a module is loaded and runs.
+    ///
+    /// Not for modules that run beside others: asked while it loads, unloads or reloads a module, however long that takes,
+    /// the node (0.1.83, repaired or not) waits for the lock which that holds, keeping one that it needs next, and answers
+    /// no module any more.
     pub async fn is_module_available(&self, module: &str) -> Result<bool, RequestError> {
         let request = Request::IsModuleAvailable {
             module_id: module.to_owned(),

@@ -160,19 +160,37 @@ fn a_disk_that_is_said_to_be_low_is_looked_at_and_not_believed() {
 }
 
 #[test]
-fn modules_come_and_go_and_this_one_does_not_mean_itself() {
-    let stopped = |name: &str| {
-        follows(EventPayload::ModuleStopped {
+fn modules_come_and_this_one_does_not_mean_itself() {
+    let loaded = |name: &str| {
+        follows(EventPayload::ModuleLoaded {
             module_name: text(name),
+            version: text("1"),
         })
     };
-    assert_eq!(stopped("chat"), [Action::ModuleWent(text("chat"))]);
-    assert_eq!(stopped(OWN), []);
-    let loaded = follows(EventPayload::ModuleLoaded {
-        module_name: text("chat"),
-        version: text("1"),
-    });
-    assert_eq!(loaded, [Action::ModuleCame(text("chat"))]);
+    assert_eq!(loaded("chat"), [Action::ModuleCame(text("chat"))]);
+    assert_eq!(loaded(OWN), []);
+}
+
+/// The node answers no question about modules while it reloads one, and being asked stops it for good.
+#[test]
+fn news_that_a_module_went_has_nobody_asked_and_nothing_held_back() {
+    let module_name = || text("chat");
+    let news = [
+        EventPayload::ModuleStopped {
+            module_name: module_name(),
+        },
+        EventPayload::ModuleUnloaded {
+            module_name: module_name(),
+            version: text("1"),
+        },
+        EventPayload::ModuleCrashed {
+            module_name: module_name(),
+            error: text("killed"),
+        },
+    ];
+    for event in news {
+        assert_eq!(follows(event), []);
+    }
 }
 
 #[test]
