@@ -74,6 +74,7 @@ use crate::relays::Relays;
 use crate::replay::ReplayPrevention;
 use crate::routing::RoutingTable;
 use crate::routing::blame::Blame;
+use crate::routing::delay::Delays;
 use crate::routing::snapshot::{RouteSnapshot, SnapshotWriter};
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
@@ -203,6 +204,7 @@ pub struct Core {
     announcer: route::Announcer,
     snapshot: SnapshotWriter,
     blame: Blame,
+    delays: Delays,
     fair: fair::FairDesk,
     discovery: RouteDiscovery,
     payer: Payer,
@@ -268,6 +270,7 @@ impl Core {
             announcer: route::Announcer::new(config.announcing),
             snapshot: SnapshotWriter::new(entropy.u64()),
             blame: Blame::default(),
+            delays: Delays::default(),
             fair: fair::FairDesk::new(&config.account_secret),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),

@@ -10,6 +10,7 @@ use crate::chain::{BillId, ChainAnswer, ChainQuestion, OutPoint, OutputQuote};
 use crate::chain_book::{Bill, HonouredOutput};
 use crate::check::Checked;
 use crate::drop_reason::DropReason;
+use crate::fairness::durable::WeighedNode;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::ledger::Entry;
@@ -519,4 +520,7 @@ pub enum Record {
     Spending(Box<SpendingRecord>),
     /// An auto-payment that was not made, or that is older than any cap looks back.
     SpendingForgotten(RequestId),
+    /// What a node earned of this node's money lately, for shares. Written at most once a minute: a crash forgets the
+    /// receipts of so long, and no money.
+    Weighed(Box<WeighedNode>),
 }

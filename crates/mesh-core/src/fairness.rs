@@ -15,6 +15,7 @@
 //! node with two providers never excludes either. Nobody else is told, and no metric contains it.
 
 pub mod asmap;
+pub mod durable;
 pub mod entities;
 pub mod explain;
 pub mod groups;
@@ -102,6 +103,8 @@ pub struct Fairness {
     paid: Weights,
     unavoidable: Weights,
     forced: Weights,
+    /// Whose weights changed since they were written down.
+    unwritten: BTreeSet<NodeId>,
 }
 
 impl Fairness {
@@ -149,6 +152,11 @@ impl Fairness {
         self.leave_group(node);
     }
 
+    /// Which nodes are one.
+    pub fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
     /// Whose a node is.
     pub fn entity_of(&self, node: &NodeId) -> Entity {
         self.entities.entity_of(node)
@@ -163,7 +171,8 @@ impl Fairness {
     pub fn note_carried(&mut self, carried: &Carried<'_>, now: UnixMillis) {
         let mut all_msat = 0u64;
         for (router, msat) in carried.earned {
-            self.paid.add(*router, *msat, carried.units, now);
+            let forgotten = self.paid.add(*router, *msat, carried.units, now);
+            self.unwritten.extend(forgotten.into_iter().chain([*router]));
             all_msat = all_msat.saturating_add(*msat);
         }
         let ways = carried.ways.len() as u64;
@@ -171,9 +180,10 @@ impl Fairness {
             let parts = ways.saturating_mul(way.len() as u64).max(1);
             for router in way {
                 let (msat, units) = (all_msat / parts, carried.units / parts);
-                self.unavoidable.add(*router, msat, units, now);
+                let forgotten = self.unavoidable.add(*router, msat, units, now);
+                self.unwritten.extend(forgotten.into_iter().chain([*router]));
                 if carried.ways.iter().all(|way| way.contains(router)) {
-                    self.forced.add(*router, msat, units, now);
+                    self.unwritten.extend(self.forced.add(*router, msat, units, now));
                 }
             }
         }
@@ -182,7 +192,7 @@ impl Fairness {
     /// Forgets what has faded to nothing.
     pub fn sweep(&mut self, now: UnixMillis) {
         for weights in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
-            weights.sweep(now);
+            self.unwritten.extend(weights.sweep(now));
         }
     }
 

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::announcement::Body;
+use crate::event::Record;
 use crate::fairness::asmap::Asmap;
-use crate::fairness::entities::Tie;
-use crate::fairness::explain::Diversity;
+use crate::fairness::durable::WeighedNode;
+use crate::fairness::entities::{AddressBlock, Tie};
 use crate::fairness::policy::{FairnessPolicy, PolicyError};
 use crate::fairness::{Carried, Fairness, Shares, Surcharges};
 use crate::identity::NodeId;
-use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME};
+use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME, WEIGHTS_PER_STEP};
 use crate::time::{Instant, Now, UnixMillis};
 
 use super::Core;
@@ -21,9 +22,15 @@ use super::Core;
 /// How often it is looked at what follows from shares: they are of a day, and fade in steps of a quarter of an hour.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
+/// How often weights are written down: every receipt changes some, and each is worth little.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// The route used last keeps its place unless another is better by more than one part in this many of its rank: shares
 /// that go up and down around a cap must not make routes go back and forth.
 const HYSTERESIS_PARTS: u64 = 8;
+
+/// How long a node makes do with ways over somebody who should be gone around before it looks for another again.
+const SEEK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// How long the ways to a destination are remembered: a route to it may be used for so long after they were counted.
 const WAYS_LIFETIME: Duration = Duration::from_secs(2 * ROUTE_LIFETIME.as_secs());
@@ -35,7 +42,9 @@ struct Known {
     ways: Vec<Vec<NodeId>>,
     /// The route whose packets were receipted last.
     used: Vec<NodeId>,
-    /// When either was last new.
+    /// When a better way was last looked for beside those known.
+    sought_at: Option<Instant>,
+    /// When any of it was last new.
     at: Instant,
 }
 
@@ -44,6 +53,7 @@ pub(super) struct FairDesk {
     fairness: Fairness,
     surcharges: Surcharges,
     looked_at: Option<Instant>,
+    written_at: Option<Instant>,
     /// Something was carried, or somebody joined others, since then; or somebody costs something, which fades.
     changed: bool,
     /// At most [`MAX_ROUTE_DESTINATIONS`].
@@ -58,10 +68,17 @@ impl FairDesk {
             fairness: Fairness::default(),
             surcharges: Surcharges::default(),
             looked_at: None,
+            written_at: None,
             changed: false,
             destinations: BTreeMap::new(),
             chance: blake3::derive_key("blvm-mesh ties between paths", account_secret),
         }
+    }
+
+    /// Takes up what an earlier life wrote down.
+    pub(super) fn restore(&mut self, weighed: WeighedNode, now: UnixMillis) {
+        self.fairness.restore(weighed, now);
+        self.changed = true;
     }
 
     pub(super) fn surcharges(&self) -> &Surcharges {
@@ -109,9 +126,22 @@ impl FairDesk {
             .any(|router| self.surcharges.excluded.contains(router))
     }
 
-    /// Whether these routers are independent of one another.
-    pub(super) fn diversity(&self, routers: &[NodeId]) -> Diversity {
-        self.fairness.diversity(routers)
+    /// Whose nodes are, and where.
+    pub(super) fn fairness(&self) -> &Fairness {
+        &self.fairness
+    }
+
+    /// Whether it is worth asking the network for another way than those known, which are all over somebody who should be
+    /// gone around: now, and then not again for a while.
+    pub(super) fn may_seek(&mut self, destination: &NodeId, now: Instant) -> bool {
+        let Some(known) = self.known(destination, now) else {
+            return false;
+        };
+        let is_due = known.sought_at.is_none_or(|at| at + SEEK_AGAIN_AFTER <= now);
+        if is_due {
+            known.sought_at = Some(now);
+        }
+        is_due
     }
 
     /// What is taken off for a path's being in use.
@@ -153,12 +183,13 @@ impl Core {
             self.fair.fairness.tie(node, Tie::Operator(certificate.operator));
             self.fair.changed = true;
         }
-        let addresses = body.addresses.iter();
-        let ip = addresses
-            .filter_map(|address| address.parse::<std::net::SocketAddr>().ok())
-            .next();
-        if let Some(ip) = ip {
-            self.fair.fairness.place(node, ip.ip());
+        // Addresses that many have at once say nothing of whose network a node is in.
+        let public = body.addresses.iter().find_map(|address| {
+            let ip = address.parse::<std::net::SocketAddr>().ok()?.ip();
+            AddressBlock::of(ip).map(|_| ip)
+        });
+        if let Some(ip) = public {
+            self.fair.fairness.place(node, ip);
         }
     }
 
@@ -178,7 +209,8 @@ impl Core {
     pub(super) fn count_ways(&mut self, now: Now, destination: &NodeId) {
         self.fair.look(now);
         let me = self.node_id();
-        let ways = self.routes.graph.ways(&me, destination, MAX_HOPS);
+        let entities = self.fair.fairness.entities();
+        let ways = self.routes.graph.ways_among(&me, destination, MAX_HOPS, entities);
         if let Some(known) = self.fair.known(destination, now.instant) {
             known.ways = ways;
         }
@@ -212,11 +244,27 @@ impl Core {
         };
         self.fair.fairness.note_carried(&carried, now.unix);
         self.fair.changed = true;
+        if self.fair.fairness.unwritten() >= WEIGHTS_PER_STEP {
+            self.write_weights(WEIGHTS_PER_STEP);
+        }
     }
 
-    /// Looks at what follows if that was long enough ago, and forgets destinations that were not used for long.
+    /// Writes down what at most so many nodes earned. Whether there are more.
+    pub(super) fn write_weights(&mut self, most: usize) -> bool {
+        for weighed in self.fair.fairness.take_unwritten(most) {
+            self.persist_soon(Record::Weighed(Box::new(weighed)));
+        }
+        self.fair.fairness.unwritten() > 0
+    }
+
+    /// Looks at what follows and writes down what it follows from if that was long enough ago, and forgets destinations that
+    /// were not used for long.
     pub(super) fn keep_fair(&mut self, now: Now) {
         self.fair.look(now);
+        let is_due = |at: Instant| at + WRITE_AGAIN_AFTER <= now.instant;
+        if self.fair.written_at.is_none_or(is_due) && !self.write_weights(WEIGHTS_PER_STEP) {
+            self.fair.written_at = Some(now.instant);
+        }
         self.fair
             .destinations
             .retain(|_, known| known.at + WAYS_LIFETIME > now.instant);

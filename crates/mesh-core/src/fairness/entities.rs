@@ -83,6 +83,8 @@ pub struct Entities {
     least: Vec<NodeId>,
     /// The nodes in the tree of each root, forgotten ones too.
     members: Vec<Vec<NodeId>>,
+    /// Roots of trees that something else than an operator's key united.
+    otherwise: BTreeSet<u32>,
     forgotten: usize,
 }
 
@@ -115,7 +117,11 @@ impl Entities {
         member.ties.insert(tie);
         let slot = member.slot;
         let first = *self.first.entry(tie).or_insert(slot);
-        self.unite(first, slot)
+        let is_new = self.unite(first, slot);
+        if is_new && !matches!(tie, Tie::Operator(_)) {
+            self.otherwise.insert(self.root(slot));
+        }
+        is_new
     }
 
     /// Forgets a node that is no longer part of the network, with its ties.
@@ -147,6 +153,16 @@ impl Entities {
             .filter(|node| self.known.get(*node).is_some_and(|member| !member.left))
             .copied()
             .collect()
+    }
+
+    /// The nodes of entities that something else than an operator's key made one, with their entity: few, as payees and
+    /// addresses become known one by one, whereas everybody's operator is announced.
+    pub fn merged_otherwise(&self) -> impl Iterator<Item = (NodeId, Entity)> + '_ {
+        self.otherwise.iter().flat_map(|root| {
+            let (members, entity) = (&self.members[*root as usize], Entity(self.least[*root as usize]));
+            let present = |node: &&NodeId| self.known.get(*node).is_some_and(|member| !member.left);
+            members.iter().filter(present).map(move |node| (*node, entity))
+        })
     }
 
     fn present(&self) -> usize {
@@ -194,6 +210,9 @@ impl Entities {
         } else {
             (b, a)
         };
+        if self.otherwise.remove(&small) {
+            self.otherwise.insert(large);
+        }
         let moved = std::mem::take(&mut self.members[small as usize]);
         self.members[large as usize].extend(moved);
         self.parent[small as usize] = large;
