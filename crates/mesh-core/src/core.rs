@@ -312,7 +312,9 @@ impl Core {
                 Ok(_) => self.route_over(now, link, peer),
                 Err(reason) => self.drop_from(link, reason),
             },
+            Input::Reached { link, address } => self.note_reached(link, address),
             Input::LinkDown { link } => {
+                self.forget_unannounced(link);
                 self.on_link_down(now, link);
                 self.route_no_more_over(now, link);
             }

@@ -1,5 +1,6 @@
 //! The core's language: what goes in, what comes out.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,6 +85,14 @@ pub enum Input {
         link: LinkId,
         /// Who is on the other side.
         peer: NodeId,
+    },
+    /// The neighbour on a link is directly connected with this address: neither over a proxy nor over somebody else's
+    /// connection, which would make one of all who use them.
+    Reached {
+        /// The link.
+        link: LinkId,
+        /// The other end of the connection.
+        address: IpAddr,
     },
     /// A link is gone.
     LinkDown {

@@ -32,7 +32,7 @@ use crate::routing::COMPARISON_UNITS;
 use crate::time::UnixMillis;
 
 use asmap::Asmap;
-use entities::{Entities, Entity, Tie};
+use entities::{AddressBlock, Entities, Entity, Tie};
 use groups::NetworkGroup;
 use measures::{Measures, ppm};
 use policy::{Caps, FairnessPolicy};
@@ -98,7 +98,8 @@ pub struct Fairness {
     policy: FairnessPolicy,
     asmap: Option<Asmap>,
     entities: Entities,
-    groups: BTreeMap<NodeId, NetworkGroup>,
+    /// Where each node is, and whether this node itself reached it there.
+    groups: BTreeMap<NodeId, (NetworkGroup, bool)>,
     members: BTreeMap<NetworkGroup, BTreeSet<NodeId>>,
     paid: Weights,
     unavoidable: Weights,
@@ -135,14 +136,29 @@ impl Fairness {
         self.entities.tie(node, tie);
     }
 
-    /// Where a node is; the last place counts.
+    /// Where a node says that it is; the last place counts, unless it was reached elsewhere.
     pub fn place(&mut self, node: NodeId, address: IpAddr) {
-        let group = NetworkGroup::of(address, self.asmap.as_ref());
+        if self.groups.get(&node).is_none_or(|(_, reached)| !reached) {
+            self.put(node, address, false);
+        }
+    }
+
+    /// A node was reached at an address, which makes it one with all others that were. Nothing follows from addresses that
+    /// many have at once.
+    pub fn reached_at(&mut self, node: NodeId, address: IpAddr) {
+        if let Some(block) = AddressBlock::of(address) {
+            self.entities.tie(node, Tie::Address(block));
+            self.put(node, address, true);
+        }
+    }
+
+    fn put(&mut self, node: NodeId, address: IpAddr, reached: bool) {
         if !self.groups.contains_key(&node) && self.groups.len() >= MAX_GRAPH_NODES {
             return;
         }
+        let group = NetworkGroup::of(address, self.asmap.as_ref());
         self.leave_group(&node);
-        self.groups.insert(node, group);
+        self.groups.insert(node, (group, reached));
         self.members.entry(group).or_default().insert(node);
     }
 
@@ -164,7 +180,7 @@ impl Fairness {
 
     /// Whose network a node is in, if that is known.
     pub fn group_of(&self, node: &NodeId) -> Option<NetworkGroup> {
-        self.groups.get(node).copied()
+        self.groups.get(node).map(|(group, _)| *group)
     }
 
     /// Notes what was paid for and receipted.
@@ -276,7 +292,7 @@ impl Fairness {
     }
 
     fn leave_group(&mut self, node: &NodeId) {
-        let Some(group) = self.groups.remove(node) else {
+        let Some((group, _)) = self.groups.remove(node) else {
             return;
         };
         if let Some(members) = self.members.get_mut(&group) {

@@ -83,7 +83,10 @@ impl Core {
             return;
         };
         let (destination, retry_at) = (discovery.destination, now.instant + discovery.retry_after);
-        self.count_ways(now, &destination);
+        self.fair.look(now);
+        if self.fair.known(&destination, now.instant).is_some() {
+            self.count_ways(now, &destination);
+        }
         let Some(discovery) = self.discovery.own(command) else {
             return;
         };

@@ -4,10 +4,11 @@
 //! minute, so that no packet waits for it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::announcement::Body;
-use crate::event::Record;
+use crate::event::{LinkId, Record};
 use crate::fairness::asmap::Asmap;
 use crate::fairness::durable::WeighedNode;
 use crate::fairness::entities::{AddressBlock, Tie};
@@ -29,6 +30,10 @@ const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// that go up and down around a cap must not make routes go back and forth.
 const HYSTERESIS_PARTS: u64 = 8;
 
+/// How old a count of the ways to a destination in use may become: links come and go, and of a destination that was found
+/// before anything was announced no ways were known.
+const COUNT_AGAIN_AFTER: Duration = Duration::from_secs(300);
+
 /// How long a node makes do with ways over somebody who should be gone around before it looks for another again.
 const SEEK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
@@ -37,9 +42,11 @@ const WAYS_LIFETIME: Duration = Duration::from_secs(2 * ROUTE_LIFETIME.as_secs()
 
 /// What is known of one destination.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// The routers of the ways there that have nobody in common.
     ways: Vec<Vec<NodeId>>,
+    /// When they were counted; none if never.
+    counted_at: Option<Instant>,
     /// The route whose packets were receipted last.
     used: Vec<NodeId>,
     /// When a better way was last looked for beside those known.
@@ -92,7 +99,8 @@ impl FairDesk {
         u64::from_le_bytes(number)
     }
 
-    fn known(&mut self, destination: &NodeId, now: Instant) -> Option<&mut Known> {
+    /// What is known of a destination that is being looked for or paid for now; none when there are too many.
+    pub(super) fn known(&mut self, destination: &NodeId, now: Instant) -> Option<&mut Known> {
         if !self.destinations.contains_key(destination) && self.destinations.len() >= MAX_ROUTE_DESTINATIONS {
             return None;
         }
@@ -101,7 +109,21 @@ impl FairDesk {
         Some(known)
     }
 
-    fn look(&mut self, now: Now) {
+    /// The destination in use whose ways were counted the longest ago, if that was too long: one at a time.
+    fn counted_longest_ago(&self, now: Instant) -> Option<NodeId> {
+        let used = self
+            .destinations
+            .iter()
+            .filter(|(_, known)| !known.used.is_empty());
+        let oldest = used.min_by_key(|(_, known)| known.counted_at);
+        let is_due = |at: Instant| at + COUNT_AGAIN_AFTER <= now;
+        oldest
+            .filter(|(_, known)| known.counted_at.is_none_or(is_due))
+            .map(|(destination, _)| *destination)
+    }
+
+    /// Draws the consequences of shares if that was long enough ago.
+    pub(super) fn look(&mut self, now: Now) {
         let due = self
             .looked_at
             .is_none_or(|at| at + LOOK_AGAIN_AFTER <= now.instant);
@@ -193,6 +215,27 @@ impl Core {
         }
     }
 
+    /// A neighbour is connected from, or was dialled at, this address. Nobody can claim another's: so whoever shares it is
+    /// one.
+    pub(super) fn note_reached(&mut self, link: LinkId, address: IpAddr) {
+        let neighbour = self.neighbours.on_link(link);
+        if let Some(Ok(node)) = neighbour.map(|neighbour| self.id_of(neighbour)) {
+            self.fair.fairness.reached_at(node, address);
+            self.fair.changed = true;
+        }
+    }
+
+    /// A link ends. Of a neighbour that announced nothing nobody will say when it is gone for good, and who comes with ever
+    /// new ids must not fill up what is remembered of owners.
+    pub(super) fn forget_unannounced(&mut self, link: LinkId) {
+        let neighbour = self.neighbours.on_link(link);
+        if let Some(Ok(node)) = neighbour.map(|neighbour| self.id_of(neighbour))
+            && self.routes.graph.facts(&node).is_none()
+        {
+            self.forget_owner(&node);
+        }
+    }
+
     /// A payee's invoice was issued by this Lightning node, which committed to the payee's id in it.
     pub(super) fn note_payee_key(&mut self, payee: NodeId, key: [u8; 33]) {
         self.fair.fairness.tie(payee, Tie::Payee(key));
@@ -204,15 +247,15 @@ impl Core {
         self.fair.fairness.forget(node);
     }
 
-    /// How many ways there are to a destination that is being looked for: the dear part, done beside the search for
-    /// paths and not when packets are carried.
+    /// How many ways there are to a destination that is being looked for, or was and is in use: the dear part, not done
+    /// when packets are carried.
     pub(super) fn count_ways(&mut self, now: Now, destination: &NodeId) {
-        self.fair.look(now);
         let me = self.node_id();
         let entities = self.fair.fairness.entities();
         let ways = self.routes.graph.ways_among(&me, destination, MAX_HOPS, entities);
-        if let Some(known) = self.fair.known(destination, now.instant) {
+        if let Some(known) = self.fair.destinations.get_mut(destination) {
             known.ways = ways;
+            known.counted_at = Some(now.instant);
         }
     }
 
@@ -261,6 +304,9 @@ impl Core {
     /// were not used for long.
     pub(super) fn keep_fair(&mut self, now: Now) {
         self.fair.look(now);
+        if let Some(destination) = self.fair.counted_longest_ago(now.instant) {
+            self.count_ways(now, &destination);
+        }
         let is_due = |at: Instant| at + WRITE_AGAIN_AFTER <= now.instant;
         if self.fair.written_at.is_none_or(is_due) && !self.write_weights(WEIGHTS_PER_STEP) {
             self.fair.written_at = Some(now.instant);

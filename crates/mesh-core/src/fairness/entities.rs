@@ -18,7 +18,7 @@ pub enum Tie {
     Operator(NodeId),
     /// The Lightning node that issues the invoices: it signed one that commits to the payee's id.
     Payee([u8; 33]),
-    /// Where the node is reached.
+    /// Where this node itself reached it, or was reached from: what somebody says of an address is no tie.
     Address(AddressBlock),
 }
 
@@ -99,8 +99,9 @@ struct Member {
 impl Entities {
     /// Notes that a node shows a tie. Whether anything became one that was not.
     ///
-    /// A node shows at most [`MAX_TIES_PER_NODE`], the first ones; nodes beyond [`MAX_GRAPH_NODES`] show none. Either
-    /// leaves them entities of their own, which is what they would be without.
+    /// Of a node the first [`MAX_TIES_PER_NODE`] are remembered. A further one makes it one with those who showed the same
+    /// before: else it would show so many that nobody shares, and then whatever it likes. Nodes beyond [`MAX_GRAPH_NODES`]
+    /// show none, which leaves them entities of their own.
     pub fn tie(&mut self, node: NodeId, tie: Tie) -> bool {
         if self.known.get(&node).is_none_or(|member| member.left) {
             if self.present() >= MAX_GRAPH_NODES {
@@ -111,12 +112,16 @@ impl Entities {
         let Some(member) = self.known.get_mut(&node) else {
             return false;
         };
-        if member.ties.contains(&tie) || member.ties.len() >= MAX_TIES_PER_NODE {
+        let slot = member.slot;
+        let has_room = member.ties.len() < MAX_TIES_PER_NODE;
+        if has_room && !member.ties.insert(tie) {
             return false;
         }
-        member.ties.insert(tie);
-        let slot = member.slot;
-        let first = *self.first.entry(tie).or_insert(slot);
+        let first = match self.first.get(&tie) {
+            Some(first) => *first,
+            None if has_room => *self.first.entry(tie).or_insert(slot),
+            None => return false,
+        };
         let is_new = self.unite(first, slot);
         if is_new && !matches!(tie, Tie::Operator(_)) {
             self.otherwise.insert(self.root(slot));
@@ -307,7 +312,9 @@ mod tests {
             entities.tie(id(1), operator(tie));
         }
         entities.tie(id(2), operator(MAX_TIES_PER_NODE as u8));
-        assert_eq!(entities.entity_of(&id(2)), Entity(id(2)));
+        assert_eq!(entities.entity_of(&id(2)), Entity(id(2)), "not remembered");
+        entities.tie(id(1), operator(MAX_TIES_PER_NODE as u8));
+        assert_eq!(entities.entity_of(&id(2)), Entity(id(1)), "but never free of it");
     }
 
     #[test]

@@ -116,14 +116,18 @@ impl Weights {
         self.by_node.get(node).copied().unwrap_or_default()
     }
 
-    /// Takes up what an earlier life wrote down. Whether there was something to take up, and room.
+    /// Takes up what an earlier life wrote down, the last of it last. Whether there was something to take up, and room.
     ///
     /// A weight of the future would not fade until then: the clock was wrong when it was written, or the file was
     /// tampered with. It counts as one of now.
     pub fn restore(&mut self, node: NodeId, mut weight: Weight, now: UnixMillis) -> bool {
         let is_full = !self.by_node.contains_key(&node) && self.by_node.len() >= MAX_WEIGHED_NODES;
         weight.step = weight.step.min(step_of(now));
-        if is_full || weight.at(step_of(now)).is_nothing() {
+        if weight.at(step_of(now)).is_nothing() {
+            self.by_node.remove(&node);
+            return false;
+        }
+        if is_full {
             return false;
         }
         self.by_node.insert(node, weight);
