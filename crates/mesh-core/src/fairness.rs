@@ -131,9 +131,9 @@ impl Fairness {
         &self.policy
     }
 
-    /// A node shows what makes it one with others.
-    pub fn tie(&mut self, node: NodeId, tie: Tie) {
-        self.entities.tie(node, tie);
+    /// A node shows what makes it one with others. Whether anything became one that was not.
+    pub fn tie(&mut self, node: NodeId, tie: Tie) -> bool {
+        self.entities.tie(node, tie)
     }
 
     /// Where a node says that it is; the last place counts, unless it was reached elsewhere.

@@ -153,17 +153,21 @@ impl FairDesk {
         &self.fairness
     }
 
-    /// Whether it is worth asking the network for another way than those known, which are all over somebody who should be
-    /// gone around: now, and then not again for a while.
-    pub(super) fn may_seek(&mut self, destination: &NodeId, now: Instant) -> bool {
-        let Some(known) = self.known(destination, now) else {
-            return false;
-        };
-        let is_due = known.sought_at.is_none_or(|at| at + SEEK_AGAIN_AFTER <= now);
-        if is_due {
+    /// Whether the network may be asked for another way than those known, which are all over somebody who should be gone
+    /// around: it was not for a while.
+    pub(super) fn may_seek(&self, destination: &NodeId, now: Instant) -> bool {
+        match self.destinations.get(destination) {
+            Some(known) => known.sought_at.is_none_or(|at| at + SEEK_AGAIN_AFTER <= now),
+            // Where there is no room to remember it, it would be asked every time.
+            None => self.destinations.len() < MAX_ROUTE_DESTINATIONS,
+        }
+    }
+
+    /// It is being asked, or there is nothing to ask for.
+    pub(super) fn note_sought(&mut self, destination: &NodeId, now: Instant) {
+        if let Some(known) = self.known(destination, now) {
             known.sought_at = Some(now);
         }
-        is_due
     }
 
     /// What is taken off for a path's being in use.
@@ -202,8 +206,8 @@ impl Core {
     /// could else make one entity of two rivals by announcing the addresses of both.
     pub(super) fn note_owner(&mut self, node: NodeId, body: &Body) {
         if let Some(certificate) = body.operator {
-            self.fair.fairness.tie(node, Tie::Operator(certificate.operator));
-            self.fair.changed = true;
+            let tie = Tie::Operator(certificate.operator);
+            self.fair.changed |= self.fair.fairness.tie(node, tie);
         }
         // Addresses that many have at once say nothing of whose network a node is in.
         let public = body.addresses.iter().find_map(|address| {
@@ -238,8 +242,7 @@ impl Core {
 
     /// A payee's invoice was issued by this Lightning node, which committed to the payee's id in it.
     pub(super) fn note_payee_key(&mut self, payee: NodeId, key: [u8; 33]) {
-        self.fair.fairness.tie(payee, Tie::Payee(key));
-        self.fair.changed = true;
+        self.fair.changed |= self.fair.fairness.tie(payee, Tie::Payee(key));
     }
 
     /// A node is no longer part of the network.
