@@ -120,6 +120,13 @@ impl Core {
         ranked.into_iter().map(|(_, route)| route.info()).collect()
     }
 
+    /// Whether nothing better is to be expected of waiting for more answers.
+    pub(super) fn knows_enough(&self, now: Now, destination: &NodeId, max_hops: u8) -> bool {
+        let ranked = self.ranked_routes(now, destination, max_hops);
+        let is_sound = ranked.first().is_some_and(|(best, _)| !best.is_flawed());
+        is_sound && ranked.len() >= MAX_ROUTES_PER_DESTINATION
+    }
+
     /// Every way to a destination that this node considers, and each term of what it is compared by: first the confirmed
     /// routes in the order in which they are offered, then what the graph proposes beside them, best first. Of what nobody
     /// confirmed yet the fee is what was announced.

@@ -8,8 +8,8 @@ use crate::drop_reason::DropReason;
 use crate::event::{Answer, Channel, CommandId, Event, LinkId, Refusal};
 use crate::identity::NodeId;
 use crate::limits::{
-    CLOCK_SKEW, DISCOVERY_GATHER, DISCOVERY_TIMEOUT, MAX_DISCOVERY_TIME, MAX_HOPS,
-    MAX_ROUTES_PER_DESTINATION, RETRY_INTERVAL, ROUTE_LIFETIME,
+    CLOCK_SKEW, DISCOVERY_GATHER, DISCOVERY_TIMEOUT, MAX_DISCOVERY_TIME, MAX_HOPS, RETRY_INTERVAL,
+    ROUTE_LIFETIME,
 };
 use crate::message::{ControlMessage, DiscoveryMode, DiscoveryRequest, RequestId, RouteCertificate};
 use crate::neighbours::Neighbour;
@@ -228,7 +228,10 @@ impl Core {
             return Err(DropReason::Expired);
         }
         let path = certificate.path.clone();
-        self.routes.cache.insert(certificate, now.unix)?;
+        let sound = |path: &[NodeId]| !self.fair.is_flawed(path);
+        self.routes
+            .cache
+            .insert_preferring(certificate, now.unix, &sound)?;
         let found = self.routes.cache.get(&path, now.unix);
         let msat_per_unit = found.map_or(0, |route| route.info().msat_per_unit);
         self.event(Event::RouteDiscovered { path, msat_per_unit });
@@ -239,7 +242,7 @@ impl Core {
         // Only a route that can be used ends the search: one priced beyond all money must not keep the rest waiting.
         let first = !std::mem::replace(&mut discovery.gathering, true);
         let (destination, max_hops) = (discovery.destination, discovery.max_hops);
-        if self.known_routes(now, &destination, max_hops).len() >= MAX_ROUTES_PER_DESTINATION {
+        if self.knows_enough(now, &destination, max_hops) {
             self.end_discovery(now, command);
         } else if first {
             self.set_timer(now.instant + DISCOVERY_GATHER, Timer::DiscoveryGathered(command));

@@ -148,6 +148,12 @@ impl FairDesk {
             .any(|router| self.surcharges.excluded.contains(router))
     }
 
+    /// Whether a path is over somebody above a hard cap, or somebody who serves twice.
+    pub(super) fn is_flawed(&self, path: &[NodeId]) -> bool {
+        let routers = routers_of(path);
+        self.excludes(routers) || self.fairness.twice(routers).is_some()
+    }
+
     /// Whose nodes are, and where.
     pub(super) fn fairness(&self) -> &Fairness {
         &self.fairness
