@@ -85,6 +85,16 @@ impl RouteCache {
     /// cheapest of all always stays: who runs many nodes could else crowd it out with dear ones. So does the shortest:
     /// a caller with a lower hop limit finds a route whenever one is known.
     pub fn insert(&mut self, certificate: RouteCertificate, now: UnixMillis) -> Result<(), DropReason> {
+        self.insert_preferring(certificate, now, &|_| true)
+    }
+
+    /// The same; and of the paths that are `sound` the cheapest always stays too, however many others are cheaper.
+    pub fn insert_preferring(
+        &mut self,
+        certificate: RouteCertificate,
+        now: UnixMillis,
+        sound: &dyn Fn(&[NodeId]) -> bool,
+    ) -> Result<(), DropReason> {
         let destination = *certificate.destination().ok_or(DropReason::BadRoute)?;
         let is_new = !self.by_destination.contains_key(&destination);
         if is_new && self.by_destination.len() >= MAX_ROUTE_DESTINATIONS {
@@ -104,7 +114,7 @@ impl RouteCache {
         self.by_expiry.insert((route.expires, key));
         self.routes.insert(key, route);
         self.by_destination.entry(destination).or_default().push(key);
-        self.choose(&destination);
+        self.choose(&destination, sound);
         Ok(())
     }
 
@@ -219,7 +229,7 @@ impl RouteCache {
     }
 
     /// Ranks the routes of a destination and drops what is too much.
-    fn choose(&mut self, destination: &NodeId) {
+    fn choose(&mut self, destination: &NodeId, sound: &dyn Fn(&[NodeId]) -> bool) {
         let mut ranked: Vec<(RouteKey, &Route)> = self
             .by_destination
             .get(destination)
@@ -228,7 +238,7 @@ impl RouteCache {
             .filter_map(|key| Some((*key, self.routes.get(key)?)))
             .collect();
         ranked.sort_by(|(_, a), (_, b)| a.rank().cmp(&b.rank()));
-        let kept = most_diverse(&ranked);
+        let kept = most_diverse(&ranked, sound);
         let (kept, surplus): (Vec<_>, Vec<_>) = ranked
             .into_iter()
             .map(|(key, _)| key)
@@ -240,12 +250,13 @@ impl RouteCache {
     }
 }
 
-/// Up to four of these routes, which come best first: the first, the shortest, then always the one that shares the fewest
-/// entities with those already chosen.
-fn most_diverse(ranked: &[(RouteKey, &Route)]) -> BTreeSet<RouteKey> {
+/// Up to four of these routes, which come best first: the first, the shortest, the first that is sound, then always the one
+/// that shares the fewest entities with those already chosen.
+fn most_diverse(ranked: &[(RouteKey, &Route)], sound: &dyn Fn(&[NodeId]) -> bool) -> BTreeSet<RouteKey> {
     let shortest = ranked.iter().min_by_key(|(_, route)| route.certificate.hops());
+    let first_sound = ranked.iter().find(|(_, route)| sound(&route.certificate.path));
     let (mut kept, mut used) = (BTreeSet::new(), BTreeSet::new());
-    let mut firsts = ranked.first().into_iter().chain(shortest);
+    let mut firsts = ranked.first().into_iter().chain(shortest).chain(first_sound);
     while kept.len() < MAX_ROUTES_PER_DESTINATION.min(ranked.len()) {
         let left = || ranked.iter().filter(|(key, _)| !kept.contains(key));
         let shared = |route: &Route| {
@@ -439,6 +450,29 @@ mod tests {
         assert_eq!(cache.cached_routes(), 2, "only where it is not 5");
         cache.forget_repriced(&ids(&[9])[0], of(6));
         assert_eq!(cache.cached_routes(), 0, "the destination's price counts, too");
+        indices_agree(&cache);
+    }
+
+    #[test]
+    fn sound_route_stays_however_many_cheaper_ones_share_as_little() {
+        let mut cache = RouteCache::default();
+        let dear = ids(&[1, 8, 9]);
+        let sound = |path: &[NodeId]| path == dear;
+        for (over, price) in [
+            ([1, 8, 9], 90),
+            ([1, 2, 9], 1),
+            ([1, 3, 9], 2),
+            ([1, 4, 9], 3),
+            ([1, 5, 9], 4),
+        ] {
+            cache
+                .insert_preferring(route(&over, price), UnixMillis(0), &sound)
+                .unwrap();
+        }
+        assert_eq!(
+            paths(&cache),
+            [&[1, 2, 9][..], &[1, 3, 9], &[1, 4, 9], &[1, 8, 9]].map(ids)
+        );
         indices_agree(&cache);
     }
 
