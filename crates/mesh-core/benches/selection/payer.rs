@@ -85,7 +85,7 @@ impl Payer {
 
     fn look(&mut self) {
         self.fairness.sweep(self.now);
-        self.surcharges = self.fairness.surcharges(&self.fairness.shares(self.now));
+        self.surcharges = self.fairness.surcharges(self.now);
     }
 }
 
