@@ -133,10 +133,7 @@ impl Fairness {
         self.asmap = asmap;
         self.groups.clear();
         self.members.clear();
-        let owners = owners(&self.entities, &self.groups);
-        for tally in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
-            tally.recount(&owners);
-        }
+        self.recount();
     }
 
     /// The operator's caps.
@@ -260,20 +257,26 @@ impl Fairness {
 
     /// Forgets what has faded to nothing, now and then.
     pub fn sweep(&mut self, now: UnixMillis) {
-        let owners = owners(&self.entities, &self.groups);
         let mut was_swept = false;
         for tally in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
-            let forgotten = tally.advance(now, &owners);
+            let forgotten = tally.advance(now);
             was_swept |= forgotten.is_some();
             self.unwritten.extend(forgotten.into_iter().flatten());
         }
-        drop(owners);
         if was_swept {
             let (paid, members) = (self.paid.weights(), &self.members);
             self.groups.retain(|node, (group, _)| {
                 let is_there = members.get(group).is_some_and(|members| members.contains(node));
                 is_there || !paid.of(node).is_nothing()
             });
+            self.recount();
+        }
+    }
+
+    fn recount(&mut self) {
+        let owners = owners(&self.entities, &self.groups);
+        for tally in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
+            tally.recount(&owners);
         }
     }
 

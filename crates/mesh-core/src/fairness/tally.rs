@@ -67,15 +67,10 @@ impl Tally {
         self.groups.iter().map(|(group, amount)| (*group, *amount))
     }
 
-    /// Brings all up to a moment. Who was forgotten, if those were that had faded to nothing.
-    pub(super) fn advance(
-        &mut self,
-        now: UnixMillis,
-        owners: impl Fn(&NodeId) -> Owners,
-    ) -> Option<Vec<NodeId>> {
-        let forgotten = self.weights.advance(now)?;
-        self.recount(owners);
-        Some(forgotten)
+    /// Brings all up to a moment. Who was forgotten, if those were that had faded to nothing; then all is to be
+    /// recounted.
+    pub(super) fn advance(&mut self, now: UnixMillis) -> Option<Vec<NodeId>> {
+        self.weights.advance(now)
     }
 
     /// Adds what a node earned; [`Tally::advance`] was called for the same moment. Who was forgotten to make room.

@@ -183,7 +183,7 @@ fn surcharges(fairness: &Fairness, shares: &Shares) -> Surcharges {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// Whatever happened in whatever order, kept sums say what adding everything up says, to the last bit.
     #[test]
