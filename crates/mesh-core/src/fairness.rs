@@ -13,6 +13,9 @@
 //! **What for.** A share above a soft cap and above what is forced has a price, which routes are compared with; who has
 //! more than a hard cap, and more than twice the unavoidable, is left out where there is an alternative ([`policy`]). So a
 //! node with two providers never excludes either. Nobody else is told, and no metric contains it.
+//!
+//! **What it costs.** Sums are kept, not made: a receipt adds to those of the few it concerns (`tally.rs`), and what
+//! follows from them is looked at without going through all nodes closely (`view.rs`).
 
 pub mod asmap;
 pub mod durable;
@@ -21,6 +24,8 @@ pub mod explain;
 pub mod groups;
 pub mod measures;
 pub mod policy;
+mod tally;
+mod view;
 pub mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,15 +33,14 @@ use std::net::IpAddr;
 
 use crate::identity::NodeId;
 use crate::limits::MAX_GRAPH_NODES;
-use crate::routing::COMPARISON_UNITS;
 use crate::time::UnixMillis;
 
 use asmap::Asmap;
 use entities::{AddressBlock, Entities, Entity, Tie};
 use groups::NetworkGroup;
-use measures::{Measures, ppm};
-use policy::{Caps, FairnessPolicy};
-use weights::Weights;
+use measures::Measures;
+use policy::FairnessPolicy;
+use tally::{Owners, Tally};
 
 /// Units that this node paid for and that were receipted.
 #[derive(Debug, Clone, Copy)]
@@ -79,18 +83,21 @@ pub struct Shares {
     pub by_fees: Measures,
     /// How concentrated units are, by entity.
     pub by_units: Measures,
-    /// What a router was usually paid for [`COMPARISON_UNITS`], in msat.
+    /// What a router was usually paid for [`COMPARISON_UNITS`](crate::routing::COMPARISON_UNITS), in msat.
     pub usual_msat: u64,
 }
 
 /// What follows from shares for the choice of routes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surcharges {
-    /// What one would pay to avoid each router, in msat for [`COMPARISON_UNITS`]; routers that are not here, nothing.
+    /// What one would pay to avoid each router, in msat for [`COMPARISON_UNITS`](crate::routing::COMPARISON_UNITS); routers
+    /// that are not here, nothing.
     pub by_node: BTreeMap<NodeId, u64>,
     /// Routers above a hard cap: left out where there is an alternative.
     pub excluded: BTreeSet<NodeId>,
 }
+
+type Places = BTreeMap<NodeId, (NetworkGroup, bool)>;
 
 /// Who earned what, and what follows from it.
 #[derive(Debug, Default)]
@@ -98,12 +105,14 @@ pub struct Fairness {
     policy: FairnessPolicy,
     asmap: Option<Asmap>,
     entities: Entities,
-    /// Where each node is, and whether this node itself reached it there.
-    groups: BTreeMap<NodeId, (NetworkGroup, bool)>,
+    /// Where each node is, or was when it left with something that still counts; and whether this node itself reached it
+    /// there.
+    groups: Places,
+    /// Who is in each group; not who left.
     members: BTreeMap<NetworkGroup, BTreeSet<NodeId>>,
-    paid: Weights,
-    unavoidable: Weights,
-    forced: Weights,
+    paid: Tally,
+    unavoidable: Tally,
+    forced: Tally,
     /// Whose weights changed since they were written down.
     unwritten: BTreeSet<NodeId>,
 }
@@ -124,6 +133,7 @@ impl Fairness {
         self.asmap = asmap;
         self.groups.clear();
         self.members.clear();
+        self.recount();
     }
 
     /// The operator's caps.
@@ -133,7 +143,18 @@ impl Fairness {
 
     /// A node shows what makes it one with others. Whether anything became one that was not.
     pub fn tie(&mut self, node: NodeId, tie: Tie) -> bool {
-        self.entities.tie(node, tie)
+        let before = self.owners(&node);
+        let union = self.entities.tie(node, tie);
+        let after = self.owners(&node);
+        for tally in self.tallies() {
+            if before.tree.is_none() {
+                tally.move_node(&node, before, after);
+            }
+            if let Some(union) = union {
+                tally.unite(union.gone, union.stays);
+            }
+        }
+        union.is_some()
     }
 
     /// Where a node says that it is; the last place counts, unless it was reached elsewhere.
@@ -147,7 +168,7 @@ impl Fairness {
     /// many have at once.
     pub fn reached_at(&mut self, node: NodeId, address: IpAddr) {
         if let Some(block) = AddressBlock::of(address) {
-            self.entities.tie(node, Tie::Address(block));
+            self.tie(node, Tie::Address(block));
             self.put(node, address, true);
         }
     }
@@ -157,15 +178,31 @@ impl Fairness {
             return;
         }
         let group = NetworkGroup::of(address, self.asmap.as_ref());
+        let before = self.owners(&node);
         self.leave_group(&node);
         self.groups.insert(node, (group, reached));
         self.members.entry(group).or_default().insert(node);
+        self.moved(&node, before);
     }
 
-    /// A node is no longer part of the network. What it earned still counts.
+    /// A node is no longer part of the network. What it earned still counts, to whom it belonged: else whoever has too
+    /// much would go on under another id.
     pub fn forget(&mut self, node: &NodeId) {
-        self.entities.forget(node);
+        let paid = self.paid.weights();
+        let counts = |node: &NodeId| !paid.of(node).is_nothing();
+        let still_counts = counts(node);
+        if self.entities.forget(node, counts) {
+            let entities = &self.entities;
+            for tally in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
+                tally.regrow(entities.trees());
+            }
+        }
         self.leave_group(node);
+        if !still_counts {
+            let before = self.owners(node);
+            self.groups.remove(node);
+            self.moved(node, before);
+        }
     }
 
     /// Which nodes are one.
@@ -178,170 +215,119 @@ impl Fairness {
         self.entities.entity_of(node)
     }
 
-    /// Whose network a node is in, if that is known.
+    /// Whose network a node is in, or was when it left, if that is known.
     pub fn group_of(&self, node: &NodeId) -> Option<NetworkGroup> {
         self.groups.get(node).map(|(group, _)| *group)
     }
 
     /// Notes what was paid for and receipted.
     pub fn note_carried(&mut self, carried: &Carried<'_>, now: UnixMillis) {
+        self.sweep(now);
+        let owners = owners(&self.entities, &self.groups);
+        let unwritten = &mut self.unwritten;
+        let mut add = |tally: &mut Tally, router: &NodeId, (msat, units)| {
+            unwritten.insert(*router);
+            unwritten.extend(tally.add(*router, (msat, units), now, &owners));
+        };
         let mut all_msat = 0u64;
         for (router, msat) in carried.earned {
-            let forgotten = self.paid.add(*router, *msat, carried.units, now);
-            self.unwritten.extend(forgotten.into_iter().chain([*router]));
+            add(&mut self.paid, router, (*msat, carried.units));
             all_msat = all_msat.saturating_add(*msat);
         }
+        // Each way has an equal part, and each router on it an equal part of that.
         let ways = carried.ways.len() as u64;
-        for way in carried.ways {
+        let part = |way: &Vec<NodeId>| {
             let parts = ways.saturating_mul(way.len() as u64).max(1);
-            for router in way {
-                let (msat, units) = (all_msat / parts, carried.units / parts);
-                let forgotten = self.unavoidable.add(*router, msat, units, now);
-                self.unwritten.extend(forgotten.into_iter().chain([*router]));
-                if carried.ways.iter().all(|way| way.contains(router)) {
-                    self.unwritten.extend(self.forced.add(*router, msat, units, now));
-                }
+            (all_msat / parts, carried.units / parts)
+        };
+        let cuts = cuts(carried.ways);
+        for way in carried.ways {
+            for router in way.iter().filter(|router| !cuts.contains(router)) {
+                add(&mut self.unavoidable, router, part(way));
             }
+        }
+        let parts = carried.ways.iter().map(part);
+        let all_parts = parts.fold((0u64, 0u64), |sum, part| {
+            (sum.0.saturating_add(part.0), sum.1.saturating_add(part.1))
+        });
+        for cut in cuts {
+            add(&mut self.unavoidable, cut, all_parts);
+            add(&mut self.forced, cut, all_parts);
         }
     }
 
-    /// Forgets what has faded to nothing.
+    /// Forgets what has faded to nothing, now and then.
     pub fn sweep(&mut self, now: UnixMillis) {
-        for weights in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
-            self.unwritten.extend(weights.sweep(now));
+        let mut was_swept = false;
+        for tally in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
+            let forgotten = tally.advance(now);
+            was_swept |= forgotten.is_some();
+            self.unwritten.extend(forgotten.into_iter().flatten());
+        }
+        if was_swept {
+            let (paid, members) = (self.paid.weights(), &self.members);
+            self.groups.retain(|node, (group, _)| {
+                let is_there = members.get(group).is_some_and(|members| members.contains(node));
+                is_there || !paid.of(node).is_nothing()
+            });
+            self.recount();
         }
     }
 
-    /// All shares.
-    ///
-    /// As long as less than [`FairnessPolicy::minimum_sample_msat`] was paid, what is missing counts as paid to nobody in
-    /// particular: the first packets of a node must not make a monopolist of whoever carried them.
-    pub fn shares(&self, now: UnixMillis) -> Shares {
-        let total: u128 = self.paid.fees(now).map(|(_, fees)| u128::from(fees)).sum();
-        let units: u128 = self.paid.units(now).map(|(_, units)| u128::from(units)).sum();
-        let sample = total.max(Weights::in_scale(self.policy.minimum_sample_msat));
-        let entity = |node: &NodeId| Some(self.entity_of(node));
-        let group = |node: &NodeId| self.group_of(node);
-        let by_entity = sums(self.paid.fees(now), entity);
-        Shares {
-            by_fees: Measures::of(by_entity.values().copied()),
-            by_units: Measures::of(sums(self.paid.units(now), entity).into_values()),
-            entities: shares(
-                &by_entity,
-                &sums(self.unavoidable.fees(now), entity),
-                &sums(self.forced.fees(now), entity),
-                sample,
-            ),
-            groups: shares(
-                &sums(self.paid.fees(now), group),
-                &sums(self.unavoidable.fees(now), group),
-                &sums(self.forced.fees(now), group),
-                sample,
-            ),
-            usual_msat: usual_msat(total, units),
+    fn recount(&mut self) {
+        let owners = owners(&self.entities, &self.groups);
+        for tally in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
+            tally.recount(&owners);
         }
     }
 
-    /// What follows from shares: nodes of an entity or group above its soft cap cost, above its hard cap they are left out.
-    /// Who is in both, or in one for two reasons, costs the dearer.
-    pub fn surcharges(&self, shares: &Shares) -> Surcharges {
-        let mut surcharges = Surcharges::default();
-        for (entity, share) in &shares.entities {
-            let members = self.entities.members(&entity.0);
-            self.charge(
-                &mut surcharges,
-                &self.policy.entity,
-                *share,
-                shares.usual_msat,
-                members,
-            );
-        }
-        for (group, share) in &shares.groups {
-            let members = self.members.get(group).into_iter().flatten().copied();
-            self.charge(
-                &mut surcharges,
-                &self.policy.group,
-                *share,
-                shares.usual_msat,
-                members,
-            );
-        }
-        surcharges
+    fn owners(&self, node: &NodeId) -> Owners {
+        owners(&self.entities, &self.groups)(node)
     }
 
-    fn charge(
-        &self,
-        surcharges: &mut Surcharges,
-        caps: &Caps,
-        share: Share,
-        usual_msat: u64,
-        members: impl IntoIterator<Item = NodeId>,
-    ) {
-        let price = self.policy.price_msat(caps, share, usual_msat);
-        let excluded = caps.excludes(share);
-        if price == 0 && !excluded {
-            return;
-        }
-        for member in members {
-            let dearest = surcharges.by_node.entry(member).or_default();
-            *dearest = price.max(*dearest);
-            if excluded {
-                surcharges.excluded.insert(member);
-            }
+    fn tallies(&mut self) -> [&mut Tally; 3] {
+        [&mut self.paid, &mut self.unavoidable, &mut self.forced]
+    }
+
+    /// What a node has belongs to others than before.
+    fn moved(&mut self, node: &NodeId, before: Owners) {
+        let after = self.owners(node);
+        for tally in self.tallies() {
+            tally.move_node(node, before, after);
         }
     }
 
     fn leave_group(&mut self, node: &NodeId) {
-        let Some((group, _)) = self.groups.remove(node) else {
+        let Some((group, _)) = self.groups.get(node) else {
             return;
         };
-        if let Some(members) = self.members.get_mut(&group) {
+        if let Some(members) = self.members.get_mut(group) {
             members.remove(node);
             if members.is_empty() {
-                self.members.remove(&group);
+                self.members.remove(group);
             }
         }
     }
 }
 
-fn usual_msat(total: u128, units: u128) -> u64 {
-    let msat = total
-        .saturating_mul(u128::from(COMPARISON_UNITS))
-        .checked_div(units);
-    u64::try_from(msat.unwrap_or(0)).unwrap_or(u64::MAX)
-}
-
-fn sums<K: Ord>(
-    weights: impl Iterator<Item = (NodeId, u64)>,
-    key: impl Fn(&NodeId) -> Option<K>,
-) -> BTreeMap<K, u64> {
-    let mut sums = BTreeMap::new();
-    for (node, weight) in weights {
-        if let Some(key) = key(&node) {
-            let sum: &mut u64 = sums.entry(key).or_default();
-            *sum = sum.saturating_add(weight);
-        }
+/// Who a node's weight belongs to.
+fn owners(entities: &Entities, groups: &Places) -> impl Fn(&NodeId) -> Owners {
+    |node| Owners {
+        tree: entities.tree_of(node),
+        group: groups.get(node).map(|(group, _)| *group),
     }
-    sums
 }
 
-fn shares<K: Ord + Copy>(
-    paid: &BTreeMap<K, u64>,
-    unavoidable: &BTreeMap<K, u64>,
-    forced: &BTreeMap<K, u64>,
-    sample: u128,
-) -> BTreeMap<K, Share> {
-    let share = |(key, weight): (&K, &u64)| {
-        let of = |weights: &BTreeMap<K, u64>| ppm(u128::from(weights.get(key).copied().unwrap_or(0)), sample);
-        let share = Share {
-            observed_ppm: ppm(u128::from(*weight), sample),
-            unavoidable_ppm: of(unavoidable),
-            forced_ppm: of(forced),
-        };
-        (*key, share)
+/// Who is on every way.
+fn cuts(ways: &[Vec<NodeId>]) -> Vec<&NodeId> {
+    let Some((first, others)) = ways.split_first() else {
+        return Vec::new();
     };
-    paid.iter().map(share).collect()
+    let on_all = |router: &&NodeId| others.iter().all(|way| way.contains(router));
+    first.iter().filter(on_all).collect()
 }
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin;

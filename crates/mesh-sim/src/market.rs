@@ -188,7 +188,7 @@ impl Payer {
         tally: Option<&mut Tally>,
     ) {
         if fair {
-            self.surcharges = self.fairness.surcharges(&self.fairness.shares(now));
+            self.surcharges = self.fairness.surcharges(now);
         }
         let Some(chosen) = self.choose(graph, to) else {
             if let Some(tally) = tally {

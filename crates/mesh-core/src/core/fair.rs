@@ -129,7 +129,7 @@ impl FairDesk {
             .is_none_or(|at| at + LOOK_AGAIN_AFTER <= now.instant);
         if due && self.changed {
             self.fairness.sweep(now.unix);
-            self.surcharges = self.fairness.surcharges(&self.fairness.shares(now.unix));
+            self.surcharges = self.fairness.surcharges(now.unix);
             self.looked_at = Some(now.instant);
             self.changed = !self.surcharges.by_node.is_empty();
         }

@@ -45,9 +45,9 @@ impl Fairness {
         {
             taken.push(WeighedNode {
                 node,
-                paid: self.paid.get(&node),
-                unavoidable: self.unavoidable.get(&node),
-                forced: self.forced.get(&node),
+                paid: self.paid.weights().get(&node),
+                unavoidable: self.unavoidable.weights().get(&node),
+                forced: self.forced.weights().get(&node),
             });
         }
         taken
@@ -55,15 +55,16 @@ impl Fairness {
 
     /// Takes up what an earlier life wrote down. What finds no room, or has faded since, is written off.
     pub fn restore(&mut self, weighed: WeighedNode, now: UnixMillis) {
-        let node = weighed.node;
+        self.sweep(now);
+        let (node, owners) = (weighed.node, self.owners(&weighed.node));
         let kinds = [
             (&mut self.paid, weighed.paid),
             (&mut self.unavoidable, weighed.unavoidable),
             (&mut self.forced, weighed.forced),
         ];
         let mut is_all = true;
-        for (weights, weight) in kinds {
-            is_all &= weights.restore(node, weight, now) || weight.is_nothing();
+        for (tally, weight) in kinds {
+            is_all &= tally.restore(node, weight, now, owners) || weight.is_nothing();
         }
         if !is_all {
             self.unwritten.insert(node);

@@ -61,19 +61,20 @@ impl AddressBlock {
     }
 }
 
-/// An entity, named by the least id among the nodes that ever were in it: the same name whatever the order in which ties
-/// became known.
+/// An entity, named by the least id among its nodes: the same name whatever the order in which ties became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entity(pub NodeId);
 
 /// All entities of more than one node, kept up as ties become known.
 ///
 /// A union-find forest (Tarjan 1975, union by size): a tie costs one union, a question a walk of at most log2 n steps.
-/// Unions cannot be undone, so a node that is forgotten stays in the forest until as many are forgotten as are known;
-/// then the forest is grown anew from what is known, which costs each forgotten node a constant on average.
+/// Unions cannot be undone, so a node that left stays in its tree until more left than are known; then the forest is grown
+/// anew from what is known, which costs each node that left a constant on average. Whoever has something that still
+/// counts stays nevertheless: who could leave what he earned behind by announcing himself under another id would have a
+/// share of nothing.
 #[derive(Debug, Default)]
 pub struct Entities {
-    /// By id, those too that left since the forest was grown: entities may be named after them.
+    /// By id, those too that left and are still in the forest.
     known: BTreeMap<NodeId, Member>,
     /// The first node that showed each tie, by slot.
     first: BTreeMap<Tie, u32>,
@@ -81,11 +82,23 @@ pub struct Entities {
     size: Vec<u32>,
     /// The least id in the tree of each root.
     least: Vec<NodeId>,
-    /// The nodes in the tree of each root, forgotten ones too.
+    /// The nodes in the tree of each root, those too that left.
     members: Vec<Vec<NodeId>>,
     /// Roots of trees that something else than an operator's key united.
     otherwise: BTreeSet<u32>,
-    forgotten: usize,
+    /// How many known ones left.
+    left: usize,
+    /// How many of those stayed when the forest was grown, because they still count.
+    kept: usize,
+}
+
+/// Two trees that became one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Union {
+    /// Whose number means nothing any more.
+    pub(super) gone: u32,
+    /// Which has the nodes of both.
+    pub(super) stays: u32,
 }
 
 #[derive(Debug)]
@@ -97,67 +110,84 @@ struct Member {
 }
 
 impl Entities {
-    /// Notes that a node shows a tie. Whether anything became one that was not.
+    /// Notes that a node shows a tie. What became one that was not, if anything did.
     ///
     /// Of a node the first [`MAX_TIES_PER_NODE`] are remembered. A further one makes it one with those who showed the same
     /// before: else it would show so many that nobody shares, and then whatever it likes. Nodes beyond [`MAX_GRAPH_NODES`]
     /// show none, which leaves them entities of their own.
-    pub fn tie(&mut self, node: NodeId, tie: Tie) -> bool {
+    pub fn tie(&mut self, node: NodeId, tie: Tie) -> Option<Union> {
         if self.known.get(&node).is_none_or(|member| member.left) {
             if self.present() >= MAX_GRAPH_NODES {
-                return false;
+                return None;
             }
             self.settle(node);
         }
-        let Some(member) = self.known.get_mut(&node) else {
-            return false;
-        };
+        let member = self.known.get_mut(&node)?;
         let slot = member.slot;
         let has_room = member.ties.len() < MAX_TIES_PER_NODE;
         if has_room && !member.ties.insert(tie) {
-            return false;
+            return None;
         }
         let first = match self.first.get(&tie) {
             Some(first) => *first,
             None if has_room => *self.first.entry(tie).or_insert(slot),
-            None => return false,
+            None => return None,
         };
-        let is_new = self.unite(first, slot);
-        if is_new && !matches!(tie, Tie::Operator(_)) {
-            self.otherwise.insert(self.root(slot));
+        let union = self.unite(first, slot)?;
+        if !matches!(tie, Tie::Operator(_)) {
+            self.otherwise.insert(union.stays);
         }
-        is_new
+        Some(union)
     }
 
-    /// Forgets a node that is no longer part of the network, with its ties.
-    pub fn forget(&mut self, node: &NodeId) {
+    /// A node is no longer part of the network. Its ties are forgotten with it, though not at once, unless what it earned
+    /// still `counts`. Whether the forest was grown anew, and trees have other numbers.
+    pub fn forget(&mut self, node: &NodeId, counts: impl Fn(&NodeId) -> bool) -> bool {
         let Some(member) = self.known.get_mut(node).filter(|member| !member.left) else {
-            return;
+            return false;
         };
         member.left = true;
-        self.forgotten += 1;
-        if self.forgotten > self.present() {
-            self.regrow();
+        self.left += 1;
+        let is_old = self.left > self.present() + 2 * self.kept;
+        if is_old {
+            self.regrow(counts);
         }
+        is_old
     }
 
-    /// Whose a node is.
+    /// Whose a node is, or was when it left.
     pub fn entity_of(&self, node: &NodeId) -> Entity {
-        let member = self.known.get(node).filter(|member| !member.left);
-        Entity(member.map_or(*node, |member| self.least[self.root(member.slot) as usize]))
+        self.tree_of(node)
+            .map_or(Entity(*node), |tree| self.name_of(tree))
     }
 
-    /// All nodes that are one with `node`, or with what it was when it left; in no order that means anything, but always in the same.
+    /// All nodes that are one with `node` and part of the network; in no order that means anything, but always in the
+    /// same.
     pub fn members(&self, node: &NodeId) -> Vec<NodeId> {
-        let Some(member) = self.known.get(node) else {
-            return vec![*node];
-        };
-        let members = &self.members[self.root(member.slot) as usize];
-        members
-            .iter()
-            .filter(|node| self.known.get(*node).is_some_and(|member| !member.left))
-            .copied()
-            .collect()
+        self.tree_of(node)
+            .map_or(vec![*node], |tree| self.members_of(tree))
+    }
+
+    /// The tree that a node is in, or was when it left; none if it never showed a tie.
+    pub(super) fn tree_of(&self, node: &NodeId) -> Option<u32> {
+        self.known.get(node).map(|member| self.root(member.slot))
+    }
+
+    /// The entity that a tree is.
+    pub(super) fn name_of(&self, tree: u32) -> Entity {
+        Entity(self.least[tree as usize])
+    }
+
+    /// The nodes of a tree that are part of the network.
+    pub(super) fn members_of(&self, tree: u32) -> Vec<NodeId> {
+        let members = self.members[tree as usize].iter();
+        members.filter(|node| self.is_present(node)).copied().collect()
+    }
+
+    /// All nodes in the forest, by id, with their trees.
+    pub(super) fn trees(&self) -> impl Iterator<Item = (NodeId, u32)> + '_ {
+        let known = self.known.iter();
+        known.map(|(node, member)| (*node, self.root(member.slot)))
     }
 
     /// The nodes of entities that something else than an operator's key made one, with their entity: few, as payees and
@@ -165,17 +195,26 @@ impl Entities {
     pub fn merged_otherwise(&self) -> impl Iterator<Item = (NodeId, Entity)> + '_ {
         self.otherwise.iter().flat_map(|root| {
             let (members, entity) = (&self.members[*root as usize], Entity(self.least[*root as usize]));
-            let present = |node: &&NodeId| self.known.get(*node).is_some_and(|member| !member.left);
-            members.iter().filter(present).map(move |node| (*node, entity))
+            let present = members.iter().filter(|node| self.is_present(node));
+            present.map(move |node| (*node, entity))
         })
     }
 
-    fn present(&self) -> usize {
-        self.known.len() - self.forgotten
+    fn is_present(&self, node: &NodeId) -> bool {
+        self.known.get(node).is_some_and(|member| !member.left)
     }
 
-    /// Gives a node a place of its own.
+    fn present(&self) -> usize {
+        self.known.len() - self.left
+    }
+
+    /// Gives a node a place of its own, or the one that it had before it left.
     fn settle(&mut self, node: NodeId) {
+        if let Some(member) = self.known.get_mut(&node) {
+            self.left -= usize::from(member.left);
+            member.left = false;
+            return;
+        }
         let slot = self.plant(node);
         let ties = BTreeSet::new();
         let member = Member {
@@ -183,13 +222,11 @@ impl Entities {
             ties,
             left: false,
         };
-        if self.known.insert(node, member).is_some() {
-            self.forgotten -= 1;
-        }
+        self.known.insert(node, member);
     }
 
     fn plant(&mut self, node: NodeId) -> u32 {
-        // Slots are at most known and forgotten nodes, twice MAX_GRAPH_NODES and one.
+        // One for each known node: those present, as many that left, and twice those kept, far below 2^32.
         let slot = self.parent.len() as u32;
         self.parent.push(slot);
         self.size.push(1);
@@ -205,10 +242,10 @@ impl Entities {
         slot
     }
 
-    fn unite(&mut self, a: u32, b: u32) -> bool {
+    fn unite(&mut self, a: u32, b: u32) -> Option<Union> {
         let (a, b) = (self.root(a), self.root(b));
         if a == b {
-            return false;
+            return None;
         }
         let (small, large) = if self.size[a as usize] < self.size[b as usize] {
             (a, b)
@@ -223,14 +260,25 @@ impl Entities {
         self.parent[small as usize] = large;
         self.size[large as usize] += self.size[small as usize];
         self.least[large as usize] = self.least[large as usize].min(self.least[small as usize]);
-        true
+        Some(Union {
+            gone: small,
+            stays: large,
+        })
     }
 
-    fn regrow(&mut self) {
+    fn regrow(&mut self, counts: impl Fn(&NodeId) -> bool) {
         let known = std::mem::take(self).known;
-        for (node, member) in known.into_iter().filter(|(_, member)| !member.left) {
+        for (node, member) in known {
+            if member.left && !counts(&node) {
+                continue;
+            }
             for tie in member.ties {
                 self.tie(node, tie);
+            }
+            if let Some(grown) = self.known.get_mut(&node).filter(|_| member.left) {
+                grown.left = true;
+                self.left += 1;
+                self.kept += 1;
             }
         }
     }
@@ -284,25 +332,48 @@ mod tests {
         entities.tie(id(2), operator(9));
         entities.tie(id(3), operator(9));
         assert_eq!(entities.entity_of(&id(3)), Entity(id(1)));
-        entities.forget(&id(2));
-        entities.forget(&id(2));
+        entities.forget(&id(2), |_| false);
+        entities.forget(&id(2), |_| false);
         assert!(!entities.members(&id(1)).contains(&id(2)));
         entities.tie(id(4), operator(9));
-        entities.forget(&id(1));
+        entities.forget(&id(1), |_| false);
         let members = entities.members(&id(1));
         assert_eq!(
             members,
             [id(3), id(4)],
             "an entity named after who left is still found"
         );
-        entities.forget(&id(4));
+        entities.forget(&id(4), |_| false);
         entities.tie(id(1), operator(8));
         for other in 10..20 {
             entities.tie(id(other), operator(100 + other));
-            entities.forget(&id(other));
+            entities.forget(&id(other), |_| false);
         }
         assert_eq!(entities.entity_of(&id(3)), Entity(id(3)), "the bridge is gone");
         assert_eq!(entities.entity_of(&id(1)), Entity(id(1)));
+    }
+
+    #[test]
+    fn who_still_counts_stays_with_its_entity_whoever_else_leaves() {
+        let mut entities = Entities::default();
+        for node in 1..=3 {
+            entities.tie(id(node), operator(8));
+        }
+        let counts = |node: &NodeId| *node == id(1);
+        entities.forget(&id(1), counts);
+        let mut grown_anew = 0;
+        for other in 10..60 {
+            entities.tie(id(other), operator(100 + other));
+            grown_anew += usize::from(entities.forget(&id(other), counts));
+        }
+        assert!((2..=15).contains(&grown_anew), "now and then: {grown_anew}");
+        assert_eq!(entities.entity_of(&id(3)), Entity(id(1)));
+        assert_eq!(entities.entity_of(&id(1)), Entity(id(1)));
+        let mut members = entities.members(&id(1));
+        members.sort();
+        assert_eq!(members, [id(2), id(3)], "but is not part of the network");
+        entities.tie(id(1), operator(9));
+        assert_eq!(entities.members(&id(3)).len(), 3, "until it comes back");
     }
 
     #[test]
@@ -353,7 +424,7 @@ mod tests {
                 forward.tie(id(*node), operator(*tie));
                 if let Some(leaver) = leavers.get(at) {
                     forward.tie(id(*leaver), operator(200 + leaver));
-                    forward.forget(&id(*leaver));
+                    forward.forget(&id(*leaver), |_| false);
                 }
             }
             let mut backward = Entities::default();

@@ -28,7 +28,7 @@ fn share(fairness: &Fairness, router: u8) -> Share {
 }
 
 fn surcharges(fairness: &Fairness) -> Surcharges {
-    fairness.surcharges(&fairness.shares(NOW))
+    fairness.surcharges(NOW)
 }
 
 #[test]
@@ -143,4 +143,34 @@ fn nodes_reached_at_one_public_address_are_one_wherever_they_say_that_they_are()
     fairness.reached_at(id(4), "127.0.0.1".parse().unwrap());
     assert_ne!(fairness.entity_of(&id(3)), fairness.entity_of(&id(4)));
     assert_eq!(fairness.group_of(&id(3)), None);
+}
+
+#[test]
+fn who_leaves_and_comes_again_under_another_id_takes_its_share_along() {
+    let ways: &[&[u8]] = &[&[1], &[100], &[101], &[102], &[103]];
+    let mut fairness = Fairness::default();
+    for node in 1..=5 {
+        fairness.tie(id(node), Tie::Operator(id(200)));
+        fairness.place(id(node), format!("9.9.{node}.1").parse().unwrap());
+        pay(&mut fairness, node, 1_000_000, ways);
+        fairness.forget(&id(node));
+    }
+    for other in 100..105 {
+        pay(&mut fairness, other, 1_000_000, ways);
+    }
+    fairness.tie(id(6), Tie::Operator(id(200)));
+    assert_eq!(
+        share(&fairness, 6).observed_ppm,
+        500_000,
+        "what five earned that are gone"
+    );
+    assert_eq!(surcharges(&fairness).excluded, BTreeSet::from([id(6)]));
+    fairness.place(id(7), "9.9.7.1".parse().unwrap());
+    let group = fairness.group_of(&id(7)).unwrap();
+    let shares = fairness.shares(NOW);
+    assert_eq!(
+        shares.groups[&group].observed_ppm, 500_000,
+        "and their network has"
+    );
+    assert!(surcharges(&fairness).by_node.contains_key(&id(7)));
 }
