@@ -8,6 +8,7 @@ pub(crate) mod audit;
 mod books;
 pub(crate) mod fees;
 mod ledger;
+mod operator;
 mod run;
 pub(crate) mod show;
 mod sim;
@@ -35,6 +36,7 @@ use crate::config::{Config, ConfigError};
 use crate::daemon::DaemonError;
 use crate::data_dir::{self, DataDirError};
 use crate::demo::DemoError;
+use crate::operator::OperatorError;
 use crate::store::StoreError;
 
 /// How long the runtime may take to let go of blocked threads (a name look-up that hangs) before the process ends.
@@ -150,6 +152,9 @@ enum Command {
     /// Show what the treasury is owed, or pay it
     #[command(subcommand)]
     Treasury(treasury::TreasuryCommand),
+    /// Make an operator's key, certify nodes with it, or have this node show its certificate
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
     /// Show what arrives, until interrupted
     Listen {
         /// Only this protocol ("": packets without one)
@@ -208,6 +213,8 @@ enum CliError {
     Demo(#[from] DemoError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
     #[error("{0}")]
     Failed(String),
     #[error("cannot write the answer: {0}")]
@@ -359,6 +366,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Treasury(command) => treasury::run(&global, command).await,
         Command::Audit => audit::run(&global).await,
         Command::Sim { files, seed } => sim::run(&files, seed, global.json),
+        Command::Operator(command) => operator::run(&global, command),
         Command::Wallet(command) => wallet::run(&global, command).await,
         Command::Listen { protocol } => listen(&global, protocol, ids).await,
     }

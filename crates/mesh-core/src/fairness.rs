@@ -19,6 +19,7 @@ pub mod entities;
 pub mod groups;
 pub mod measures;
 pub mod policy;
+pub mod report;
 pub mod weights;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,6 +10,7 @@ use crate::announcement::Body;
 use crate::fairness::asmap::Asmap;
 use crate::fairness::entities::Tie;
 use crate::fairness::policy::{FairnessPolicy, PolicyError};
+use crate::fairness::report::Report;
 use crate::fairness::{Carried, Fairness, Shares, Surcharges};
 use crate::identity::NodeId;
 use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME};
@@ -135,6 +136,11 @@ impl Core {
     /// All shares of what this node paid, as of now. Sums them up: for a person's question, not for every packet.
     pub fn shares(&self, at: UnixMillis) -> Shares {
         self.fair.fairness.shares(at)
+    }
+
+    /// The same, with what follows from each, largest first.
+    pub fn shares_report(&self, at: UnixMillis) -> Report {
+        self.fair.fairness.report(at)
     }
 
     /// A node announced itself: whose it is, and where.
