@@ -24,6 +24,7 @@ mod answers;
 mod auto_pay;
 mod books;
 mod breaks;
+mod candidates;
 mod chain;
 mod chain_watch;
 mod chart;

@@ -16,6 +16,7 @@
 
 pub mod asmap;
 pub mod entities;
+pub mod explain;
 pub mod groups;
 pub mod measures;
 pub mod policy;
@@ -112,6 +113,14 @@ impl Fairness {
             asmap,
             ..Self::default()
         }
+    }
+
+    /// Takes other caps and another map of networks. Who earned what stays; where nodes are has to be told anew.
+    pub fn set_policy(&mut self, policy: FairnessPolicy, asmap: Option<Asmap>) {
+        self.policy = policy;
+        self.asmap = asmap;
+        self.groups.clear();
+        self.members.clear();
     }
 
     /// The operator's caps.

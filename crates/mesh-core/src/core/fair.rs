@@ -9,12 +9,12 @@ use std::time::Duration;
 use crate::announcement::Body;
 use crate::fairness::asmap::Asmap;
 use crate::fairness::entities::Tie;
+use crate::fairness::explain::Diversity;
 use crate::fairness::policy::{FairnessPolicy, PolicyError};
 use crate::fairness::report::Report;
 use crate::fairness::{Carried, Fairness, Shares, Surcharges};
 use crate::identity::NodeId;
 use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME};
-use crate::routing::Route;
 use crate::time::{Instant, Now, UnixMillis};
 
 use super::Core;
@@ -97,39 +97,45 @@ impl FairDesk {
         }
     }
 
-    /// Whether a route is over somebody who is to be left out where there is an alternative, and what it is ranked by.
-    pub(super) fn rank(&self, route: &Route, blamed_rank_msat: u64) -> (bool, u64) {
-        let path = &route.certificate.path;
-        let routers = routers_of(path);
+    /// What avoiding these routers is worth for the shares that they have.
+    pub(super) fn concentration_msat(&self, routers: &[NodeId]) -> u64 {
         let surcharge = |router| self.surcharges.by_node.get(router).copied().unwrap_or(0);
-        let rank = routers
+        routers.iter().map(surcharge).fold(0, u64::saturating_add)
+    }
+
+    /// Whether one of these routers is to be left out where there is an alternative.
+    pub(super) fn excludes(&self, routers: &[NodeId]) -> bool {
+        routers
             .iter()
-            .map(surcharge)
-            .fold(blamed_rank_msat, u64::saturating_add);
-        let used = path
-            .last()
-            .and_then(|destination| self.destinations.get(destination));
-        let allowance = match used {
-            Some(known) if known.used == *path => rank / HYSTERESIS_PARTS,
+            .any(|router| self.surcharges.excluded.contains(router))
+    }
+
+    /// Whether these routers are independent of one another.
+    pub(super) fn diversity(&self, routers: &[NodeId]) -> Diversity {
+        self.fairness.diversity(routers)
+    }
+
+    /// What is taken off for a path's being in use.
+    pub(super) fn hysteresis_msat(&self, path: &[NodeId], sum_msat: u64) -> u64 {
+        let known = path.last().and_then(|to| self.destinations.get(to));
+        match known {
+            Some(known) if known.used == path => sum_msat / HYSTERESIS_PARTS,
             _ => 0,
-        };
-        let excluded = routers
-            .iter()
-            .any(|router| self.surcharges.excluded.contains(router));
-        (excluded, rank - allowance)
+        }
     }
 }
 
 impl Core {
     /// What shares may grow to before routes around whoever has them are worth more, and a map of networks for the coarser
     /// shares. Without, it is [`FairnessPolicy::default`], and network groups are prefixes of addresses.
-    /// To be set before the first input: what was known of anybody is forgotten.
+    /// To be set before the first input: in which networks nodes are is known of later announcements only. What an earlier
+    /// life had paid, restored before or after, is kept.
     ///
     /// # Errors
     /// [`PolicyError`] when the caps contradict each other; nothing is changed then.
     pub fn set_fairness(&mut self, policy: FairnessPolicy, asmap: Option<Asmap>) -> Result<(), PolicyError> {
         policy.check()?;
-        self.fair.fairness = Fairness::new(policy, asmap);
+        self.fair.fairness.set_policy(policy, asmap);
         Ok(())
     }
 
@@ -224,6 +230,6 @@ impl Core {
 }
 
 /// The nodes between source and destination.
-fn routers_of(path: &[NodeId]) -> &[NodeId] {
+pub(super) fn routers_of(path: &[NodeId]) -> &[NodeId] {
     path.get(1..path.len().saturating_sub(1)).unwrap_or_default()
 }
