@@ -6,6 +6,7 @@
 
 pub(crate) mod audit;
 mod books;
+pub(crate) mod fairness;
 pub(crate) mod fees;
 mod ledger;
 mod operator;
@@ -29,7 +30,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::admin::{
-    AdminClient, ClientError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams, Request,
+    AdminClient, ClientError, DiscoverParams, DoneReply, ExplainParams, ListenParams, NetworkParams, QuoteParams, Request,
     SendParams, SetPriceParams, Text,
 };
 use crate::config::{Config, ConfigError};
@@ -79,8 +80,14 @@ enum Command {
     Status,
     /// Show its neighbours
     Peers,
-    /// Show the routes it knows
-    Routes,
+    /// Show the routes it knows, or why one of them would be taken
+    Routes {
+        /// Show every way to this node, and each term that it is compared by
+        #[arg(long, value_name = "NODE_ID")]
+        explain: Option<NodeId>,
+    },
+    /// Show who earns what this node pays, and what follows from it
+    Shares,
     /// Show what nodes announced of themselves, and how far they are
     Network {
         /// Where the last page ended
@@ -285,7 +292,21 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Demo => demo(&global).await,
         Command::Status => ask(&global, Request::Status, show::status).await,
         Command::Peers => ask(&global, Request::Peers, show::peers).await,
-        Command::Routes => ask(&global, Request::Routes, |reply| show::routes(reply, ids)).await,
+        Command::Routes { explain: None } => {
+            ask(&global, Request::Routes, |reply| show::routes(reply, ids)).await
+        }
+        Command::Routes {
+            explain: Some(destination),
+        } => {
+            let params = ExplainParams {
+                destination: Text(destination),
+            };
+            ask(&global, Request::Explain(params), |reply| {
+                fairness::explained(reply, ids)
+            })
+            .await
+        }
+        Command::Shares => ask(&global, Request::Shares, |reply| fairness::shares(reply, ids)).await,
         Command::Network { after } => {
             let params = NetworkParams {
                 after: after.map(Text),
