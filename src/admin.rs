@@ -59,10 +59,10 @@ use mesh_core::limits::MAX_PAYLOAD_BYTES;
 pub use backend::{AdminService, Backend, NodeInfo};
 pub use books::{LedgerParams, LedgerReply, NodeBooks};
 pub use client::{AdminClient, ClientError};
+pub(crate) use fairness::shares;
 pub use fairness::{
     CandidateReply, CapsReply, ExplainParams, ExplainReply, ShareReply, SharesReply, SpreadReply,
 };
-pub(crate) use fairness::shares;
 pub(crate) use server::bind_private;
 pub use server::{AdminServer, BindError};
 pub use treasury::{PayTreasuryParams, TreasuryPaidReply, TreasuryReply, UnderWayReply};

@@ -30,8 +30,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::admin::{
-    AdminClient, ClientError, DiscoverParams, DoneReply, ExplainParams, ListenParams, NetworkParams, QuoteParams, Request,
-    SendParams, SetPriceParams, Text,
+    AdminClient, ClientError, DiscoverParams, DoneReply, ExplainParams, ListenParams, NetworkParams,
+    QuoteParams, Request, SendParams, SetPriceParams, Text,
 };
 use crate::config::{Config, ConfigError};
 use crate::daemon::DaemonError;
@@ -580,6 +580,32 @@ mod tests {
         assert_eq!(payload_hex(Some("hé".into()), false).unwrap(), "68c3a9");
         assert_eq!(payload_hex(Some("00FF".into()), true).unwrap(), "00ff");
         assert_eq!(payload_hex(Some("0".into()), true).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn operators_and_explanations_are_asked_for_with_what_they_need() {
+        let node = "01".repeat(32);
+        for line in [
+            vec!["shares"],
+            vec!["routes"],
+            vec!["routes", "--explain", &node],
+            vec!["operator", "init", "--key", "k"],
+            vec!["operator", "certify", &node, "--days", "3653", "--out", "f"],
+            vec!["operator", "join", "-"],
+        ] {
+            assert!(parse(&line).is_ok(), "{line:?}");
+        }
+        for line in [
+            vec!["routes", "--explain"],
+            vec!["routes", "--explain", "01"],
+            vec!["operator"],
+            vec!["operator", "certify"],
+            vec!["operator", "certify", &node, "--days", "0"],
+            vec!["operator", "certify", &node, "--days", "3654"],
+            vec!["operator", "join"],
+        ] {
+            assert!(parse(&line).is_err(), "{line:?}");
+        }
     }
 
     #[test]

@@ -45,7 +45,12 @@ pub(crate) fn explained(reply: &ExplainReply, ids: Ids) -> String {
         table.add_row([
             if candidate.chosen { "→" } else { "" }.to_owned(),
             ids.path(&candidate.path),
-            if candidate.quoted { "quotes" } else { "announcements" }.to_owned(),
+            if candidate.quoted {
+                "quotes"
+            } else {
+                "announcements"
+            }
+            .to_owned(),
             grouped(candidate.fee_msat),
             grouped(candidate.failures_msat),
             grouped(candidate.latency_msat),
@@ -55,7 +60,9 @@ pub(crate) fn explained(reply: &ExplainReply, ids: Ids) -> String {
             remarks.join("; "),
         ]);
     }
-    format!("{table}\nmsat for 10 000 units; the lowest score wins, ways with remarks come last; → is what the next session takes")
+    format!(
+        "{table}\nmsat for 10 000 units; the lowest score wins, ways with remarks come last; → is what the next session takes"
+    )
 }
 
 /// How fees were spread, who has how much, and what follows.
@@ -204,7 +211,17 @@ mod tests {
     fn shares_are_shown_with_caps_and_what_follows() {
         let shown = shares(&reply(1), Ids::new(false));
         for part in [
-            "abababab", "45 %", "10 %", "5 %", "35 %", "30 %", "1 234 567", "left out", "AS64500", "50 %", "0.3456",
+            "abababab",
+            "45 %",
+            "10 %",
+            "5 %",
+            "35 %",
+            "30 %",
+            "1 234 567",
+            "left out",
+            "AS64500",
+            "50 %",
+            "0.3456",
             "not acted upon",
         ] {
             assert!(shown.contains(part), "{part} in {shown}");
@@ -234,8 +251,17 @@ mod tests {
         };
         let shown = explained(&reply, Ids::new(false));
         for part in [
-            "→", "01010101 → 02020202 → 03030303", "10 001", "10 002", "10 003", "10 004", "-10 005", "10 006", "quotes",
-            "announcements", "over a hard cap; relaxed: why",
+            "→",
+            "01010101 → 02020202 → 03030303",
+            "10 001",
+            "10 002",
+            "10 003",
+            "10 004",
+            "-10 005",
+            "10 006",
+            "quotes",
+            "announcements",
+            "over a hard cap; relaxed: why",
         ] {
             assert!(shown.contains(part), "{part} in {shown}");
         }

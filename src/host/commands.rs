@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 use super::events::EventCounts;
 use super::publish::PublishCounts;
 use crate::admin::{
-    AdminError, AdminService, DiscoverParams, DoneReply, ExplainParams, LedgerParams, LedgerReply, NetworkParams,
-    QuoteParams, Request, SendParams, SetPriceParams, Text,
+    AdminError, AdminService, DiscoverParams, DoneReply, ExplainParams, LedgerParams, LedgerReply,
+    NetworkParams, QuoteParams, Request, SendParams, SetPriceParams, Text,
 };
 use crate::cli::{audit, fairness, fees, show, treasury};
 use crate::ledger::{AuditReport, MAX_LEDGER_PAGE};

@@ -65,6 +65,8 @@ async fn operator_sees_the_node_as_a_table_or_as_json() {
     assert_eq!((status["node_id"].as_str(), code), (Some(id.as_str()), 0));
     for command in [
         "peers",
+        "shares",
+        "routes --explain 0202020202020202020202020202020202020202020202020202020202020202",
         "routes",
         "network",
         "ledger --limit 5",
