@@ -53,9 +53,9 @@ impl MeshModuleApi {
     }
 
     /// All shares, and what they are judged by.
-    pub(crate) async fn shares(&self) -> Result<Box<Report>, CommandError> {
+    pub(crate) async fn shares(&self) -> Result<Report, CommandError> {
         match self.node.command(Command::Shares).await? {
-            Answer::Shares(report) => Ok(report),
+            Answer::Shares(report) => Ok(*report),
             _ => Err(CommandError::Unexpected),
         }
     }
