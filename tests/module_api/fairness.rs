@@ -9,7 +9,6 @@ use blvm_mesh::config::PaymentsConfig;
 use blvm_mesh::fairness::Fairness;
 use blvm_mesh::host::rpc::RpcDoor;
 use blvm_mesh::node::{NodeConfig, RunningNode};
-use blvm_mesh::wallet::Wallet;
 use blvm_mesh::wallet::devnet::Devnet;
 use mesh_api::{Concentration, GetConcentrationRequest, GetNetworkStateRequest, MeshClient};
 use mesh_core::fairness::policy::FairnessPolicy;

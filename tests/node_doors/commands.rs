@@ -149,7 +149,7 @@ fn node_is_told_of_every_command_with_its_arguments() {
     assert_eq!(
         names,
         [
-            "status", "peers", "routes", "network", "discover", "quote", "send", "price", "ledger", "fees",
+            "status", "peers", "routes", "shares", "network", "discover", "quote", "send", "price", "ledger", "fees",
             "treasury", "audit", "events"
         ]
     );
