@@ -3,13 +3,15 @@
 //! Each way is weighed once, by [`Core::weigh`], whatever it is weighed for: routes are offered in the order of what comes
 //! out, and a person who asks why is shown the same figures.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use crate::event::RouteInfo;
-use crate::fairness::explain::Candidate;
+use crate::fairness::explain::{Candidate, Twice};
 use crate::fees;
 use crate::identity::NodeId;
 use crate::limits::{MAX_HOPS, MAX_ROUTES_PER_DESTINATION, MIN_SHARE_MSAT};
+use crate::routing::link_cost::least_round_trip;
 use crate::routing::{COMPARISON_UNITS, PathQuery, Route};
 use crate::time::Now;
 
@@ -19,6 +21,9 @@ use super::fair::routers_of;
 /// What a millisatoshi a unit is worth against a unit of link cost when the graph proposes: price decides, and of equally
 /// dear paths the one with fewer hops. Latency is weighed among what was proposed.
 const LATENCY_WEIGHT_MSAT: u64 = 0;
+
+/// Searches made for a path on which nobody serves twice: two for each of three who do.
+const SEARCHES_APART: usize = 6;
 
 /// Which ways are looked for.
 pub(super) struct Wanted<'a> {
@@ -35,7 +40,7 @@ impl Core {
     fn weigh(&self, now: Now, path: &[NodeId], fee_msat: u64) -> Candidate {
         let routers = routers_of(path);
         let failures_msat = self.blame.of_path(path, now.instant);
-        let latency_msat = 0;
+        let latency_msat = self.delays.worth_msat(path, self.announced_round_trip(path));
         let concentration_msat = self.fair.concentration_msat(routers);
         let terms = [failures_msat, latency_msat, concentration_msat];
         let sum_msat = terms.into_iter().fold(fee_msat, u64::saturating_add);
@@ -50,7 +55,7 @@ impl Core {
             hysteresis_msat,
             score_msat: sum_msat - hysteresis_msat,
             excluded: self.fair.excludes(routers),
-            diversity: self.fair.diversity(routers),
+            diversity: self.fair.fairness().diversity(routers),
             chosen: false,
         }
     }
@@ -82,6 +87,34 @@ impl Core {
         ranked
     }
 
+    /// Routes to a destination with which its caller may be served at once; none when the network is to be asked first,
+    /// because nothing is known, or because all that is known is over somebody above a hard cap, or serving twice, and the
+    /// graph has something better.
+    pub(super) fn routes_at_hand(&mut self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
+        let ranked = self.ranked_routes(now, destination, max_hops);
+        let best = ranked.first().map(|(best, _)| best.clone());
+        let known = ranked.into_iter().map(|(_, route)| route.info()).collect();
+        let Some(flawed) = best.filter(Candidate::is_flawed) else {
+            return known;
+        };
+        if !self.fair.may_seek(destination, now.instant) {
+            return known;
+        }
+        self.fair.note_sought(destination, now.instant);
+        let wanted = Wanted {
+            destination: *destination,
+            max_hops,
+            silent: &[],
+        };
+        let proposed = self.candidates(now, &wanted);
+        let mut weighed = proposed.iter().map(|path| self.weigh_proposal(now, path));
+        if weighed.any(|other| other.mends(&flawed)) {
+            Vec::new()
+        } else {
+            known
+        }
+    }
+
     pub(super) fn known_routes(&self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
         let ranked = self.ranked_routes(now, destination, max_hops);
         ranked.into_iter().map(|(_, route)| route.info()).collect()
@@ -111,9 +144,16 @@ impl Core {
             }
         }
         others.sort_by_key(Candidate::rank);
+        let mut chosen = 0;
+        if let (Some(best), Some(other)) = (candidates.first(), others.first())
+            && other.mends(best)
+            && self.fair.may_seek(destination, now.instant)
+        {
+            chosen = candidates.len();
+        }
         candidates.append(&mut others);
-        if let Some(first) = candidates.first_mut() {
-            first.chosen = true;
+        if let Some(chosen) = candidates.get_mut(chosen) {
+            chosen.chosen = true;
         }
         candidates
     }
@@ -136,7 +176,62 @@ impl Core {
         candidates
     }
 
+    /// Paths past those to avoid, first those on which nobody serves twice if there are any.
     fn paths_around(&self, now: Now, wanted: &Wanted<'_>, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
+        let mut found = self.search(now, wanted, avoid);
+        found.sort_by_cached_key(|path| self.twice_on(path).is_some());
+        let Some(dependent) = found.first().filter(|path| self.twice_on(path).is_some()) else {
+            return found;
+        };
+        let mut paths = self.paths_apart(now, wanted, avoid, dependent);
+        paths.append(&mut found);
+        paths.truncate(MAX_ROUTES_PER_DESTINATION);
+        paths
+    }
+
+    /// Paths on which nobody serves twice, where on the one found somebody does: without all of his nodes but one of the
+    /// two, and so on with whoever serves twice then. That no such path exists is not proven when none is found.
+    fn paths_apart(
+        &self,
+        now: Now,
+        wanted: &Wanted<'_>,
+        avoid: &BTreeSet<NodeId>,
+        dependent: &[NodeId],
+    ) -> Vec<Vec<NodeId>> {
+        let mut to_do = VecDeque::from([(avoid.clone(), dependent.to_vec())]);
+        let mut searches_left = SEARCHES_APART;
+        while let Some((avoid, path)) = to_do.pop_front() {
+            let Some((twice, both)) = self.twice_on(&path) else {
+                continue;
+            };
+            for kept in both {
+                if searches_left == 0 {
+                    return Vec::new();
+                }
+                searches_left -= 1;
+                let mut avoid = avoid.clone();
+                avoid.extend(self.fair.fairness().all_but(twice, &kept));
+                let found = self.search(now, wanted, &avoid);
+                let next = found.first().cloned();
+                let apart: Vec<_> = found
+                    .into_iter()
+                    .filter(|path| self.twice_on(path).is_none())
+                    .collect();
+                if !apart.is_empty() {
+                    return apart;
+                }
+                to_do.extend(next.map(|next| (avoid, next)));
+            }
+        }
+        Vec::new()
+    }
+
+    fn twice_on(&self, path: &[NodeId]) -> Option<(Twice, [NodeId; 2])> {
+        self.fair.fairness().twice(routers_of(path))
+    }
+
+    /// Paths of the graph past those to avoid, the cheapest first, over live links.
+    fn search(&self, now: Now, wanted: &Wanted<'_>, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
         let mut surcharges = self.blame.surcharges_msat(now.instant);
         for (node, msat) in &self.fair.surcharges().by_node {
             let sum = surcharges.entry(*node).or_default();
@@ -152,13 +247,23 @@ impl Core {
             surcharges_msat: Some(&surcharges),
             tie_break: Some(self.fair.tie_break(&wanted.destination)),
         };
-        let found = self.routes.graph.diverse_paths(&query).into_iter();
-        let paths = found.map(|candidate| candidate.path);
+        let entities = self.fair.fairness().entities();
+        let found = self.routes.graph.diverse_paths_among(&query, entities);
         let has_link = |path: &Vec<NodeId>| {
             let first = path.get(1);
             first.is_some_and(|first| self.neighbours.link_to(first).is_some())
         };
+        let paths = found.into_iter().map(|candidate| candidate.path);
         paths.filter(has_link).collect()
+    }
+
+    /// The round trip of a path whose links are as fast as the class of each that is announced.
+    fn announced_round_trip(&self, path: &[NodeId]) -> Duration {
+        let links = path.windows(2).filter_map(|link| match link {
+            [from, to] => self.routes.graph.cost(from, to),
+            _ => None,
+        });
+        links.map(|cost| least_round_trip(u32::from(cost))).sum()
     }
 
     /// What the payees of a path would be paid at the prices they announced. Beyond all money where that is more than

@@ -33,9 +33,11 @@ impl Core {
             return Err(Refusal::own(DropReason::BadCommand));
         }
         let max_hops = max_hops.min(MAX_HOPS as u8);
-        let known = self.known_routes(now, &destination, max_hops);
-        if !refresh && !known.is_empty() {
-            return Ok(Some(Answer::Routes(known)));
+        if !refresh {
+            let known = self.routes_at_hand(now, &destination, max_hops);
+            if !known.is_empty() {
+                return Ok(Some(Answer::Routes(known)));
+            }
         }
         let timeout = timeout.min(MAX_DISCOVERY_TIME);
         let discovery = OwnDiscovery {
@@ -54,6 +56,13 @@ impl Core {
         self.discovery.start(command, discovery).map_err(Refusal::own)?;
         self.set_timer(now.instant + timeout, Timer::DiscoveryEnds(command));
         self.ask_round(now, command);
+        // With a way in hand, if not a good one, nobody waits longer for a better one than answers take as a rule.
+        if !refresh && !self.known_routes(now, &destination, max_hops).is_empty() {
+            if let Some(discovery) = self.discovery.own_mut(command) {
+                discovery.gathering = true;
+            }
+            self.set_timer(now.instant + RETRY_INTERVAL, Timer::DiscoveryGathered(command));
+        }
         Ok(None)
     }
 
@@ -74,7 +83,10 @@ impl Core {
             return;
         };
         let (destination, retry_at) = (discovery.destination, now.instant + discovery.retry_after);
-        self.count_ways(now, &destination);
+        self.fair.look(now);
+        if self.fair.known(&destination, now.instant).is_some() {
+            self.count_ways(now, &destination);
+        }
         let Some(discovery) = self.discovery.own(command) else {
             return;
         };

@@ -4,17 +4,19 @@
 //! minute, so that no packet waits for it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::announcement::Body;
+use crate::event::{LinkId, Record};
 use crate::fairness::asmap::Asmap;
-use crate::fairness::entities::Tie;
-use crate::fairness::explain::Diversity;
+use crate::fairness::durable::WeighedNode;
+use crate::fairness::entities::{AddressBlock, Tie};
 use crate::fairness::policy::{FairnessPolicy, PolicyError};
 use crate::fairness::report::Report;
 use crate::fairness::{Carried, Fairness, Shares, Surcharges};
 use crate::identity::NodeId;
-use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME};
+use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME, WEIGHTS_PER_STEP};
 use crate::time::{Instant, Now, UnixMillis};
 
 use super::Core;
@@ -22,21 +24,35 @@ use super::Core;
 /// How often it is looked at what follows from shares: they are of a day, and fade in steps of a quarter of an hour.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
+/// How often weights are written down: every receipt changes some, and each is worth little.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// The route used last keeps its place unless another is better by more than one part in this many of its rank: shares
 /// that go up and down around a cap must not make routes go back and forth.
 const HYSTERESIS_PARTS: u64 = 8;
+
+/// How old a count of the ways to a destination in use may become: links come and go, and of a destination that was found
+/// before anything was announced no ways were known.
+const COUNT_AGAIN_AFTER: Duration = Duration::from_secs(300);
+
+/// How long a node makes do with ways over somebody who should be gone around before it looks for another again.
+const SEEK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// How long the ways to a destination are remembered: a route to it may be used for so long after they were counted.
 const WAYS_LIFETIME: Duration = Duration::from_secs(2 * ROUTE_LIFETIME.as_secs());
 
 /// What is known of one destination.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// The routers of the ways there that have nobody in common.
     ways: Vec<Vec<NodeId>>,
+    /// When they were counted; none if never.
+    counted_at: Option<Instant>,
     /// The route whose packets were receipted last.
     used: Vec<NodeId>,
-    /// When either was last new.
+    /// When a better way was last looked for beside those known.
+    sought_at: Option<Instant>,
+    /// When any of it was last new.
     at: Instant,
 }
 
@@ -45,6 +61,7 @@ pub(super) struct FairDesk {
     fairness: Fairness,
     surcharges: Surcharges,
     looked_at: Option<Instant>,
+    written_at: Option<Instant>,
     /// Something was carried, or somebody joined others, since then; or somebody costs something, which fades.
     changed: bool,
     /// At most [`MAX_ROUTE_DESTINATIONS`].
@@ -59,10 +76,17 @@ impl FairDesk {
             fairness: Fairness::default(),
             surcharges: Surcharges::default(),
             looked_at: None,
+            written_at: None,
             changed: false,
             destinations: BTreeMap::new(),
             chance: blake3::derive_key("blvm-mesh ties between paths", account_secret),
         }
+    }
+
+    /// Takes up what an earlier life wrote down.
+    pub(super) fn restore(&mut self, weighed: WeighedNode, now: UnixMillis) {
+        self.fairness.restore(weighed, now);
+        self.changed = true;
     }
 
     pub(super) fn surcharges(&self) -> &Surcharges {
@@ -76,7 +100,8 @@ impl FairDesk {
         u64::from_le_bytes(number)
     }
 
-    fn known(&mut self, destination: &NodeId, now: Instant) -> Option<&mut Known> {
+    /// What is known of a destination that is being looked for or paid for now; none when there are too many.
+    pub(super) fn known(&mut self, destination: &NodeId, now: Instant) -> Option<&mut Known> {
         if !self.destinations.contains_key(destination) && self.destinations.len() >= MAX_ROUTE_DESTINATIONS {
             return None;
         }
@@ -85,7 +110,21 @@ impl FairDesk {
         Some(known)
     }
 
-    fn look(&mut self, now: Now) {
+    /// The destination in use whose ways were counted the longest ago, if that was too long: one at a time.
+    fn counted_longest_ago(&self, now: Instant) -> Option<NodeId> {
+        let used = self
+            .destinations
+            .iter()
+            .filter(|(_, known)| !known.used.is_empty());
+        let oldest = used.min_by_key(|(_, known)| known.counted_at);
+        let is_due = |at: Instant| at + COUNT_AGAIN_AFTER <= now;
+        oldest
+            .filter(|(_, known)| known.counted_at.is_none_or(is_due))
+            .map(|(destination, _)| *destination)
+    }
+
+    /// Draws the consequences of shares if that was long enough ago.
+    pub(super) fn look(&mut self, now: Now) {
         let due = self
             .looked_at
             .is_none_or(|at| at + LOOK_AGAIN_AFTER <= now.instant);
@@ -110,9 +149,26 @@ impl FairDesk {
             .any(|router| self.surcharges.excluded.contains(router))
     }
 
-    /// Whether these routers are independent of one another.
-    pub(super) fn diversity(&self, routers: &[NodeId]) -> Diversity {
-        self.fairness.diversity(routers)
+    /// Whose nodes are, and where.
+    pub(super) fn fairness(&self) -> &Fairness {
+        &self.fairness
+    }
+
+    /// Whether the network may be asked for another way than those known, which are all over somebody who should be gone
+    /// around: it was not for a while.
+    pub(super) fn may_seek(&self, destination: &NodeId, now: Instant) -> bool {
+        match self.destinations.get(destination) {
+            Some(known) => known.sought_at.is_none_or(|at| at + SEEK_AGAIN_AFTER <= now),
+            // Where there is no room to remember it, it would be asked every time.
+            None => self.destinations.len() < MAX_ROUTE_DESTINATIONS,
+        }
+    }
+
+    /// It is being asked, or there is nothing to ask for.
+    pub(super) fn note_sought(&mut self, destination: &NodeId, now: Instant) {
+        if let Some(known) = self.known(destination, now) {
+            known.sought_at = Some(now);
+        }
     }
 
     /// What is taken off for a path's being in use.
@@ -156,22 +212,43 @@ impl Core {
     /// could else make one entity of two rivals by announcing the addresses of both.
     pub(super) fn note_owner(&mut self, node: NodeId, body: &Body) {
         if let Some(certificate) = body.operator {
-            self.fair.fairness.tie(node, Tie::Operator(certificate.operator));
+            let tie = Tie::Operator(certificate.operator);
+            self.fair.changed |= self.fair.fairness.tie(node, tie);
+        }
+        // Addresses that many have at once say nothing of whose network a node is in.
+        let public = body.addresses.iter().find_map(|address| {
+            let ip = address.parse::<std::net::SocketAddr>().ok()?.ip();
+            AddressBlock::of(ip).map(|_| ip)
+        });
+        if let Some(ip) = public {
+            self.fair.fairness.place(node, ip);
+        }
+    }
+
+    /// A neighbour is connected from, or was dialled at, this address. Nobody can claim another's: so whoever shares it is
+    /// one.
+    pub(super) fn note_reached(&mut self, link: LinkId, address: IpAddr) {
+        let neighbour = self.neighbours.on_link(link);
+        if let Some(Ok(node)) = neighbour.map(|neighbour| self.id_of(neighbour)) {
+            self.fair.fairness.reached_at(node, address);
             self.fair.changed = true;
         }
-        let addresses = body.addresses.iter();
-        let ip = addresses
-            .filter_map(|address| address.parse::<std::net::SocketAddr>().ok())
-            .next();
-        if let Some(ip) = ip {
-            self.fair.fairness.place(node, ip.ip());
+    }
+
+    /// A link ends. Of a neighbour that announced nothing nobody will say when it is gone for good, and who comes with ever
+    /// new ids must not fill up what is remembered of owners.
+    pub(super) fn forget_unannounced(&mut self, link: LinkId) {
+        let neighbour = self.neighbours.on_link(link);
+        if let Some(Ok(node)) = neighbour.map(|neighbour| self.id_of(neighbour))
+            && self.routes.graph.facts(&node).is_none()
+        {
+            self.forget_owner(&node);
         }
     }
 
     /// A payee's invoice was issued by this Lightning node, which committed to the payee's id in it.
     pub(super) fn note_payee_key(&mut self, payee: NodeId, key: [u8; 33]) {
-        self.fair.fairness.tie(payee, Tie::Payee(key));
-        self.fair.changed = true;
+        self.fair.changed |= self.fair.fairness.tie(payee, Tie::Payee(key));
     }
 
     /// A node is no longer part of the network.
@@ -179,14 +256,15 @@ impl Core {
         self.fair.fairness.forget(node);
     }
 
-    /// How many ways there are to a destination that is being looked for: the dear part, done beside the search for
-    /// paths and not when packets are carried.
+    /// How many ways there are to a destination that is being looked for, or was and is in use: the dear part, not done
+    /// when packets are carried.
     pub(super) fn count_ways(&mut self, now: Now, destination: &NodeId) {
-        self.fair.look(now);
         let me = self.node_id();
-        let ways = self.routes.graph.ways(&me, destination, MAX_HOPS);
-        if let Some(known) = self.fair.known(destination, now.instant) {
+        let entities = self.fair.fairness.entities();
+        let ways = self.routes.graph.ways_among(&me, destination, MAX_HOPS, entities);
+        if let Some(known) = self.fair.destinations.get_mut(destination) {
             known.ways = ways;
+            known.counted_at = Some(now.instant);
         }
     }
 
@@ -218,11 +296,30 @@ impl Core {
         };
         self.fair.fairness.note_carried(&carried, now.unix);
         self.fair.changed = true;
+        if self.fair.fairness.unwritten() >= WEIGHTS_PER_STEP {
+            self.write_weights(WEIGHTS_PER_STEP);
+        }
     }
 
-    /// Looks at what follows if that was long enough ago, and forgets destinations that were not used for long.
+    /// Writes down what at most so many nodes earned. Whether there are more.
+    pub(super) fn write_weights(&mut self, most: usize) -> bool {
+        for weighed in self.fair.fairness.take_unwritten(most) {
+            self.persist_soon(Record::Weighed(Box::new(weighed)));
+        }
+        self.fair.fairness.unwritten() > 0
+    }
+
+    /// Looks at what follows and writes down what it follows from if that was long enough ago, and forgets destinations that
+    /// were not used for long.
     pub(super) fn keep_fair(&mut self, now: Now) {
         self.fair.look(now);
+        if let Some(destination) = self.fair.counted_longest_ago(now.instant) {
+            self.count_ways(now, &destination);
+        }
+        let is_due = |at: Instant| at + WRITE_AGAIN_AFTER <= now.instant;
+        if self.fair.written_at.is_none_or(is_due) && !self.write_weights(WEIGHTS_PER_STEP) {
+            self.fair.written_at = Some(now.instant);
+        }
         self.fair
             .destinations
             .retain(|_, known| known.at + WAYS_LIFETIME > now.instant);
