@@ -149,8 +149,8 @@ fn node_is_told_of_every_command_with_its_arguments() {
     assert_eq!(
         names,
         [
-            "status", "peers", "routes", "shares", "network", "discover", "quote", "send", "price", "ledger", "fees",
-            "treasury", "audit", "events"
+            "status", "peers", "routes", "shares", "network", "discover", "quote", "send", "price", "ledger",
+            "fees", "treasury", "audit", "events"
         ]
     );
     assert!(spec.subcommands.iter().all(|command| command.about.is_some()));

@@ -196,11 +196,12 @@ impl Fairness {
         for way in carried.ways {
             let parts = ways.saturating_mul(way.len() as u64).max(1);
             for router in way {
-                let (msat, units) = (all_msat / parts, carried.units / parts);
-                let forgotten = self.unavoidable.add(*router, msat, units, now);
+                let units = carried.units;
+                let forgotten = self.unavoidable.add_part(*router, all_msat, units, parts, now);
                 self.unwritten.extend(forgotten.into_iter().chain([*router]));
                 if carried.ways.iter().all(|way| way.contains(router)) {
-                    self.unwritten.extend(self.forced.add(*router, msat, units, now));
+                    let forgotten = self.forced.add_part(*router, all_msat, units, parts, now);
+                    self.unwritten.extend(forgotten);
                 }
             }
         }

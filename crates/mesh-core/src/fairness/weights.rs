@@ -62,13 +62,27 @@ pub struct Weights {
 impl Weights {
     /// Adds what a node earned. Who was forgotten for it.
     pub fn add(&mut self, node: NodeId, fee_msat: u64, units: u64, now: UnixMillis) -> Option<NodeId> {
+        self.add_part(node, fee_msat, units, 1, now)
+    }
+
+    /// Adds one of so many equal parts of what was earned. It is divided in the scale of weights: in whole msat half of a
+    /// single unit's fee would be much less than half, and who pays by single units would not know what he cannot avoid.
+    pub fn add_part(
+        &mut self,
+        node: NodeId,
+        fee_msat: u64,
+        units: u64,
+        parts: u64,
+        now: UnixMillis,
+    ) -> Option<NodeId> {
+        let part = |of: u64| of.saturating_mul(1 << POINT) / parts.max(1);
         let is_full = !self.by_node.contains_key(&node) && self.by_node.len() >= MAX_WEIGHED_NODES;
         let forgotten = if is_full { self.forget_lightest(now) } else { None };
         let step = step_of(now);
         let weight = self.by_node.entry(node).or_default();
         *weight = weight.at(step);
-        weight.fees = weight.fees.saturating_add(fee_msat.saturating_mul(1 << POINT));
-        weight.units = weight.units.saturating_add(units.saturating_mul(1 << POINT));
+        weight.fees = weight.fees.saturating_add(part(fee_msat));
+        weight.units = weight.units.saturating_add(part(units));
         forgotten
     }
 
