@@ -23,7 +23,9 @@ pub mod entities;
 pub mod explain;
 pub mod groups;
 pub mod measures;
+mod parts;
 pub mod policy;
+pub mod report;
 mod tally;
 mod view;
 pub mod weights;
@@ -39,6 +41,7 @@ use asmap::Asmap;
 use entities::{AddressBlock, Entities, Entity, Tie};
 use groups::NetworkGroup;
 use measures::Measures;
+use parts::Parts;
 use policy::FairnessPolicy;
 use tally::{Owners, Tally};
 
@@ -225,34 +228,20 @@ impl Fairness {
         self.sweep(now);
         let owners = owners(&self.entities, &self.groups);
         let unwritten = &mut self.unwritten;
-        let mut add = |tally: &mut Tally, router: &NodeId, (msat, units)| {
-            unwritten.insert(*router);
-            unwritten.extend(tally.add(*router, (msat, units), now, &owners));
+        let mut add = |tally: &mut Tally, router: NodeId, fees, units| {
+            unwritten.insert(router);
+            unwritten.extend(tally.add(router, (fees, units), now, &owners));
         };
-        let mut all_msat = 0u64;
+        let units = Weights::in_scale(carried.units);
         for (router, msat) in carried.earned {
-            add(&mut self.paid, router, (*msat, carried.units));
-            all_msat = all_msat.saturating_add(*msat);
+            add(&mut self.paid, *router, Weights::in_scale(*msat), units);
         }
-        // Each way has an equal part, and each router on it an equal part of that.
-        let ways = carried.ways.len() as u64;
-        let part = |way: &Vec<NodeId>| {
-            let parts = ways.saturating_mul(way.len() as u64).max(1);
-            (all_msat / parts, carried.units / parts)
-        };
-        let cuts = cuts(carried.ways);
-        for way in carried.ways {
-            for router in way.iter().filter(|router| !cuts.contains(router)) {
-                add(&mut self.unavoidable, router, part(way));
-            }
+        let parts = Parts::of(carried, &self.entities);
+        for (router, fees) in parts.unavoidable {
+            add(&mut self.unavoidable, router, fees, 0);
         }
-        let parts = carried.ways.iter().map(part);
-        let all_parts = parts.fold((0u64, 0u64), |sum, part| {
-            (sum.0.saturating_add(part.0), sum.1.saturating_add(part.1))
-        });
-        for cut in cuts {
-            add(&mut self.unavoidable, cut, all_parts);
-            add(&mut self.forced, cut, all_parts);
+        for (router, fees) in parts.forced {
+            add(&mut self.forced, router, fees, 0);
         }
     }
 
@@ -316,15 +305,6 @@ fn owners(entities: &Entities, groups: &Places) -> impl Fn(&NodeId) -> Owners {
         tree: entities.tree_of(node),
         group: groups.get(node).map(|(group, _)| *group),
     }
-}
-
-/// Who is on every way.
-fn cuts(ways: &[Vec<NodeId>]) -> Vec<&NodeId> {
-    let Some((first, others)) = ways.split_first() else {
-        return Vec::new();
-    };
-    let on_all = |router: &&NodeId| others.iter().all(|way| way.contains(router));
-    first.iter().filter(on_all).collect()
 }
 
 #[cfg(test)]

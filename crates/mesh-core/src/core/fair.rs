@@ -13,6 +13,7 @@ use crate::fairness::asmap::Asmap;
 use crate::fairness::durable::WeighedNode;
 use crate::fairness::entities::{AddressBlock, Tie};
 use crate::fairness::policy::{FairnessPolicy, PolicyError};
+use crate::fairness::report::Report;
 use crate::fairness::{Carried, Fairness, Shares, Surcharges};
 use crate::identity::NodeId;
 use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME, WEIGHTS_PER_STEP};
@@ -203,6 +204,11 @@ impl Core {
     /// All shares of what this node paid, as of now. Sums them up: for a person's question, not for every packet.
     pub fn shares(&self, at: UnixMillis) -> Shares {
         self.fair.fairness.shares(at)
+    }
+
+    /// The same, with what follows from each, largest first.
+    pub fn shares_report(&self, at: UnixMillis) -> Report {
+        self.fair.fairness.report(at)
     }
 
     /// A node announced itself: whose it is, and where.

@@ -3,6 +3,11 @@
 use super::Share;
 use super::measures::PPM;
 
+/// By how much a share may seem larger than it is beside another, in parts per million: both are rounded down, and fade by
+/// themselves in steps that are rounded too. Without it one of two providers who was paid everything would be left out,
+/// because half of a share looks a little less than half.
+const ROUNDING_PPM: u32 = 1_000;
+
 /// When a share starts to cost, and when who has it is gone around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
@@ -17,7 +22,11 @@ impl Caps {
     /// Whether who has this share is left out where there is an alternative: above the hard cap, and above twice what
     /// could not have gone another way. So of two providers neither ever is, and nobody at a cut.
     pub fn excludes(&self, share: Share) -> bool {
-        share.observed_ppm > self.hard_ppm.max(share.unavoidable_ppm.saturating_mul(2))
+        let avoidable = share
+            .unavoidable_ppm
+            .saturating_mul(2)
+            .saturating_add(ROUNDING_PPM);
+        share.observed_ppm > self.hard_ppm.max(avoidable)
     }
 }
 

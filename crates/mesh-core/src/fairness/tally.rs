@@ -73,15 +73,16 @@ impl Tally {
         self.weights.advance(now)
     }
 
-    /// Adds what a node earned; [`Tally::advance`] was called for the same moment. Who was forgotten to make room.
+    /// Adds what a node earned, in the scale of [`Weights::in_scale`]; [`Tally::advance`] was called for the same moment. Who
+    /// was forgotten to make room.
     pub(super) fn add(
         &mut self,
         node: NodeId,
-        (msat, units): (u64, u64),
+        (fees, units): (u128, u128),
         now: UnixMillis,
         owners: impl Fn(&NodeId) -> Owners,
     ) -> Vec<NodeId> {
-        let added = self.weights.add(node, msat, units, now);
+        let added = self.weights.add(node, fees, units, now);
         self.give(owners(&node), added.amount);
         let forget = |(node, amount): (NodeId, Amount)| {
             self.take(owners(&node), amount);

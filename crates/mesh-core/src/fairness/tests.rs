@@ -44,6 +44,29 @@ fn share_of_who_is_the_only_way_is_nobodys_fault() {
 }
 
 #[test]
+fn of_two_providers_neither_is_left_out_however_small_the_receipts_and_however_long_ago() {
+    let policy = FairnessPolicy {
+        minimum_sample_msat: 1,
+        ..FairnessPolicy::default()
+    };
+    let mut fairness = Fairness::new(policy, None);
+    for _ in 0..3 {
+        let carried = Carried {
+            earned: &[(id(1), 5)],
+            units: 1,
+            ways: &[vec![id(1)], vec![id(2)]],
+        };
+        fairness.note_carried(&carried, NOW);
+    }
+    assert_eq!(share(&fairness, 1).unavoidable_ppm, 500_000);
+    for hours in 0..48 {
+        let later = UnixMillis(NOW.0 + hours * 3_600_000);
+        let found = fairness.surcharges(&fairness.shares(later));
+        assert!(found.excluded.is_empty(), "after {hours} h");
+    }
+}
+
+#[test]
 fn node_with_two_providers_never_excludes_either() {
     let mut fairness = Fairness::default();
     // It prefers the cheaper one as long as it is not told otherwise: seven of ten.

@@ -75,23 +75,20 @@ struct Twin {
 }
 
 impl Twin {
-    fn carry(&mut self, carried: &Carried<'_>, now: UnixMillis) {
+    fn carry(&mut self, carried: &Carried<'_>, entities: &Entities, now: UnixMillis) {
         for weights in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
             weights.advance(now);
         }
         for (router, msat) in carried.earned {
-            self.paid.add(*router, *msat, carried.units, now);
+            let (fees, units) = (Weights::in_scale(*msat), Weights::in_scale(carried.units));
+            self.paid.add(*router, fees, units, now);
         }
-        let all: u64 = carried.earned.iter().map(|(_, msat)| msat).sum();
-        for way in carried.ways {
-            let parts = (carried.ways.len() * way.len()) as u64;
-            for router in way {
-                self.unavoidable
-                    .add(*router, all / parts, carried.units / parts, now);
-                if carried.ways.iter().all(|way| way.contains(router)) {
-                    self.forced.add(*router, all / parts, carried.units / parts, now);
-                }
-            }
+        let parts = Parts::of(carried, entities);
+        for (router, fees) in parts.unavoidable {
+            self.unavoidable.add(router, fees, 0, now);
+        }
+        for (router, fees) in parts.forced {
+            self.forced.add(router, fees, 0, now);
         }
     }
 
@@ -194,7 +191,9 @@ proptest! {
         let mut now = UnixMillis(1_800_000_000_000);
         for event in events {
             match event {
-                Event::Tie(node, tie) => fairness.tie(id(node), Tie::Operator(id(100 + tie))),
+                Event::Tie(node, tie) => {
+                    fairness.tie(id(node), Tie::Operator(id(100 + tie)));
+                }
                 Event::Place(node, network) => {
                     fairness.place(id(node), IpAddr::from([9, network, node, 1]));
                 }
@@ -204,7 +203,7 @@ proptest! {
                     let ways: Vec<_> = ways.iter().map(|way| ids(way)).collect();
                     let carried = Carried { earned: &earned, units, ways: &ways };
                     fairness.note_carried(&carried, now);
-                    twin.carry(&carried, now);
+                    twin.carry(&carried, fairness.entities(), now);
                 }
                 Event::Later(steps) => now.0 += steps * STEP.as_millis() as u64,
                 Event::Back(steps) => now.0 -= steps * STEP.as_millis() as u64,

@@ -132,12 +132,12 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Adds what a node earned.
-    pub fn add(&mut self, node: NodeId, fee_msat: u64, units: u64, now: UnixMillis) -> Added {
+    /// Adds what a node earned: fees in the scale of [`Weights::in_scale`], and units in the same.
+    pub(super) fn add(&mut self, node: NodeId, fees: u128, units: u128, now: UnixMillis) -> Added {
         self.advance(now);
         let amount = Amount {
-            fees: self.grown(u128::from(fee_msat) << POINT),
-            units: self.grown(u128::from(units) << POINT),
+            fees: self.grown(fees),
+            units: self.grown(units),
         };
         if amount.is_nothing() {
             return Added::default();
@@ -206,9 +206,10 @@ impl Weights {
         units.filter(|(_, units)| *units > 0)
     }
 
-    /// Millisatoshi in the scale of [`Weights::fees`].
-    pub fn in_scale(msat: u64) -> u128 {
-        u128::from(msat) << POINT
+    /// Millisatoshi in the scale of [`Weights::fees`], or units in that of [`Weights::units`]: parts of a small receipt would
+    /// be nothing in whole msat, and who pays by single units would not know what he cannot avoid.
+    pub fn in_scale(number: u64) -> u128 {
+        u128::from(number) << POINT
     }
 
     /// What a node's weight is, to be written down; it fades by itself.
@@ -346,6 +347,10 @@ mod tests {
         UnixMillis(hours * 3_600_000)
     }
 
+    fn earn(weights: &mut Weights, node: NodeId, msat: u64, units: u64, now: UnixMillis) -> Added {
+        weights.add(node, Weights::in_scale(msat), Weights::in_scale(units), now)
+    }
+
     fn fees(weights: &Weights, now: UnixMillis) -> u64 {
         weights.fees(now).map(|(_, fees)| fees >> POINT).sum()
     }
@@ -353,7 +358,7 @@ mod tests {
     #[test]
     fn after_a_day_a_weight_is_worth_a_little_more_than_a_third() {
         let mut weights = Weights::default();
-        weights.add(NODE, 1_000_000, 1, hours(0));
+        earn(&mut weights, NODE, 1_000_000, 1, hours(0));
         let after_a_day = fees(&weights, hours(24));
         assert!(
             (367_870..=367_880).contains(&after_a_day),
@@ -367,7 +372,7 @@ mod tests {
     #[test]
     fn weights_written_down_and_read_back_go_on_fading() {
         let mut weights = Weights::default();
-        weights.add(NODE, 5_000, 3, hours(1));
+        earn(&mut weights, NODE, 5_000, 3, hours(1));
         let mut again = Weights::default();
         assert!(again.restore(NODE, weights.get(&NODE), hours(2)));
         assert_eq!(fees(&again, hours(30)), fees(&weights, hours(30)));
@@ -378,9 +383,9 @@ mod tests {
     fn weights_written_down_at_different_times_are_read_back_as_of_one() {
         let other = NodeId([2; 32]);
         let mut weights = Weights::default();
-        weights.add(NODE, 1_000_000, 1, hours(0));
+        earn(&mut weights, NODE, 1_000_000, 1, hours(0));
         let first = weights.get(&NODE);
-        weights.add(other, 1_000_000, 1, hours(24));
+        earn(&mut weights, other, 1_000_000, 1, hours(24));
         let mut again = Weights::default();
         assert!(again.restore(NODE, first, hours(26)));
         assert!(again.restore(other, weights.get(&other), hours(26)));
@@ -396,7 +401,7 @@ mod tests {
     #[test]
     fn weight_of_the_future_that_a_file_tells_of_fades_from_now_on() {
         let mut tampered = Weights::default();
-        tampered.add(NODE, u64::MAX, u64::MAX, UnixMillis(u64::MAX));
+        earn(&mut tampered, NODE, u64::MAX, u64::MAX, UnixMillis(u64::MAX));
         let mut again = Weights::default();
         assert!(again.restore(NODE, tampered.get(&NODE), hours(1)));
         assert!(fees(&again, hours(25)) < fees(&tampered, hours(25)));
@@ -411,12 +416,12 @@ mod tests {
     #[test]
     fn clock_set_back_makes_nothing_heavier_and_one_set_back_far_was_wrong() {
         let mut weights = Weights::default();
-        weights.add(NODE, 5_000, 1, hours(48));
+        earn(&mut weights, NODE, 5_000, 1, hours(48));
         assert_eq!(fees(&weights, hours(30)), 5_000);
-        weights.add(NODE, 0, 0, hours(30));
+        earn(&mut weights, NODE, 0, 0, hours(30));
         assert_eq!(fees(&weights, hours(48)), 5_000);
-        weights.add(NODE, 5_000, 1, hours(1_000_000));
-        weights.add(NODE, 5_000, 1, hours(50));
+        earn(&mut weights, NODE, 5_000, 1, hours(1_000_000));
+        earn(&mut weights, NODE, 5_000, 1, hours(50));
         assert_eq!(fees(&weights, hours(50)), 10_000, "what was before is all gone");
         assert!(fees(&weights, hours(74)) < 4_000, "and what there is fades again");
     }
@@ -424,12 +429,12 @@ mod tests {
     #[test]
     fn crowd_of_nodes_that_earn_little_drives_out_only_what_earned_less() {
         let mut weights = Weights::default();
-        weights.add(NODE, 1_000, 1, hours(0));
+        earn(&mut weights, NODE, 1_000, 1, hours(0));
         let mut forgotten = 0;
         for n in 0..=MAX_WEIGHED_NODES as u64 {
             let mut crowd = [0xff; 32];
             crowd[..8].copy_from_slice(&n.to_be_bytes());
-            forgotten += weights.add(NodeId(crowd), 1, 1, hours(0)).forgotten.len();
+            forgotten += earn(&mut weights, NodeId(crowd), 1, 1, hours(0)).forgotten.len();
         }
         assert_eq!(weights.len() + forgotten, MAX_WEIGHED_NODES + 2);
         assert!(weights.len() <= MAX_WEIGHED_NODES);
@@ -454,9 +459,9 @@ mod tests {
         fn growing_and_dividing_is_fading(msat in 0u64..1 << 50, added in 0u64..1_000, steps in 0u64..5_000) {
             let at = |step: u64| UnixMillis(step * STEP.as_millis() as u64);
             let mut weights = Weights::default();
-            weights.add(NODE, 1, 1, at(0));
+            earn(&mut weights, NODE, 1, 1, at(0));
             let other = NodeId([2; 32]);
-            weights.add(other, msat, 1, at(added));
+            earn(&mut weights, other, msat, 1, at(added));
             let now = |weights: &Weights, step: u64| weights.left(at(step)).fees(weights.of(&other));
             let whole = msat << POINT;
             prop_assert!(now(&weights, added).abs_diff(whole) <= 1 + (whole >> 29));
