@@ -201,7 +201,7 @@ proptest! {
                 Event::Forget(node) => fairness.forget(&id(node)),
                 Event::Carry { earned, units, ways } => {
                     let earned: Vec<_> = earned.iter().map(|(node, msat)| (id(*node), *msat)).collect();
-                    let ways: Vec<_> = ways.iter().map(|way| ids(way)).collect();
+                    let ways: Vec<_> = ways.iter().map(ids).collect();
                     let carried = Carried { earned: &earned, units, ways: &ways };
                     fairness.note_carried(&carried, now);
                     twin.carry(&carried, now);
