@@ -24,8 +24,9 @@ const CHEAP: usize = 1;
 const DEAR: usize = 2;
 const DESTINATION: usize = 3;
 
-/// What each node charges, in msat per unit.
-const PRICES_MSAT: [u64; 4] = [10, 5, 10, 10];
+/// What each node charges, in msat per unit. So far apart that no slow moment of this machine makes the dear way the better one:
+/// a second of round trip is worth 100,000 msat for the units that are compared, the difference is more than five times that.
+const PRICES_MSAT: [u64; 4] = [10, 5, 60, 10];
 
 /// The units that ways are compared for.
 const COMPARED_UNITS: u64 = 10_000;
@@ -68,6 +69,7 @@ impl Diamond {
                 config.fairness = Fairness {
                     policy: FairnessPolicy {
                         minimum_sample_msat: 1,
+                        price_at_hard_cap_percent: 1_000,
                         ..FairnessPolicy::default()
                     },
                     asmap: None,
@@ -157,8 +159,8 @@ async fn share_of_who_was_paid_and_what_follows_are_told_alike_to_operator_modul
 
     let shares = mesh.shares_once_receipted().await;
     let usual = PRICES_MSAT[CHEAP] * COMPARED_UNITS;
-    // From 10 % on it costs, four times the usual at 30 %: at 100 % it is 4 × 90/20 times.
-    let surcharge = usual * 18;
+    // From 10 % on it costs, ten times the usual at 30 %: at 100 % it is 10 × 90/20 times.
+    let surcharge = usual * 45;
     assert_eq!(shares["usual_msat"], usual, "{shares}");
     assert_eq!(
         shares["entities"],
