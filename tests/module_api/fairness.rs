@@ -1,7 +1,7 @@
 //! Who earns what a node pays, from real payments and receipts to what the operator, modules and JSON-RPC are told.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use blvm_mesh::admin::{AdminServer, AdminService, NodeInfo};
 use blvm_mesh::api::MeshModuleApi;
@@ -25,8 +25,11 @@ const DEAR: usize = 2;
 const DESTINATION: usize = 3;
 
 /// What each node charges, in msat per unit. So far apart that no slow moment of this machine makes the dear way the better one:
-/// a second of round trip is worth 100,000 msat for the units that are compared, the difference is more than five times that.
-const PRICES_MSAT: [u64; 4] = [10, 5, 60, 10];
+/// a second of round trip is worth 100,000 msat for the units that are compared, the difference is five times that.
+const PRICES_MSAT: [u64; 4] = [10, 5, 20, 10];
+
+/// Two of the minutes after which a node looks at shares again.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(120);
 
 /// The units that ways are compared for.
 const COMPARED_UNITS: u64 = 10_000;
@@ -240,12 +243,31 @@ async fn share_of_who_was_paid_and_what_follows_are_told_alike_to_operator_modul
     mesh.stop().await;
 }
 
+/// What is told once the node has drawn the consequences of what it paid, which it does once a minute.
+async fn once_looked_at(mesh: &Diamond, destination: &str) -> Value {
+    let told = tokio::time::timeout(LOOKED_AT_WITHIN, async {
+        let mut again = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            again.tick().await;
+            let told = mesh.home.ask_json(&["routes", "--explain", destination]).await;
+            let candidates = told["candidates"].as_array().unwrap();
+            if candidates
+                .iter()
+                .any(|candidate| candidate["concentration_msat"] != 0)
+            {
+                return told;
+            }
+        }
+    });
+    told.await.expect("shares are looked at")
+}
+
 /// Every way is told with every term, the terms add up, and the one that is cheaper and has everything already is no longer
 /// the one that would be taken.
 async fn explained(mesh: &Diamond, surcharge: u64) {
     let destination = mesh.id(DESTINATION);
     mesh.home.ask_json(&["discover", &destination, "--refresh"]).await;
-    let told = mesh.home.ask_json(&["routes", "--explain", &destination]).await;
+    let told = once_looked_at(mesh, &destination).await;
     let candidates = told["candidates"].as_array().unwrap();
     assert_eq!(candidates.len(), 2, "{told}");
     let number = |candidate: &Value, term: &str| candidate[term].as_u64().unwrap();
