@@ -70,12 +70,10 @@ fn market(
     Market {
         payers: payers as usize,
         purchases_per_day: purchases,
-        days: (2, 1),
         prices_msat: prices,
         policy,
-        destinations: 0,
-        ties: Vec::new(),
         seed,
+        ..Market::default()
     }
 }
 

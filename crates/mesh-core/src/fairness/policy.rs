@@ -3,10 +3,15 @@
 use super::Share;
 use super::measures::PPM;
 
+/// The part of its soft cap at which a share starts to cost. Not at nothing: who has so little is not worth naming to every
+/// search for a path, and of those above there are at most ten for each whole soft cap in one.
+const BEGIN_PART: u32 = 10;
+
 /// When a share starts to cost, and when who has it is gone around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// Up to this share, in parts per million, nothing is paid for avoiding it.
+    /// Up to this share, in parts per million, avoiding it is worth a little, from a tenth of it on; above, twice as much
+    /// for every percent.
     pub soft_ppm: u32,
     /// Above this share, in parts per million, whoever has it is left out where there is an alternative; see
     /// [`Caps::excludes`].
@@ -28,8 +33,8 @@ pub struct FairnessPolicy {
     pub entity: Caps,
     /// Of one network group.
     pub group: Caps,
-    /// What avoiding a share at the hard cap is worth, in percent of what a router is usually paid. It rises from nothing
-    /// at the soft cap in a straight line.
+    /// What avoiding a share at the hard cap is worth, in percent of what a router is usually paid: the most that avoiding
+    /// anybody is worth. How it rises to that: [`FairnessPolicy::price_msat`].
     pub price_at_hard_cap_percent: u32,
     /// Fees paid in the window below which shares say little, in msat: what is missing counts as if it had been spread
     /// evenly.
@@ -47,7 +52,7 @@ impl Default for FairnessPolicy {
                 soft_ppm: 250_000,
                 hard_ppm: 500_000,
             },
-            price_at_hard_cap_percent: 400,
+            price_at_hard_cap_percent: 1_000,
             minimum_sample_msat: 1_000_000,
         }
     }
@@ -80,14 +85,22 @@ impl FairnessPolicy {
         Ok(())
     }
 
-    /// What avoiding whoever has this share is worth, where routers are usually paid `usual_msat`. Below the soft cap, and
-    /// below what could not have gone another way, nothing.
+    /// What avoiding whoever has this share is worth, where routers are usually paid `usual_msat`: from nothing at a tenth of
+    /// the soft cap in a straight line, twice as steep from the soft cap on, and never more than at the hard cap. What could
+    /// not have gone another way costs nothing.
+    ///
+    /// A payer who only minds shares above the soft cap has everybody just below it, and pays most for the last percent.
+    /// Many who each pay a little to have everybody's share smaller spread twice as much for the same money. That nothing
+    /// is worth more than so much keeps prices honest where few share everything: all are above the hard cap then, avoiding
+    /// each is worth the same, and the cheaper one is taken.
     pub fn price_msat(&self, caps: &Caps, share: Share, usual_msat: u64) -> u64 {
-        let floor = caps.soft_ppm.max(share.forced_ppm);
-        let above = u128::from(share.observed_ppm.saturating_sub(floor));
-        let room = u128::from(caps.hard_ppm.saturating_sub(caps.soft_ppm).max(1));
-        let at_hard_cap = u128::from(usual_msat) * u128::from(self.price_at_hard_cap_percent);
-        u64::try_from(at_hard_cap * above / (room * 100)).unwrap_or(u64::MAX)
+        let begin = caps.soft_ppm / BEGIN_PART;
+        let above = |cap: u32| u128::from(share.observed_ppm.saturating_sub(cap.max(share.forced_ppm)));
+        let steepness = above(begin) + above(caps.soft_ppm);
+        let room = |cap: u32| u128::from(caps.hard_ppm.saturating_sub(cap));
+        let at_hard_cap = (room(begin) + room(caps.soft_ppm)).max(1);
+        let most = u128::from(usual_msat) * u128::from(self.price_at_hard_cap_percent) / 100;
+        u64::try_from(most * steepness.min(at_hard_cap) / at_hard_cap).unwrap_or(u64::MAX)
     }
 }
 
