@@ -27,7 +27,7 @@ use mesh_core::limits::{CONTROL_BURST, CONTROL_MESSAGES_PER_SECOND, MAX_PENDING_
 use mesh_core::packet::{FrameKind, Preamble};
 use mesh_core::routing::snapshot::RouteSnapshot;
 use mesh_core::time::{Instant, Now};
-use mesh_net::{LinkEvent, LinkSender, Transport};
+use mesh_net::{Carrier, LinkEvent, LinkSender, Transport};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -356,6 +356,7 @@ impl MeshManager {
                 peer,
                 sender,
                 address,
+                carrier,
                 ..
             } => {
                 let now = self.clock.now();
@@ -377,6 +378,11 @@ impl MeshManager {
                     },
                 );
                 self.feed(Input::LinkUp { link, peer });
+                // Where a carried link leads is only said.
+                if carrier == Carrier::Direct {
+                    let address = address.ip();
+                    self.feed(Input::Reached { link, address });
+                }
             }
             LinkEvent::Down { link, peer, reason } => {
                 tracing::info!(peer = %peer.short(), reason = reason.as_str(), "link down");

@@ -9,6 +9,7 @@ mod ledger;
 mod reader;
 
 mod chain;
+mod weighed;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -354,6 +355,7 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
     transaction.open_table(CREDIT)?;
     transaction.open_table(SPENDING)?;
     transaction.open_table(TREASURY)?;
+    weighed::prepare(&transaction)?;
     transaction.open_table(NUMBERS)?;
     chain::prepare(&transaction)?;
     let suspects = ledger::prepare(&transaction)?;
@@ -468,6 +470,7 @@ fn apply(transaction: &WriteTransaction, record: &Record) -> Result<(), redb::Er
         Record::SpendingForgotten(id) => {
             transaction.open_table(SPENDING)?.remove(id)?;
         }
+        Record::Weighed(weighed) => weighed::apply(transaction, weighed)?,
     }
     Ok(())
 }
@@ -519,6 +522,7 @@ fn load(database: &Database) -> Result<Restored, redb::Error> {
     for entry in transaction.open_table(SPENDING)?.iter()? {
         records.push(Record::Spending(decode(entry?.1.value())?));
     }
+    weighed::load(&transaction, &mut records)?;
     for entry in transaction.open_table(ANNOUNCED)?.iter()? {
         let (origin, seen) = entry?;
         let (seqno, expires) = seen.value();

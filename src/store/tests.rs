@@ -108,6 +108,65 @@ fn what_is_durable_comes_back_as_it_was_left() {
     assert_eq!(restored.wall_clock, UnixMillis(77));
 }
 
+/// Two routers that were paid, as their record is written.
+fn weighed() -> [Record; 2] {
+    use mesh_core::fairness::{Carried, Fairness};
+    let mut fairness = Fairness::default();
+    let earned = [(NodeId([1; 32]), 5_000), (NodeId([2; 32]), 6_000)];
+    let ways = [earned.map(|(router, _)| router).to_vec()];
+    let carried = Carried {
+        earned: &earned,
+        units: 10,
+        ways: &ways,
+    };
+    fairness.note_carried(&carried, UnixMillis(1_800_000_000_000));
+    let written = fairness.take_unwritten(2);
+    [0, 1].map(|place| Record::Weighed(Box::new(written[place])))
+}
+
+#[test]
+fn shares_come_back_until_they_are_written_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mesh.redb");
+    let (store, _) = Store::open(&path).unwrap();
+    write(&store, weighed().to_vec());
+    drop(store);
+    let (store, restored) = Store::open(&path).unwrap();
+    assert_eq!(restored.records, weighed());
+    let Record::Weighed(mut gone) = weighed()[0].clone() else {
+        unreachable!()
+    };
+    gone.paid = Default::default();
+    gone.unavoidable = Default::default();
+    gone.forced = Default::default();
+    write(&store, vec![Record::Weighed(gone)]);
+    drop(store);
+    let (_store, restored) = Store::open(&path).unwrap();
+    assert_eq!(restored.records, weighed()[1..]);
+}
+
+#[test]
+fn row_of_shares_that_makes_no_sense_is_refused_by_name_of_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mesh.redb");
+    drop(Store::open(&path).unwrap());
+    let table: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("weighed");
+    let database = Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(table)
+        .unwrap()
+        .insert([1; 32], &[0xff; 3][..])
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let Err(error) = Store::open(&path) else {
+        panic!("it was read")
+    };
+    assert!(matches!(error, StoreError::Unreadable { .. }), "{error}");
+    assert!(error.to_string().contains("mesh.redb"), "{error}");
+}
+
 #[test]
 fn honoured_outputs_come_back_for_ever_each_as_it_stood_last() {
     use mesh_core::chain::{OutPoint, WatchedAs};

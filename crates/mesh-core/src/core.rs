@@ -24,6 +24,7 @@ mod answers;
 mod auto_pay;
 mod books;
 mod breaks;
+mod candidates;
 mod chain;
 mod chain_watch;
 mod chart;
@@ -73,6 +74,7 @@ use crate::relays::Relays;
 use crate::replay::ReplayPrevention;
 use crate::routing::RoutingTable;
 use crate::routing::blame::Blame;
+use crate::routing::delay::Delays;
 use crate::routing::snapshot::{RouteSnapshot, SnapshotWriter};
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
@@ -202,6 +204,7 @@ pub struct Core {
     announcer: route::Announcer,
     snapshot: SnapshotWriter,
     blame: Blame,
+    delays: Delays,
     fair: fair::FairDesk,
     discovery: RouteDiscovery,
     payer: Payer,
@@ -267,6 +270,7 @@ impl Core {
             announcer: route::Announcer::new(config.announcing),
             snapshot: SnapshotWriter::new(entropy.u64()),
             blame: Blame::default(),
+            delays: Delays::default(),
             fair: fair::FairDesk::new(&config.account_secret),
             discovery: RouteDiscovery::default(),
             payer: Payer::default(),
@@ -308,7 +312,9 @@ impl Core {
                 Ok(_) => self.route_over(now, link, peer),
                 Err(reason) => self.drop_from(link, reason),
             },
+            Input::Reached { link, address } => self.note_reached(link, address),
             Input::LinkDown { link } => {
+                self.forget_unannounced(link);
                 self.on_link_down(now, link);
                 self.route_no_more_over(now, link);
             }

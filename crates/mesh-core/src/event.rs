@@ -1,5 +1,6 @@
 //! The core's language: what goes in, what comes out.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use crate::chain::{BillId, ChainAnswer, ChainQuestion, OutPoint, OutputQuote};
 use crate::chain_book::{Bill, HonouredOutput};
 use crate::check::Checked;
 use crate::drop_reason::DropReason;
+use crate::fairness::durable::WeighedNode;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::ledger::Entry;
@@ -83,6 +85,14 @@ pub enum Input {
         link: LinkId,
         /// Who is on the other side.
         peer: NodeId,
+    },
+    /// The neighbour on a link is directly connected with this address: neither over a proxy nor over somebody else's
+    /// connection, which would make one of all who use them.
+    Reached {
+        /// The link.
+        link: LinkId,
+        /// The other end of the connection.
+        address: IpAddr,
     },
     /// A link is gone.
     LinkDown {
@@ -519,4 +529,7 @@ pub enum Record {
     Spending(Box<SpendingRecord>),
     /// An auto-payment that was not made, or that is older than any cap looks back.
     SpendingForgotten(RequestId),
+    /// What a node earned of this node's money lately, for shares. Written at most once a minute: a crash forgets the
+    /// receipts of so long, and no money.
+    Weighed(Box<WeighedNode>),
 }

@@ -15,7 +15,9 @@
 //! node with two providers never excludes either. Nobody else is told, and no metric contains it.
 
 pub mod asmap;
+pub mod durable;
 pub mod entities;
+pub mod explain;
 pub mod groups;
 pub mod measures;
 pub mod policy;
@@ -30,7 +32,7 @@ use crate::routing::COMPARISON_UNITS;
 use crate::time::UnixMillis;
 
 use asmap::Asmap;
-use entities::{Entities, Entity, Tie};
+use entities::{AddressBlock, Entities, Entity, Tie};
 use groups::NetworkGroup;
 use measures::{Measures, ppm};
 use policy::{Caps, FairnessPolicy};
@@ -96,11 +98,14 @@ pub struct Fairness {
     policy: FairnessPolicy,
     asmap: Option<Asmap>,
     entities: Entities,
-    groups: BTreeMap<NodeId, NetworkGroup>,
+    /// Where each node is, and whether this node itself reached it there.
+    groups: BTreeMap<NodeId, (NetworkGroup, bool)>,
     members: BTreeMap<NetworkGroup, BTreeSet<NodeId>>,
     paid: Weights,
     unavoidable: Weights,
     forced: Weights,
+    /// Whose weights changed since they were written down.
+    unwritten: BTreeSet<NodeId>,
 }
 
 impl Fairness {
@@ -113,6 +118,14 @@ impl Fairness {
         }
     }
 
+    /// Takes other caps and another map of networks. Who earned what stays; where nodes are has to be told anew.
+    pub fn set_policy(&mut self, policy: FairnessPolicy, asmap: Option<Asmap>) {
+        self.policy = policy;
+        self.asmap = asmap;
+        self.groups.clear();
+        self.members.clear();
+    }
+
     /// The operator's caps.
     pub fn policy(&self) -> &FairnessPolicy {
         &self.policy
@@ -123,14 +136,29 @@ impl Fairness {
         self.entities.tie(node, tie);
     }
 
-    /// Where a node is; the last place counts.
+    /// Where a node says that it is; the last place counts, unless it was reached elsewhere.
     pub fn place(&mut self, node: NodeId, address: IpAddr) {
-        let group = NetworkGroup::of(address, self.asmap.as_ref());
+        if self.groups.get(&node).is_none_or(|(_, reached)| !reached) {
+            self.put(node, address, false);
+        }
+    }
+
+    /// A node was reached at an address, which makes it one with all others that were. Nothing follows from addresses that
+    /// many have at once.
+    pub fn reached_at(&mut self, node: NodeId, address: IpAddr) {
+        if let Some(block) = AddressBlock::of(address) {
+            self.entities.tie(node, Tie::Address(block));
+            self.put(node, address, true);
+        }
+    }
+
+    fn put(&mut self, node: NodeId, address: IpAddr, reached: bool) {
         if !self.groups.contains_key(&node) && self.groups.len() >= MAX_GRAPH_NODES {
             return;
         }
+        let group = NetworkGroup::of(address, self.asmap.as_ref());
         self.leave_group(&node);
-        self.groups.insert(node, group);
+        self.groups.insert(node, (group, reached));
         self.members.entry(group).or_default().insert(node);
     }
 
@@ -140,6 +168,11 @@ impl Fairness {
         self.leave_group(node);
     }
 
+    /// Which nodes are one.
+    pub fn entities(&self) -> &Entities {
+        &self.entities
+    }
+
     /// Whose a node is.
     pub fn entity_of(&self, node: &NodeId) -> Entity {
         self.entities.entity_of(node)
@@ -147,14 +180,15 @@ impl Fairness {
 
     /// Whose network a node is in, if that is known.
     pub fn group_of(&self, node: &NodeId) -> Option<NetworkGroup> {
-        self.groups.get(node).copied()
+        self.groups.get(node).map(|(group, _)| *group)
     }
 
     /// Notes what was paid for and receipted.
     pub fn note_carried(&mut self, carried: &Carried<'_>, now: UnixMillis) {
         let mut all_msat = 0u64;
         for (router, msat) in carried.earned {
-            self.paid.add(*router, *msat, carried.units, now);
+            let forgotten = self.paid.add(*router, *msat, carried.units, now);
+            self.unwritten.extend(forgotten.into_iter().chain([*router]));
             all_msat = all_msat.saturating_add(*msat);
         }
         let ways = carried.ways.len() as u64;
@@ -162,9 +196,10 @@ impl Fairness {
             let parts = ways.saturating_mul(way.len() as u64).max(1);
             for router in way {
                 let (msat, units) = (all_msat / parts, carried.units / parts);
-                self.unavoidable.add(*router, msat, units, now);
+                let forgotten = self.unavoidable.add(*router, msat, units, now);
+                self.unwritten.extend(forgotten.into_iter().chain([*router]));
                 if carried.ways.iter().all(|way| way.contains(router)) {
-                    self.forced.add(*router, msat, units, now);
+                    self.unwritten.extend(self.forced.add(*router, msat, units, now));
                 }
             }
         }
@@ -173,7 +208,7 @@ impl Fairness {
     /// Forgets what has faded to nothing.
     pub fn sweep(&mut self, now: UnixMillis) {
         for weights in [&mut self.paid, &mut self.unavoidable, &mut self.forced] {
-            weights.sweep(now);
+            self.unwritten.extend(weights.sweep(now));
         }
     }
 
@@ -257,7 +292,7 @@ impl Fairness {
     }
 
     fn leave_group(&mut self, node: &NodeId) {
-        let Some(group) = self.groups.remove(node) else {
+        let Some((group, _)) = self.groups.remove(node) else {
             return;
         };
         if let Some(members) = self.members.get_mut(&group) {

@@ -247,6 +247,9 @@ pub const MAX_ACK_FRAME_BYTES: u64 = 205;
 /// Nodes that a source remembers as part of silent routes: ten for each of four routes to a hundred destinations.
 pub const MAX_BLAMED_NODES: usize = 4096;
 
+/// Routes whose round trips a source remembers from receipts: one of each destination that it may know routes to.
+pub const MAX_TIMED_PATHS: usize = 4096;
+
 /// What one operator may cost a payer within a day, in msat, by packets that nobody receipted and credit that was denied:
 /// a thousand satoshis. Then it sells that payer nothing more.
 pub const MAX_LOSS_PER_DAY_MSAT: u64 = 1_000_000;
@@ -256,6 +259,10 @@ pub const MAX_LOSERS: usize = 4096;
 
 /// Nodes whose earnings from this node are remembered for shares: far more than one node pays in a day.
 pub const MAX_WEIGHED_NODES: usize = 16_384;
+
+/// Nodes whose earnings are written down in one step, and the most that wait for it: as many as five hundred receipts
+/// over routes of ten hops concern, and some milliseconds of the disk's thread.
+pub const WEIGHTS_PER_STEP: usize = 4096;
 
 /// Ties that one node shows to what makes nodes one entity: an operator, a Lightning node, and the addresses that a
 /// node may announce, twice over.

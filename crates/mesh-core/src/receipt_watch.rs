@@ -11,6 +11,8 @@
 //! Silence is the absence of any word. Packets that a hop refused by name, or that were under way when a link broke, are
 //! accounted for and await no receipt; but a hop that does nothing but refuse is in the end as good as silent.
 
+use std::time::Duration;
+
 use crate::back::Receipt;
 use crate::limits::{
     BACK_ALLOWANCE_BASE_BYTES, BACK_ALLOWANCE_BYTES_PER_UNIT, MAX_ACK_FRAME_BYTES, MAX_RECEIPT_FRAME_BYTES,
@@ -38,6 +40,9 @@ pub struct ReceiptWatch {
     silent: bool,
     /// Refusals since the newest receipt that accounted for packets.
     excuses: u8,
+    /// One packet whose receipt is timed: how many were sent up to it, and when it was.
+    timed: Option<(u64, Instant)>,
+    round_trip: Option<Duration>,
 }
 
 /// What the timer found.
@@ -59,6 +64,9 @@ impl ReceiptWatch {
         if self.awaited_since.is_none() && self.can_be_afforded() {
             self.awaited_since = Some(now);
         }
+        if self.timed.is_none() && self.can_be_afforded() {
+            self.timed = Some((self.packets, now));
+        }
         let look_at = self.awaited_since? + SESSION_SILENT_AFTER;
         (!std::mem::replace(&mut self.timer_runs, true)).then_some(look_at)
     }
@@ -74,9 +82,18 @@ impl ReceiptWatch {
         self.came_back = self.came_back.saturating_add(frame_bytes as u64);
         self.excuses = 0;
         self.covered = self.covered.max(receipt.highest_sequence.saturating_add(1));
+        if let Some((_, sent)) = self.timed.take_if(|(packets, _)| *packets <= self.covered) {
+            // Longer than this means that a receipt was lost, which says nothing of the way's length.
+            self.round_trip = Some(now - sent).filter(|trip| *trip < SESSION_SILENT_AFTER);
+        }
         self.awaited_since = (self.covered < self.packets && self.can_be_afforded()).then_some(now);
         let look_at = self.awaited_since? + SESSION_SILENT_AFTER;
         (!std::mem::replace(&mut self.timer_runs, true)).then_some(look_at)
+    }
+
+    /// How long a packet's receipt took, if that was found out since this was last asked: a packet is timed after another.
+    pub fn take_round_trip(&mut self) -> Option<Duration> {
+        self.round_trip.take()
     }
 
     /// A hop said why packets end with it, or the first link broke: what is out will not be receipted, and is no sign.
@@ -85,6 +102,7 @@ impl ReceiptWatch {
             self.excuses += 1;
             self.covered = self.packets;
             self.awaited_since = None;
+            self.timed = None;
         }
     }
 
@@ -150,6 +168,22 @@ mod tests {
         watch.receipted(&receipt(1), 250, Instant(4 * SECOND));
         assert!(watch.is_silent());
         assert_eq!(watch.look(Instant(9 * SECOND)), Heard::All);
+    }
+
+    #[test]
+    fn one_packet_after_another_is_timed_and_one_whose_receipt_was_lost_is_not() {
+        let mut watch = ReceiptWatch::default();
+        watch.sent(1, Instant(0));
+        watch.sent(1, Instant(SECOND / 10));
+        watch.receipted(&receipt(0), 250, Instant(SECOND / 2));
+        assert_eq!(watch.take_round_trip(), Some(Duration::from_millis(500)));
+        assert_eq!(watch.take_round_trip(), None, "told once");
+        watch.receipted(&receipt(1), 250, Instant(SECOND));
+        assert_eq!(watch.take_round_trip(), None, "it was not timed");
+        watch.sent(1, Instant(2 * SECOND));
+        watch.sent(1, Instant(60 * SECOND));
+        watch.receipted(&receipt(3), 250, Instant(61 * SECOND));
+        assert_eq!(watch.take_round_trip(), None);
     }
 
     #[test]

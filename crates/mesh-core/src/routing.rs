@@ -2,6 +2,7 @@
 
 pub mod blame;
 mod cache;
+pub mod delay;
 mod exchange;
 mod flaps;
 pub mod graph;

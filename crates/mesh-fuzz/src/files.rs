@@ -8,6 +8,7 @@ use mesh_core::account::AccountRecord;
 use mesh_core::chain::OutputQuote;
 use mesh_core::chain_book::{Bill, HonouredOutput};
 use mesh_core::event::{Command, CommandId, Input, Record};
+use mesh_core::fairness::durable::WeighedNode;
 use mesh_core::identity::NodeId;
 use mesh_core::ledger::Entry;
 use mesh_core::payer::PurchasedProof;
@@ -63,6 +64,7 @@ pub(crate) enum Row {
     OutputQuote(OutputQuote),
     Honoured(Box<HonouredOutput>),
     Bill(Bill),
+    Weighed(Box<WeighedNode>),
 }
 
 impl Row {
@@ -90,6 +92,7 @@ impl Row {
             Self::OutputQuote(quote) => Record::OutputQuote(quote),
             Self::Honoured(output) => Record::Honoured(output),
             Self::Bill(bill) => Record::Bill(bill),
+            Self::Weighed(weighed) => Record::Weighed(weighed),
         }
     }
 }

@@ -98,6 +98,11 @@ impl Simulation {
         }
     }
 
+    /// A running node's core, to be looked at.
+    pub fn core(&self, node: NodeIndex) -> Option<&Core> {
+        self.nodes[node.0].core.as_ref()
+    }
+
     /// What a node knows of the ways through the mesh; none while it is down.
     pub fn routing(&self, node: NodeIndex) -> Option<&RoutingTable> {
         self.nodes[node.0].core.as_ref().map(Core::routing)

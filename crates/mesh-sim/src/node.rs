@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mesh_core::core::Core;
+use mesh_core::core::{Announcing, Core};
 use mesh_core::drop_reason::DropReason;
 use mesh_core::event::{Delivery, Event, LinkId, Record};
 use mesh_core::identity::NodeId;
@@ -112,6 +112,8 @@ pub(crate) struct SimNode {
     pub(crate) dropped: Vec<Dropped>,
     pub(crate) events: Vec<Event>,
     pub(crate) deliveries: Vec<Delivery>,
+    /// What it says of itself; whether at all, its kind says.
+    pub(crate) announcing: Announcing,
 }
 
 impl SimNode {

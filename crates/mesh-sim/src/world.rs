@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mesh_core::core::{Announcing, Core, CoreConfig};
 use mesh_core::event::{LinkId, Record};
+use mesh_core::fairness::policy::{FairnessPolicy, PolicyError};
 use mesh_core::identity::Identity;
 use mesh_core::verifier::BitcoinNetwork;
 
@@ -59,6 +60,23 @@ impl Simulation {
         node
     }
 
+    /// Adds an honest node that says more of itself than its price.
+    pub fn add_node_announcing(&mut self, spec: NodeSpec, announcing: Announcing) -> NodeIndex {
+        let node = self.add(spec, false);
+        self.nodes[node.0].announcing = announcing;
+        self.start(node);
+        node
+    }
+
+    /// What a node lets shares of its money grow to; forgotten with its next restart.
+    ///
+    /// # Errors
+    /// Those of [`Core::set_fairness`].
+    pub fn set_fairness(&mut self, node: NodeIndex, policy: FairnessPolicy) -> Result<(), PolicyError> {
+        let core = self.nodes[node.0].core.as_mut();
+        core.map_or(Ok(()), |core| core.set_fairness(policy, None))
+    }
+
     /// Adds a villain: a name and a wallet, but no core. It sends what it is told ([`Simulation::inject`]) and keeps
     /// what it receives ([`Simulation::inbox`]).
     pub fn add_villain(&mut self) -> NodeIndex {
@@ -103,6 +121,7 @@ impl Simulation {
             dropped: Vec::new(),
             events: Vec::new(),
             deliveries: Vec::new(),
+            announcing: Announcing::default(),
         });
         node
     }
@@ -135,7 +154,7 @@ impl Simulation {
             route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
             announcing: Announcing {
                 enabled: state.spec.announces,
-                ..Announcing::default()
+                ..state.announcing.clone()
             },
             free_bytes_per_second: state.spec.free_bytes_per_second,
             spending: state.spec.spending,

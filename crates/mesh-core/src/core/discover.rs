@@ -1,12 +1,11 @@
 //! Discovery: as requester, as router, as destination.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::discovery::plan::{Ask, Round, plan_round, wider_ring};
 use crate::discovery::{OwnDiscovery, Passing};
 use crate::drop_reason::DropReason;
-use crate::event::{Answer, Channel, CommandId, Event, LinkId, Refusal, RouteInfo};
+use crate::event::{Answer, Channel, CommandId, Event, LinkId, Refusal};
 use crate::identity::NodeId;
 use crate::limits::{
     CLOCK_SKEW, DISCOVERY_GATHER, DISCOVERY_TIMEOUT, MAX_DISCOVERY_TIME, MAX_HOPS,
@@ -14,14 +13,10 @@ use crate::limits::{
 };
 use crate::message::{ControlMessage, DiscoveryMode, DiscoveryRequest, RequestId, RouteCertificate};
 use crate::neighbours::Neighbour;
-use crate::routing::PathQuery;
 use crate::time::Now;
 
+use super::candidates::Wanted;
 use super::{Core, Timer};
-
-/// What a millisatoshi a unit is worth against a unit of link cost when candidates are chosen: price decides, and of
-/// equally dear paths the one with fewer hops. Found routes are ranked the same way.
-const LATENCY_WEIGHT_MSAT: u64 = 0;
 
 /// As requester.
 impl Core {
@@ -38,9 +33,11 @@ impl Core {
             return Err(Refusal::own(DropReason::BadCommand));
         }
         let max_hops = max_hops.min(MAX_HOPS as u8);
-        let known = self.known_routes(now, &destination, max_hops);
-        if !refresh && !known.is_empty() {
-            return Ok(Some(Answer::Routes(known)));
+        if !refresh {
+            let known = self.routes_at_hand(now, &destination, max_hops);
+            if !known.is_empty() {
+                return Ok(Some(Answer::Routes(known)));
+            }
         }
         let timeout = timeout.min(MAX_DISCOVERY_TIME);
         let discovery = OwnDiscovery {
@@ -59,6 +56,13 @@ impl Core {
         self.discovery.start(command, discovery).map_err(Refusal::own)?;
         self.set_timer(now.instant + timeout, Timer::DiscoveryEnds(command));
         self.ask_round(now, command);
+        // With a way in hand, if not a good one, nobody waits longer for a better one than answers take as a rule.
+        if !refresh && !self.known_routes(now, &destination, max_hops).is_empty() {
+            if let Some(discovery) = self.discovery.own_mut(command) {
+                discovery.gathering = true;
+            }
+            self.set_timer(now.instant + RETRY_INTERVAL, Timer::DiscoveryGathered(command));
+        }
         Ok(None)
     }
 
@@ -79,11 +83,19 @@ impl Core {
             return;
         };
         let (destination, retry_at) = (discovery.destination, now.instant + discovery.retry_after);
-        self.count_ways(now, &destination);
+        self.fair.look(now);
+        if self.fair.known(&destination, now.instant).is_some() {
+            self.count_ways(now, &destination);
+        }
         let Some(discovery) = self.discovery.own(command) else {
             return;
         };
-        let candidates = self.candidates(now, discovery);
+        let wanted = Wanted {
+            destination,
+            max_hops: discovery.max_hops,
+            silent: &discovery.silent,
+        };
+        let candidates = self.candidates(now, &wanted);
         let successors = self.successors(&destination);
         let asks = plan_round(&Round {
             number: discovery.rounds,
@@ -196,65 +208,11 @@ impl Core {
         }
     }
 
-    /// Paths that the graph suggests and whose first hop has a live link: around the routers of silent paths, and should
-    /// those be too few, over them.
-    fn candidates(&self, now: Now, discovery: &OwnDiscovery) -> Vec<Vec<NodeId>> {
-        let silent = discovery.silent.iter();
-        let routers = silent.flat_map(|path| path.iter().skip(1).take(path.len().saturating_sub(2)));
-        let suspects: BTreeSet<NodeId> = routers.copied().collect();
-        // Whoever has far too much is gone around too, as long as there is a way.
-        let mut avoid = suspects.clone();
-        avoid.extend(&self.fair.surcharges().excluded);
-        let mut candidates = self.paths_around(now, discovery, &avoid);
-        if candidates.is_empty() && avoid.len() > suspects.len() {
-            candidates = self.paths_around(now, discovery, &suspects);
-        }
-        if candidates.len() < MAX_ROUTES_PER_DESTINATION && !suspects.is_empty() {
-            candidates.extend(self.paths_around(now, discovery, &BTreeSet::new()));
-        }
-        candidates
-    }
-
-    fn paths_around(&self, now: Now, discovery: &OwnDiscovery, avoid: &BTreeSet<NodeId>) -> Vec<Vec<NodeId>> {
-        let mut surcharges = self.blame.surcharges_msat(now.instant);
-        for (node, msat) in &self.fair.surcharges().by_node {
-            let sum = surcharges.entry(*node).or_default();
-            *sum = sum.saturating_add(*msat);
-        }
-        let query = PathQuery {
-            from: self.node_id(),
-            to: discovery.destination,
-            max_hops: usize::from(discovery.max_hops),
-            most: MAX_ROUTES_PER_DESTINATION,
-            avoid,
-            latency_weight_msat: LATENCY_WEIGHT_MSAT,
-            surcharges_msat: Some(&surcharges),
-            tie_break: Some(self.fair.tie_break(&discovery.destination)),
-        };
-        let found = self.routes.graph.diverse_paths(&query).into_iter();
-        let paths = found.map(|candidate| candidate.path);
-        let has_link = |path: &Vec<NodeId>| {
-            let first = path.get(1);
-            first.is_some_and(|first| self.neighbours.link_to(first).is_some())
-        };
-        paths.filter(has_link).collect()
-    }
-
     /// Neighbours with a live link that the distance vector allows as next hop, best first.
     fn successors(&self, destination: &NodeId) -> Vec<NodeId> {
         let mut successors = self.routes.vector.successors(destination);
         successors.retain(|next| self.neighbours.link_to(next).is_some());
         successors
-    }
-
-    fn known_routes(&self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
-        let mut routes = self
-            .routes
-            .cache
-            .find(destination, usize::from(max_hops), now.unix);
-        // What fell silent before, and who has too much already, costs what one would pay to avoid it, and stays on offer.
-        routes.sort_by_cached_key(|route| self.fair.rank(route, self.blame.rank_of(route, now.instant)));
-        routes.into_iter().map(|route| route.info()).collect()
     }
 
     /// A path to a node this one asked for; its signatures were checked.

@@ -4,16 +4,18 @@
 //! minute, so that no packet waits for it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::announcement::Body;
+use crate::event::{LinkId, Record};
 use crate::fairness::asmap::Asmap;
-use crate::fairness::entities::Tie;
+use crate::fairness::durable::WeighedNode;
+use crate::fairness::entities::{AddressBlock, Tie};
 use crate::fairness::policy::{FairnessPolicy, PolicyError};
 use crate::fairness::{Carried, Fairness, Shares, Surcharges};
 use crate::identity::NodeId;
-use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME};
-use crate::routing::Route;
+use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME, WEIGHTS_PER_STEP};
 use crate::time::{Instant, Now, UnixMillis};
 
 use super::Core;
@@ -21,21 +23,35 @@ use super::Core;
 /// How often it is looked at what follows from shares: they are of a day, and fade in steps of a quarter of an hour.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
+/// How often weights are written down: every receipt changes some, and each is worth little.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// The route used last keeps its place unless another is better by more than one part in this many of its rank: shares
 /// that go up and down around a cap must not make routes go back and forth.
 const HYSTERESIS_PARTS: u64 = 8;
+
+/// How old a count of the ways to a destination in use may become: links come and go, and of a destination that was found
+/// before anything was announced no ways were known.
+const COUNT_AGAIN_AFTER: Duration = Duration::from_secs(300);
+
+/// How long a node makes do with ways over somebody who should be gone around before it looks for another again.
+const SEEK_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// How long the ways to a destination are remembered: a route to it may be used for so long after they were counted.
 const WAYS_LIFETIME: Duration = Duration::from_secs(2 * ROUTE_LIFETIME.as_secs());
 
 /// What is known of one destination.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// The routers of the ways there that have nobody in common.
     ways: Vec<Vec<NodeId>>,
+    /// When they were counted; none if never.
+    counted_at: Option<Instant>,
     /// The route whose packets were receipted last.
     used: Vec<NodeId>,
-    /// When either was last new.
+    /// When a better way was last looked for beside those known.
+    sought_at: Option<Instant>,
+    /// When any of it was last new.
     at: Instant,
 }
 
@@ -44,6 +60,7 @@ pub(super) struct FairDesk {
     fairness: Fairness,
     surcharges: Surcharges,
     looked_at: Option<Instant>,
+    written_at: Option<Instant>,
     /// Something was carried, or somebody joined others, since then; or somebody costs something, which fades.
     changed: bool,
     /// At most [`MAX_ROUTE_DESTINATIONS`].
@@ -58,10 +75,17 @@ impl FairDesk {
             fairness: Fairness::default(),
             surcharges: Surcharges::default(),
             looked_at: None,
+            written_at: None,
             changed: false,
             destinations: BTreeMap::new(),
             chance: blake3::derive_key("blvm-mesh ties between paths", account_secret),
         }
+    }
+
+    /// Takes up what an earlier life wrote down.
+    pub(super) fn restore(&mut self, weighed: WeighedNode, now: UnixMillis) {
+        self.fairness.restore(weighed, now);
+        self.changed = true;
     }
 
     pub(super) fn surcharges(&self) -> &Surcharges {
@@ -75,7 +99,8 @@ impl FairDesk {
         u64::from_le_bytes(number)
     }
 
-    fn known(&mut self, destination: &NodeId, now: Instant) -> Option<&mut Known> {
+    /// What is known of a destination that is being looked for or paid for now; none when there are too many.
+    pub(super) fn known(&mut self, destination: &NodeId, now: Instant) -> Option<&mut Known> {
         if !self.destinations.contains_key(destination) && self.destinations.len() >= MAX_ROUTE_DESTINATIONS {
             return None;
         }
@@ -84,7 +109,21 @@ impl FairDesk {
         Some(known)
     }
 
-    fn look(&mut self, now: Now) {
+    /// The destination in use whose ways were counted the longest ago, if that was too long: one at a time.
+    fn counted_longest_ago(&self, now: Instant) -> Option<NodeId> {
+        let used = self
+            .destinations
+            .iter()
+            .filter(|(_, known)| !known.used.is_empty());
+        let oldest = used.min_by_key(|(_, known)| known.counted_at);
+        let is_due = |at: Instant| at + COUNT_AGAIN_AFTER <= now;
+        oldest
+            .filter(|(_, known)| known.counted_at.is_none_or(is_due))
+            .map(|(destination, _)| *destination)
+    }
+
+    /// Draws the consequences of shares if that was long enough ago.
+    pub(super) fn look(&mut self, now: Now) {
         let due = self
             .looked_at
             .is_none_or(|at| at + LOOK_AGAIN_AFTER <= now.instant);
@@ -96,39 +135,58 @@ impl FairDesk {
         }
     }
 
-    /// Whether a route is over somebody who is to be left out where there is an alternative, and what it is ranked by.
-    pub(super) fn rank(&self, route: &Route, blamed_rank_msat: u64) -> (bool, u64) {
-        let path = &route.certificate.path;
-        let routers = routers_of(path);
+    /// What avoiding these routers is worth for the shares that they have.
+    pub(super) fn concentration_msat(&self, routers: &[NodeId]) -> u64 {
         let surcharge = |router| self.surcharges.by_node.get(router).copied().unwrap_or(0);
-        let rank = routers
+        routers.iter().map(surcharge).fold(0, u64::saturating_add)
+    }
+
+    /// Whether one of these routers is to be left out where there is an alternative.
+    pub(super) fn excludes(&self, routers: &[NodeId]) -> bool {
+        routers
             .iter()
-            .map(surcharge)
-            .fold(blamed_rank_msat, u64::saturating_add);
-        let used = path
-            .last()
-            .and_then(|destination| self.destinations.get(destination));
-        let allowance = match used {
-            Some(known) if known.used == *path => rank / HYSTERESIS_PARTS,
-            _ => 0,
+            .any(|router| self.surcharges.excluded.contains(router))
+    }
+
+    /// Whose nodes are, and where.
+    pub(super) fn fairness(&self) -> &Fairness {
+        &self.fairness
+    }
+
+    /// Whether it is worth asking the network for another way than those known, which are all over somebody who should be
+    /// gone around: now, and then not again for a while.
+    pub(super) fn may_seek(&mut self, destination: &NodeId, now: Instant) -> bool {
+        let Some(known) = self.known(destination, now) else {
+            return false;
         };
-        let excluded = routers
-            .iter()
-            .any(|router| self.surcharges.excluded.contains(router));
-        (excluded, rank - allowance)
+        let is_due = known.sought_at.is_none_or(|at| at + SEEK_AGAIN_AFTER <= now);
+        if is_due {
+            known.sought_at = Some(now);
+        }
+        is_due
+    }
+
+    /// What is taken off for a path's being in use.
+    pub(super) fn hysteresis_msat(&self, path: &[NodeId], sum_msat: u64) -> u64 {
+        let known = path.last().and_then(|to| self.destinations.get(to));
+        match known {
+            Some(known) if known.used == path => sum_msat / HYSTERESIS_PARTS,
+            _ => 0,
+        }
     }
 }
 
 impl Core {
     /// What shares may grow to before routes around whoever has them are worth more, and a map of networks for the coarser
     /// shares. Without, it is [`FairnessPolicy::default`], and network groups are prefixes of addresses.
-    /// To be set before the first input: what was known of anybody is forgotten.
+    /// To be set before the first input: in which networks nodes are is known of later announcements only. What an earlier
+    /// life had paid, restored before or after, is kept.
     ///
     /// # Errors
     /// [`PolicyError`] when the caps contradict each other; nothing is changed then.
     pub fn set_fairness(&mut self, policy: FairnessPolicy, asmap: Option<Asmap>) -> Result<(), PolicyError> {
         policy.check()?;
-        self.fair.fairness = Fairness::new(policy, asmap);
+        self.fair.fairness.set_policy(policy, asmap);
         Ok(())
     }
 
@@ -147,12 +205,34 @@ impl Core {
             self.fair.fairness.tie(node, Tie::Operator(certificate.operator));
             self.fair.changed = true;
         }
-        let addresses = body.addresses.iter();
-        let ip = addresses
-            .filter_map(|address| address.parse::<std::net::SocketAddr>().ok())
-            .next();
-        if let Some(ip) = ip {
-            self.fair.fairness.place(node, ip.ip());
+        // Addresses that many have at once say nothing of whose network a node is in.
+        let public = body.addresses.iter().find_map(|address| {
+            let ip = address.parse::<std::net::SocketAddr>().ok()?.ip();
+            AddressBlock::of(ip).map(|_| ip)
+        });
+        if let Some(ip) = public {
+            self.fair.fairness.place(node, ip);
+        }
+    }
+
+    /// A neighbour is connected from, or was dialled at, this address. Nobody can claim another's: so whoever shares it is
+    /// one.
+    pub(super) fn note_reached(&mut self, link: LinkId, address: IpAddr) {
+        let neighbour = self.neighbours.on_link(link);
+        if let Some(Ok(node)) = neighbour.map(|neighbour| self.id_of(neighbour)) {
+            self.fair.fairness.reached_at(node, address);
+            self.fair.changed = true;
+        }
+    }
+
+    /// A link ends. Of a neighbour that announced nothing nobody will say when it is gone for good, and who comes with ever
+    /// new ids must not fill up what is remembered of owners.
+    pub(super) fn forget_unannounced(&mut self, link: LinkId) {
+        let neighbour = self.neighbours.on_link(link);
+        if let Some(Ok(node)) = neighbour.map(|neighbour| self.id_of(neighbour))
+            && self.routes.graph.facts(&node).is_none()
+        {
+            self.forget_owner(&node);
         }
     }
 
@@ -167,14 +247,15 @@ impl Core {
         self.fair.fairness.forget(node);
     }
 
-    /// How many ways there are to a destination that is being looked for: the dear part, done beside the search for
-    /// paths and not when packets are carried.
+    /// How many ways there are to a destination that is being looked for, or was and is in use: the dear part, not done
+    /// when packets are carried.
     pub(super) fn count_ways(&mut self, now: Now, destination: &NodeId) {
-        self.fair.look(now);
         let me = self.node_id();
-        let ways = self.routes.graph.ways(&me, destination, MAX_HOPS);
-        if let Some(known) = self.fair.known(destination, now.instant) {
+        let entities = self.fair.fairness.entities();
+        let ways = self.routes.graph.ways_among(&me, destination, MAX_HOPS, entities);
+        if let Some(known) = self.fair.destinations.get_mut(destination) {
             known.ways = ways;
+            known.counted_at = Some(now.instant);
         }
     }
 
@@ -206,11 +287,30 @@ impl Core {
         };
         self.fair.fairness.note_carried(&carried, now.unix);
         self.fair.changed = true;
+        if self.fair.fairness.unwritten() >= WEIGHTS_PER_STEP {
+            self.write_weights(WEIGHTS_PER_STEP);
+        }
     }
 
-    /// Looks at what follows if that was long enough ago, and forgets destinations that were not used for long.
+    /// Writes down what at most so many nodes earned. Whether there are more.
+    pub(super) fn write_weights(&mut self, most: usize) -> bool {
+        for weighed in self.fair.fairness.take_unwritten(most) {
+            self.persist_soon(Record::Weighed(Box::new(weighed)));
+        }
+        self.fair.fairness.unwritten() > 0
+    }
+
+    /// Looks at what follows and writes down what it follows from if that was long enough ago, and forgets destinations that
+    /// were not used for long.
     pub(super) fn keep_fair(&mut self, now: Now) {
         self.fair.look(now);
+        if let Some(destination) = self.fair.counted_longest_ago(now.instant) {
+            self.count_ways(now, &destination);
+        }
+        let is_due = |at: Instant| at + WRITE_AGAIN_AFTER <= now.instant;
+        if self.fair.written_at.is_none_or(is_due) && !self.write_weights(WEIGHTS_PER_STEP) {
+            self.fair.written_at = Some(now.instant);
+        }
         self.fair
             .destinations
             .retain(|_, known| known.at + WAYS_LIFETIME > now.instant);
@@ -218,6 +318,6 @@ impl Core {
 }
 
 /// The nodes between source and destination.
-fn routers_of(path: &[NodeId]) -> &[NodeId] {
+pub(super) fn routers_of(path: &[NodeId]) -> &[NodeId] {
     path.get(1..path.len().saturating_sub(1)).unwrap_or_default()
 }

@@ -19,6 +19,9 @@ impl Core {
         };
         self.blame.note_receipt(&session.path, now.instant);
         let overdue_at = session.watch.receipted(receipt, frame_bytes, now.instant);
+        if let Some(round_trip) = session.watch.take_round_trip() {
+            self.delays.note(&session.path, round_trip, now.instant);
+        }
         let units = receipt.units.min(session.units).saturating_sub(before);
         let (path, prices_msat) = (session.path.clone(), session.prices_msat.clone());
         if let Some(at) = overdue_at {

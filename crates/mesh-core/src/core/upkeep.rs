@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::drop_reason::DropReason;
 use crate::event::{Answer, Record, Status, WalletQuestion};
-use crate::limits::{HOUSEKEEPING_INTERVAL, LEASES_PER_STEP, MAX_PENDING_INVOICES};
+use crate::limits::{HOUSEKEEPING_INTERVAL, LEASES_PER_STEP, MAX_PENDING_INVOICES, WEIGHTS_PER_STEP};
 use crate::time::Now;
 
 use super::{Asked, Core, FORGET_ON_AFTER, Timer};
@@ -68,6 +68,7 @@ impl Core {
                 Record::SpendingForgotten(id) => {
                     spending.remove(&id);
                 }
+                Record::Weighed(weighed) => self.fair.restore(*weighed, now.unix),
                 Record::TreasuryBegun(payment) => self.restore_treasury(now, Some(*payment)),
                 Record::TreasuryDone => self.restore_treasury(now, None),
                 Record::Credit { payee, msat } => {
@@ -93,6 +94,7 @@ impl Core {
         for payee in self.payer.purses.unwritten() {
             self.write_spent(now.unix, &payee, false);
         }
+        while self.write_weights(WEIGHTS_PER_STEP) {}
     }
 
     /// Flushes, and holds the answer back until all of it is durable: behind a record that says nothing new.
@@ -111,6 +113,7 @@ impl Core {
         self.forget_spending(now);
         self.forget_seen(now);
         self.keep_fair(now);
+        self.delays.expire(now.instant);
         if self.replay.expire(now.unix) {
             self.set_timer(now.instant + FORGET_ON_AFTER, Timer::ForgetRedeemed);
         }

@@ -18,7 +18,7 @@ pub enum Tie {
     Operator(NodeId),
     /// The Lightning node that issues the invoices: it signed one that commits to the payee's id.
     Payee([u8; 33]),
-    /// Where the node is reached.
+    /// Where this node itself reached it, or was reached from: what somebody says of an address is no tie.
     Address(AddressBlock),
 }
 
@@ -83,6 +83,8 @@ pub struct Entities {
     least: Vec<NodeId>,
     /// The nodes in the tree of each root, forgotten ones too.
     members: Vec<Vec<NodeId>>,
+    /// Roots of trees that something else than an operator's key united.
+    otherwise: BTreeSet<u32>,
     forgotten: usize,
 }
 
@@ -97,8 +99,9 @@ struct Member {
 impl Entities {
     /// Notes that a node shows a tie. Whether anything became one that was not.
     ///
-    /// A node shows at most [`MAX_TIES_PER_NODE`], the first ones; nodes beyond [`MAX_GRAPH_NODES`] show none. Either
-    /// leaves them entities of their own, which is what they would be without.
+    /// Of a node the first [`MAX_TIES_PER_NODE`] are remembered. A further one makes it one with those who showed the same
+    /// before: else it would show so many that nobody shares, and then whatever it likes. Nodes beyond [`MAX_GRAPH_NODES`]
+    /// show none, which leaves them entities of their own.
     pub fn tie(&mut self, node: NodeId, tie: Tie) -> bool {
         if self.known.get(&node).is_none_or(|member| member.left) {
             if self.present() >= MAX_GRAPH_NODES {
@@ -109,13 +112,21 @@ impl Entities {
         let Some(member) = self.known.get_mut(&node) else {
             return false;
         };
-        if member.ties.contains(&tie) || member.ties.len() >= MAX_TIES_PER_NODE {
+        let slot = member.slot;
+        let has_room = member.ties.len() < MAX_TIES_PER_NODE;
+        if has_room && !member.ties.insert(tie) {
             return false;
         }
-        member.ties.insert(tie);
-        let slot = member.slot;
-        let first = *self.first.entry(tie).or_insert(slot);
-        self.unite(first, slot)
+        let first = match self.first.get(&tie) {
+            Some(first) => *first,
+            None if has_room => *self.first.entry(tie).or_insert(slot),
+            None => return false,
+        };
+        let is_new = self.unite(first, slot);
+        if is_new && !matches!(tie, Tie::Operator(_)) {
+            self.otherwise.insert(self.root(slot));
+        }
+        is_new
     }
 
     /// Forgets a node that is no longer part of the network, with its ties.
@@ -147,6 +158,16 @@ impl Entities {
             .filter(|node| self.known.get(*node).is_some_and(|member| !member.left))
             .copied()
             .collect()
+    }
+
+    /// The nodes of entities that something else than an operator's key made one, with their entity: few, as payees and
+    /// addresses become known one by one, whereas everybody's operator is announced.
+    pub fn merged_otherwise(&self) -> impl Iterator<Item = (NodeId, Entity)> + '_ {
+        self.otherwise.iter().flat_map(|root| {
+            let (members, entity) = (&self.members[*root as usize], Entity(self.least[*root as usize]));
+            let present = |node: &&NodeId| self.known.get(*node).is_some_and(|member| !member.left);
+            members.iter().filter(present).map(move |node| (*node, entity))
+        })
     }
 
     fn present(&self) -> usize {
@@ -194,6 +215,9 @@ impl Entities {
         } else {
             (b, a)
         };
+        if self.otherwise.remove(&small) {
+            self.otherwise.insert(large);
+        }
         let moved = std::mem::take(&mut self.members[small as usize]);
         self.members[large as usize].extend(moved);
         self.parent[small as usize] = large;
@@ -288,7 +312,9 @@ mod tests {
             entities.tie(id(1), operator(tie));
         }
         entities.tie(id(2), operator(MAX_TIES_PER_NODE as u8));
-        assert_eq!(entities.entity_of(&id(2)), Entity(id(2)));
+        assert_eq!(entities.entity_of(&id(2)), Entity(id(2)), "not remembered");
+        entities.tie(id(1), operator(MAX_TIES_PER_NODE as u8));
+        assert_eq!(entities.entity_of(&id(2)), Entity(id(1)), "but never free of it");
     }
 
     #[test]

@@ -122,3 +122,25 @@ fn shares_without_fees_are_none() {
     assert_eq!(share(&fairness, 1).observed_ppm, 0);
     assert_eq!(fairness.shares(NOW).usual_msat, 0);
 }
+
+#[test]
+fn nodes_reached_at_one_public_address_are_one_wherever_they_say_that_they_are() {
+    let mut fairness = Fairness::default();
+    fairness.place(id(1), "9.9.9.9".parse().unwrap());
+    fairness.place(id(2), "9.9.9.9".parse().unwrap());
+    assert_ne!(
+        fairness.entity_of(&id(1)),
+        fairness.entity_of(&id(2)),
+        "a claim ties nobody"
+    );
+    fairness.reached_at(id(1), "2a01:4f8:1:2::5".parse().unwrap());
+    fairness.reached_at(id(2), "2a01:4f8:1:2::6".parse().unwrap());
+    assert_eq!(fairness.entity_of(&id(1)), fairness.entity_of(&id(2)));
+    fairness.place(id(1), "9.9.9.9".parse().unwrap());
+    let group = fairness.group_of(&id(1)).unwrap();
+    assert_eq!(group.to_string(), "2a01:04f8::/32", "where it was reached counts");
+    fairness.reached_at(id(3), "127.0.0.1".parse().unwrap());
+    fairness.reached_at(id(4), "127.0.0.1".parse().unwrap());
+    assert_ne!(fairness.entity_of(&id(3)), fairness.entity_of(&id(4)));
+    assert_eq!(fairness.group_of(&id(3)), None);
+}

@@ -44,7 +44,8 @@ impl Weight {
         }
     }
 
-    fn is_nothing(&self) -> bool {
+    /// Whether nothing is left of it.
+    pub fn is_nothing(&self) -> bool {
         self.fees == 0 && self.units == 0
     }
 }
@@ -59,16 +60,16 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Adds what a node earned.
-    pub fn add(&mut self, node: NodeId, fee_msat: u64, units: u64, now: UnixMillis) {
-        if !self.by_node.contains_key(&node) && self.by_node.len() >= MAX_WEIGHED_NODES {
-            self.forget_lightest(now);
-        }
+    /// Adds what a node earned. Who was forgotten for it.
+    pub fn add(&mut self, node: NodeId, fee_msat: u64, units: u64, now: UnixMillis) -> Option<NodeId> {
+        let is_full = !self.by_node.contains_key(&node) && self.by_node.len() >= MAX_WEIGHED_NODES;
+        let forgotten = if is_full { self.forget_lightest(now) } else { None };
         let step = step_of(now);
         let weight = self.by_node.entry(node).or_default();
         *weight = weight.at(step);
         weight.fees = weight.fees.saturating_add(fee_msat.saturating_mul(1 << POINT));
         weight.units = weight.units.saturating_add(units.saturating_mul(1 << POINT));
+        forgotten
     }
 
     /// What each node's fees still weigh, in 1/1024 msat, by id; those that faded to nothing are left out.
@@ -96,31 +97,62 @@ impl Weights {
         u128::from(msat) << POINT
     }
 
-    /// Forgets what has faded to nothing.
-    pub fn sweep(&mut self, now: UnixMillis) {
+    /// Forgets what has faded to nothing, and says whose it was.
+    pub fn sweep(&mut self, now: UnixMillis) -> Vec<NodeId> {
         let step = step_of(now);
-        self.by_node.retain(|_, weight| !weight.at(step).is_nothing());
+        let mut forgotten = Vec::new();
+        self.by_node.retain(|node, weight| {
+            let is_left = !weight.at(step).is_nothing();
+            if !is_left {
+                forgotten.push(*node);
+            }
+            is_left
+        });
+        forgotten
     }
 
-    /// All of it, to be written down.
-    pub fn entries(&self) -> impl Iterator<Item = (NodeId, Weight)> + '_ {
-        self.by_node.iter().map(|(node, weight)| (*node, *weight))
+    /// What a node's weight was when it last grew, to be written down; it fades by itself.
+    pub fn get(&self, node: &NodeId) -> Weight {
+        self.by_node.get(node).copied().unwrap_or_default()
     }
 
-    /// What was written down.
-    pub fn restore(&mut self, entries: impl IntoIterator<Item = (NodeId, Weight)>) {
-        self.by_node.extend(entries.into_iter().take(MAX_WEIGHED_NODES));
+    /// Takes up what an earlier life wrote down, the last of it last. Whether there was something to take up, and room.
+    ///
+    /// A weight of the future would not fade until then: the clock was wrong when it was written, or the file was
+    /// tampered with. It counts as one of now.
+    pub fn restore(&mut self, node: NodeId, mut weight: Weight, now: UnixMillis) -> bool {
+        let is_full = !self.by_node.contains_key(&node) && self.by_node.len() >= MAX_WEIGHED_NODES;
+        weight.step = weight.step.min(step_of(now));
+        if weight.at(step_of(now)).is_nothing() {
+            self.by_node.remove(&node);
+            return false;
+        }
+        if is_full {
+            return false;
+        }
+        self.by_node.insert(node, weight);
+        true
     }
 
-    fn forget_lightest(&mut self, now: UnixMillis) {
+    /// How many nodes have weight.
+    pub fn len(&self) -> usize {
+        self.by_node.len()
+    }
+
+    /// Whether nobody has any.
+    pub fn is_empty(&self) -> bool {
+        self.by_node.is_empty()
+    }
+
+    fn forget_lightest(&mut self, now: UnixMillis) -> Option<NodeId> {
         let step = step_of(now);
         let lightest = self.by_node.iter().min_by_key(|(_, weight)| {
             let weight = weight.at(step);
             (weight.fees, weight.units)
         });
-        if let Some(lightest) = lightest.map(|(node, _)| *node) {
-            self.by_node.remove(&lightest);
-        }
+        let lightest = lightest.map(|(node, _)| *node)?;
+        self.by_node.remove(&lightest);
+        Some(lightest)
     }
 }
 
@@ -176,7 +208,7 @@ mod tests {
         );
         assert!(fees(&weights, hours(24 * 70)) == 0);
         weights.sweep(hours(24 * 70));
-        assert_eq!(weights.entries().count(), 0);
+        assert!(weights.is_empty());
     }
 
     #[test]
@@ -184,9 +216,23 @@ mod tests {
         let mut weights = Weights::default();
         weights.add(NODE, 5_000, 3, hours(1));
         let mut again = Weights::default();
-        again.restore(weights.entries().collect::<Vec<_>>());
+        assert!(again.restore(NODE, weights.get(&NODE), hours(2)));
         assert_eq!(fees(&again, hours(30)), fees(&weights, hours(30)));
         assert!(fees(&again, hours(30)) < 5_000);
+    }
+
+    #[test]
+    fn weight_of_the_future_that_a_file_tells_of_fades_from_now_on() {
+        let mut tampered = Weights::default();
+        tampered.add(NODE, u64::MAX, u64::MAX, UnixMillis(u64::MAX));
+        let mut again = Weights::default();
+        assert!(again.restore(NODE, tampered.get(&NODE), hours(1)));
+        assert!(fees(&again, hours(25)) < fees(&tampered, hours(25)));
+        assert_eq!(fees(&again, hours(24 * 70)), 0);
+        assert!(
+            !again.restore(NODE, Weight::default(), hours(1)),
+            "nothing is nothing"
+        );
     }
 
     #[test]
@@ -207,8 +253,8 @@ mod tests {
             crowd[..8].copy_from_slice(&n.to_be_bytes());
             weights.add(NodeId(crowd), 1, 1, hours(0));
         }
-        assert_eq!(weights.entries().count(), MAX_WEIGHED_NODES);
-        assert!(weights.entries().any(|(node, _)| node == NODE));
+        assert_eq!(weights.len(), MAX_WEIGHED_NODES);
+        assert!(!weights.get(&NODE).is_nothing());
     }
 
     proptest! {

@@ -16,8 +16,6 @@ use crate::identity::NodeId;
 use crate::limits::MAX_BLAMED_NODES;
 use crate::time::Instant;
 
-use super::cache::Route;
-
 /// What one silent session costs the routers on its route together, in msat. Ten thousand sats, against routes compared
 /// by the fee of ten thousand units: a silent route loses to any other that costs up to a sat more per KiB.
 pub const SILENCE_MSAT: u64 = 10_000_000;
@@ -92,12 +90,6 @@ impl Blame {
             .iter()
             .map(|router| self.surcharge_msat(router, now));
         surcharges.fold(0, u64::saturating_add)
-    }
-
-    /// What a known route is ranked by, in msat: its fee and what one would pay to avoid its routers.
-    pub fn rank_of(&self, route: &Route, now: Instant) -> u64 {
-        let surcharge = self.of_path(&route.certificate.path, now);
-        route.rank_msat.saturating_add(surcharge)
     }
 
     /// What one would pay to avoid each of the blamed, in msat: for whoever looks for new paths.

@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::FixedState;
 
 use crate::certificate::Price;
+use crate::fairness::entities::Entities;
 use crate::identity::NodeId;
 use crate::limits::{MAX_GRAPH_LISTINGS, MAX_GRAPH_NODES, MAX_LISTED_NEIGHBOURS};
 use crate::time::UnixMillis;
@@ -155,6 +156,12 @@ impl NetworkGraph {
         ends.is_some_and(|(a, b)| self.edge(*a, *b).is_some())
     }
 
+    /// What `from` says that its link to `to` costs, if both list each other.
+    pub fn cost(&self, from: &NodeId, to: &NodeId) -> Option<u16> {
+        let (from, to) = (self.slot(from)?, self.slot(to)?);
+        self.edge(from, to).map(|edge| edge.cost)
+    }
+
     /// What `node` announced.
     pub fn facts(&self, node: &NodeId) -> Option<&NodeFacts> {
         self.node(*self.slots.get(node)?).map(|node| &node.facts)
@@ -235,6 +242,16 @@ impl NetworkGraph {
             self.node(*member)
                 .is_some_and(|node| node.facts.operator.is_none())
         }));
+        members
+    }
+
+    /// The slots that are one with `slot`, itself among them, also for what only `entities` knows; some twice.
+    fn one_with(&self, slot: u32, entities: Option<&Entities>) -> Vec<u32> {
+        let mut members = self.entity(slot);
+        if let Some((entities, node)) = entities.zip(self.node(slot)) {
+            let others = entities.members(&node.id);
+            members.extend(others.iter().filter_map(|other| self.slot(other)));
+        }
         members
     }
 

@@ -61,6 +61,15 @@ impl LinkCost {
     }
 }
 
+/// The least round trip of the class that a link of this cost announces.
+pub fn least_round_trip(cost: u32) -> Duration {
+    let class = CLASSES
+        .iter()
+        .rposition(|(_, of_class)| HOP_COST + of_class <= cost)
+        .unwrap_or(0);
+    Duration::from_micros(CLASSES[class].0)
+}
+
 fn class_of(round_trip: Duration) -> usize {
     let micros = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
     CLASSES
@@ -81,6 +90,15 @@ mod tests {
         assert_eq!(cost.get(), None);
         assert!(cost.measured(30 * MS, Instant(0)));
         assert_eq!(cost.get(), Some(12));
+    }
+
+    #[test]
+    fn cost_tells_the_least_round_trip_of_its_class_whatever_is_announced() {
+        for (least, cost) in CLASSES {
+            assert_eq!(least_round_trip(HOP_COST + cost), Duration::from_micros(least));
+        }
+        assert_eq!(least_round_trip(0), Duration::ZERO);
+        assert_eq!(least_round_trip(u32::MAX), 500 * MS);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use super::obstacles::Obstacles;
 use super::paths::PathQuery;
 use super::search::Search;
 use super::{NetworkGraph, Node};
+use crate::fairness::entities::Entities;
+use crate::identity::NodeId;
 use crate::routing::COMPARISON_UNITS;
 
 /// What one step of a path can cost in comparisons, in msat for [`COMPARISON_UNITS`], half of it for the node and half
@@ -51,7 +53,11 @@ pub(super) fn link_msat(weight_msat: u64, cost: u16) -> u64 {
 }
 
 /// What entering each node costs in comparisons, in msat for [`COMPARISON_UNITS`].
-pub(super) fn entry_costs(graph: &NetworkGraph, query: &PathQuery<'_>) -> Vec<u64> {
+pub(super) fn entry_costs(
+    graph: &NetworkGraph,
+    query: &PathQuery<'_>,
+    entities: Option<&Entities>,
+) -> Vec<u64> {
     let price = |node: &Node| {
         let msat_per_unit = node.facts.price.msat_per_unit;
         msat_per_unit
@@ -68,8 +74,15 @@ pub(super) fn entry_costs(graph: &NetworkGraph, query: &PathQuery<'_>) -> Vec<u6
     }
     if let Some(seed) = query.tie_break {
         let chance = FixedState::with_seed(seed);
+        let merged: BTreeMap<u32, NodeId> = entities
+            .into_iter()
+            .flat_map(Entities::merged_otherwise)
+            .filter_map(|(node, entity)| Some((graph.slot(&node)?, entity.0)))
+            .collect();
         for (slot, entry) in entry.iter_mut().enumerate() {
-            let owner = graph.entity_key(slot as u32).map(|key| key.0);
+            let slot = slot as u32;
+            let owner = merged.get(&slot).copied().or_else(|| graph.entity_key(slot));
+            let owner = owner.map(|key| key.0);
             *entry += TIE_HOP_MSAT + chance.hash_one(owner) % TIE_ENTITY_MSAT;
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::NetworkGraph;
+use super::search::Search;
 
 /// What using an earlier path's link again costs in comparisons, in msat: more than any path of ten hops.
 pub(super) const REUSED_LINK_MSAT: u64 = 1 << 48;
@@ -37,8 +38,8 @@ impl Obstacles {
     }
 
     /// Closes the entities of a path's routers; of a path without routers, its link.
-    pub(super) fn close(&mut self, graph: &NetworkGraph, path: &[u32]) {
-        for member in entities(graph, path) {
+    pub(super) fn close(&mut self, search: &Search<'_>, path: &[u32]) {
+        for member in entities(search, path) {
             self.closed[member] = true;
         }
         if let [from, to] = path {
@@ -57,10 +58,10 @@ impl Obstacles {
     }
 
     /// Makes using a path's routers and links again a last resort.
-    pub(super) fn discourage(&mut self, graph: &NetworkGraph, path: &[u32]) {
-        self.used.resize(graph.nodes.len(), false);
-        self.has_used_link.resize(graph.nodes.len(), false);
-        for member in entities(graph, path) {
+    pub(super) fn discourage(&mut self, search: &Search<'_>, path: &[u32]) {
+        self.used.resize(search.graph.nodes.len(), false);
+        self.has_used_link.resize(search.graph.nodes.len(), false);
+        for member in entities(search, path) {
             self.used[member] = true;
         }
         for link in path.windows(2) {
@@ -94,9 +95,11 @@ impl Obstacles {
 }
 
 /// The routers of a path and all others of their entities, by slot; never its ends, which every path has.
-fn entities(graph: &NetworkGraph, path: &[u32]) -> impl Iterator<Item = usize> {
+fn entities(search: &Search<'_>, path: &[u32]) -> impl Iterator<Item = usize> {
     let ends = (path.first().copied(), path.last().copied());
-    let members = routers(path).iter().flat_map(|router| graph.entity(*router));
+    let members = routers(path)
+        .iter()
+        .flat_map(|router| search.graph.one_with(*router, search.entities));
     members
         .filter(move |member| Some(*member) != ends.0 && Some(*member) != ends.1)
         .map(|member| member as usize)

@@ -6,6 +6,7 @@ use super::NetworkGraph;
 use super::obstacles::{Obstacles, routers};
 use super::pair::fewest_hops_pair;
 use super::search::{Found, Search};
+use crate::fairness::entities::Entities;
 use crate::identity::NodeId;
 use crate::limits::MAX_ROUTES_PER_DESTINATION;
 
@@ -63,28 +64,35 @@ impl NetworkGraph {
     /// Simchi-Levi 1990). A third and a fourth are what there is beside those before them, not the most there could
     /// be.
     pub fn diverse_paths(&self, query: &PathQuery<'_>) -> Vec<CandidatePath> {
+        self.search_paths(query, None)
+    }
+
+    /// The same, where nodes are one also for what the graph does not know: a Lightning node, an address.
+    pub fn diverse_paths_among(&self, query: &PathQuery<'_>, entities: &Entities) -> Vec<CandidatePath> {
+        self.search_paths(query, Some(entities))
+    }
+
+    fn search_paths(&self, query: &PathQuery<'_>, entities: Option<&Entities>) -> Vec<CandidatePath> {
         let most = query.most.min(MAX_ROUTES_PER_DESTINATION);
         if most == 0 {
             return Vec::new();
         }
-        let Some(mut search) = Search::prepare(self, query) else {
+        let Some(mut search) = Search::prepare(self, query, entities) else {
             return Vec::new();
         };
         let (mut chosen, left_out) = independent(&mut search, most);
         let sharing = least_sharing(&mut search, &chosen, left_out, most);
         chosen.extend(sharing);
-        self.candidates(&chosen)
+        self.candidates(&chosen, entities)
     }
 
-    fn candidates(&self, chosen: &[Found]) -> Vec<CandidatePath> {
-        let mut seen = BTreeSet::new();
+    fn candidates(&self, chosen: &[Found], entities: Option<&Entities>) -> Vec<CandidatePath> {
+        // The routers of earlier paths and all that are one with them.
+        let mut seen: BTreeSet<u32> = BTreeSet::new();
         let candidate = |found: &Found| {
-            let entities: BTreeSet<_> = routers(&found.path)
-                .iter()
-                .filter_map(|router| self.entity_key(*router))
-                .collect();
-            let shares_router_with_earlier = !seen.is_disjoint(&entities);
-            seen.extend(entities);
+            let routers = routers(&found.path);
+            let shares_router_with_earlier = routers.iter().any(|router| seen.contains(router));
+            seen.extend(routers.iter().flat_map(|router| self.one_with(*router, entities)));
             self.candidate(&found.path, shares_router_with_earlier)
         };
         chosen.iter().map(candidate).collect()
@@ -112,15 +120,14 @@ fn independent(search: &mut Search<'_>, most: usize) -> (Vec<Found>, Option<Foun
     let kept_free = |left_out: &Option<Found>| usize::from(left_out.is_some() && most > 2);
     while chosen.len() + kept_free(&left_out) < most {
         if let Some(found) = search.cheapest(&obstacles) {
-            obstacles.close(search.graph, &found.path);
+            obstacles.close(search, &found.path);
             chosen.push(found);
         } else if chosen.len() == 1
             && let Some(pair) = independent_pair(search)
         {
             left_out = chosen.pop();
             obstacles = Obstacles::none(search.graph);
-            pair.iter()
-                .for_each(|found| obstacles.close(search.graph, &found.path));
+            pair.iter().for_each(|found| obstacles.close(search, &found.path));
             chosen.extend(pair);
         } else {
             break;
@@ -143,7 +150,7 @@ fn independent_pair(search: &mut Search<'_>) -> Option<[Found; 2]> {
 
 fn cheapest_beside(search: &mut Search<'_>, path: &[u32]) -> Option<Found> {
     let mut obstacles = Obstacles::none(search.graph);
-    obstacles.close(search.graph, path);
+    obstacles.close(search, path);
     search.cheapest(&obstacles)
 }
 
@@ -161,7 +168,7 @@ fn least_sharing(
     chosen.extend(left_out);
     let mut obstacles = Obstacles::none(search.graph);
     for found in &chosen {
-        obstacles.discourage(search.graph, &found.path);
+        obstacles.discourage(search, &found.path);
     }
     while chosen.len() < most {
         search.expect_reuse(&obstacles);
@@ -169,7 +176,7 @@ fn least_sharing(
         let Some(next) = least_shared(search, &mut obstacles, &chosen, &mut detours) else {
             break;
         };
-        obstacles.discourage(search.graph, &next.path);
+        obstacles.discourage(search, &next.path);
         chosen.push(next);
     }
     let mut sharing = chosen.split_off(independent.len());

@@ -18,6 +18,7 @@ use super::bounds::{
 use super::obstacles::{Obstacles, REUSED_LINK_MSAT};
 use super::paths::PathQuery;
 use super::{Edge, NetworkGraph};
+use crate::fairness::entities::Entities;
 use crate::limits::MAX_HOPS;
 
 const NO_LABEL: u32 = u32::MAX;
@@ -41,6 +42,8 @@ impl Found {
 /// One query's searches: the graph, what entering each node costs, and the lower bounds.
 pub(super) struct Search<'g> {
     pub(super) graph: &'g NetworkGraph,
+    /// Who is one beyond what the graph knows.
+    pub(super) entities: Option<&'g Entities>,
     pub(super) from: u32,
     pub(super) to: u32,
     pub(super) max_hops: u8,
@@ -84,7 +87,11 @@ struct Label {
 
 impl<'g> Search<'g> {
     /// Makes ready for a query; `None` when no path within its hop limit exists.
-    pub(super) fn prepare(graph: &'g NetworkGraph, query: &PathQuery<'_>) -> Option<Self> {
+    pub(super) fn prepare(
+        graph: &'g NetworkGraph,
+        query: &PathQuery<'_>,
+        entities: Option<&'g Entities>,
+    ) -> Option<Self> {
         let (from, to) = (graph.slot(&query.from)?, graph.slot(&query.to)?);
         let max_hops = query.max_hops.min(MAX_HOPS) as u8;
         let mut avoided = vec![false; graph.nodes.len()];
@@ -97,13 +104,14 @@ impl<'g> Search<'g> {
         }
         let mut search = Self {
             graph,
+            entities,
             from,
             to,
             max_hops,
             weight_msat: query.latency_weight_msat,
             price: Bound::default(),
             reuse: Bound::default(),
-            entry: entry_costs(graph, query),
+            entry: entry_costs(graph, query, entities),
             hops_left,
             states: vec![State::default(); graph.nodes.len()],
             round: 0,

@@ -2,6 +2,7 @@
 
 use super::NetworkGraph;
 use super::obstacles::routers;
+use crate::fairness::entities::Entities;
 use crate::identity::NodeId;
 use crate::limits::MAX_HOPS;
 
@@ -18,12 +19,34 @@ impl NetworkGraph {
     /// The shortest is taken first, then the shortest beside it, and so on: there may be more, so that this says more is
     /// unavoidable than is, never less than one in sixteen.
     pub fn ways(&self, from: &NodeId, to: &NodeId, max_hops: usize) -> Vec<Vec<NodeId>> {
+        self.walk_ways(from, to, max_hops, None)
+    }
+
+    /// The same, where nodes are one also for what the graph does not know: a Lightning node, an address.
+    pub fn ways_among(
+        &self,
+        from: &NodeId,
+        to: &NodeId,
+        max_hops: usize,
+        entities: &Entities,
+    ) -> Vec<Vec<NodeId>> {
+        self.walk_ways(from, to, max_hops, Some(entities))
+    }
+
+    fn walk_ways(
+        &self,
+        from: &NodeId,
+        to: &NodeId,
+        max_hops: usize,
+        entities: Option<&Entities>,
+    ) -> Vec<Vec<NodeId>> {
         let ends = self.slot(from).zip(self.slot(to));
         let Some((from, to)) = ends.filter(|(from, to)| from != to) else {
             return Vec::new();
         };
         let mut walk = Walk {
             graph: self,
+            entities,
             from,
             to,
             max_hops: max_hops.min(MAX_HOPS),
@@ -42,6 +65,7 @@ impl NetworkGraph {
 /// Searches for the shortest way past what is closed.
 struct Walk<'g> {
     graph: &'g NetworkGraph,
+    entities: Option<&'g Entities>,
     from: u32,
     to: u32,
     max_hops: usize,
@@ -89,7 +113,7 @@ impl Walk<'_> {
 
     /// Closes a router and all others of its entity, never the ends.
     fn close(&mut self, router: u32, closed: bool) {
-        for member in self.graph.entity(router) {
+        for member in self.graph.one_with(router, self.entities) {
             if member != self.from && member != self.to {
                 self.closed[member as usize] = closed;
             }
@@ -140,6 +164,7 @@ mod tests {
 
     use super::*;
     use crate::certificate::Price;
+    use crate::fairness::entities::Tie;
     use crate::routing::graph::{ListedNeighbour, NodeFacts};
     use crate::time::UnixMillis;
 
@@ -204,6 +229,22 @@ mod tests {
             [[3]],
             "a cut of three nodes"
         );
+    }
+
+    #[test]
+    fn nodes_that_one_lightning_node_is_paid_for_are_one_way() {
+        let links = [(1, 3), (3, 2), (1, 4), (4, 2), (1, 5), (5, 2)];
+        let graph = graph(&links, &[(4, 9), (5, 9)]);
+        let mut entities = Entities::default();
+        for node in [4, 5] {
+            entities.tie(id(node), Tie::Operator(id(9)));
+        }
+        let count = |entities: &Entities| graph.ways_among(&id(1), &id(2), 10, entities).len();
+        assert_eq!(count(&entities), 2);
+        entities.tie(id(3), Tie::Payee([7; 33]));
+        assert_eq!(count(&entities), 2);
+        entities.tie(id(4), Tie::Payee([7; 33]));
+        assert_eq!(count(&entities), 1, "and so is the operator's other node");
     }
 
     #[test]
