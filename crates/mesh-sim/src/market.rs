@@ -9,6 +9,7 @@ mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use mesh_core::certificate::Price;
@@ -27,7 +28,7 @@ use crate::network::Topology;
 use crate::random::Random;
 
 pub use limit::{Limit, limit};
-pub use split::{Behind, HONEST, between, share_of, share_of_split};
+pub use split::{Behind, CUSTOMERS, HONEST, crossing, share_of, share_of_split};
 
 /// Units bought at once.
 const UNITS: u64 = 1_000;
@@ -59,6 +60,8 @@ pub struct Market {
     pub addresses: Vec<(u32, IpAddr)>,
     /// What these charge instead of a price that they draw, in msat a unit.
     pub own_prices_msat: Vec<(u32, u64)>,
+    /// Nodes that payers and destinations are taken from; none: all.
+    pub ends: Option<Range<u32>>,
     /// Everything random comes from it.
     pub seed: u64,
 }
@@ -75,6 +78,7 @@ impl Default for Market {
             ties: Vec::new(),
             addresses: Vec::new(),
             own_prices_msat: Vec::new(),
+            ends: None,
             seed: 1,
         }
     }
@@ -99,6 +103,8 @@ pub struct Outcome {
     pub changes_per_hour: u64,
     /// What each entity earned, in msat.
     pub earned: BTreeMap<Entity, u64>,
+    /// What each entity carried, in units.
+    pub carried: BTreeMap<Entity, u64>,
     /// What each entity could not but earn, in msat.
     pub unavoidable: BTreeMap<Entity, u64>,
 }
@@ -140,7 +146,7 @@ pub fn play(topology: &Topology, market: &Market) -> Result<Outcome, DropReason>
         let measured = purchase >= market.purchases_per_day * market.days.0;
         for payer in &mut payers {
             let to = match payer.destinations.len() as u64 {
-                0 => node_id(random.below(topology.nodes as u64) as u32),
+                0 => anybody(topology, market, &mut random),
                 some => payer.destinations[random.below(some) as usize],
             };
             if to != payer.node {
@@ -197,6 +203,12 @@ fn graph_of(topology: &Topology, market: &Market) -> Result<NetworkGraph, DropRe
     Ok(graph)
 }
 
+/// One of those that buy and are bought ways to.
+fn anybody(topology: &Topology, market: &Market, random: &mut Random) -> NodeId {
+    let ends = market.ends.clone().unwrap_or(0..topology.nodes as u32);
+    node_id(ends.start + random.below(u64::from(ends.end - ends.start)) as u32)
+}
+
 fn payer(topology: &Topology, market: &Market, random: &mut Random) -> Payer {
     let mut fairness = Fairness::new(market.policy.unwrap_or_default(), None);
     for (node, tie) in &market.ties {
@@ -205,10 +217,11 @@ fn payer(topology: &Topology, market: &Market, random: &mut Random) -> Payer {
     for (node, address) in &market.addresses {
         fairness.place(node_id(*node), *address);
     }
-    let mut anybody = || node_id(random.below(topology.nodes as u64) as u32);
     Payer {
-        node: anybody(),
-        destinations: (0..market.destinations).map(|_| anybody()).collect(),
+        node: anybody(topology, market, random),
+        destinations: (0..market.destinations)
+            .map(|_| anybody(topology, market, random))
+            .collect(),
         seed: random.next_u64(),
         fairness,
         surcharges: Surcharges::default(),
@@ -304,6 +317,7 @@ fn routers(path: &[NodeId]) -> &[NodeId] {
 #[derive(Default)]
 struct Tally {
     earned: BTreeMap<NodeId, u64>,
+    carried: BTreeMap<NodeId, u64>,
     unavoidable: BTreeMap<NodeId, u64>,
     purchases: u64,
     cost: u64,
@@ -325,6 +339,7 @@ impl Tally {
     fn note(&mut self, last: Option<&CandidatePath>, chosen: &CandidatePath, earned: &[(NodeId, u64)]) {
         for (router, msat) in earned {
             *self.earned.entry(*router).or_default() += msat;
+            *self.carried.entry(*router).or_default() += UNITS;
         }
         self.purchases += 1;
         self.cost += chosen.price_msat_per_unit;
@@ -357,6 +372,7 @@ impl Tally {
                 .checked_div(payers.len() as u64 * hours)
                 .unwrap_or(0),
             earned,
+            carried: by_entity(self.carried),
             unavoidable: by_entity(self.unavoidable),
         }
     }

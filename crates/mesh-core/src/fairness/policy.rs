@@ -33,8 +33,8 @@ pub struct FairnessPolicy {
     pub entity: Caps,
     /// Of one network group.
     pub group: Caps,
-    /// What avoiding a share at the hard cap is worth, in percent of what a router is usually paid: the most that avoiding
-    /// anybody is worth. How it rises to that: [`FairnessPolicy::price_msat`].
+    /// What avoiding a share at the hard cap is worth, in percent of what a router is usually paid. How it rises to that, and
+    /// from there: [`FairnessPolicy::price_msat`].
     pub price_at_hard_cap_percent: u32,
     /// Fees paid in the window below which shares say little, in msat: what is missing counts as if it had been spread
     /// evenly.
@@ -86,21 +86,22 @@ impl FairnessPolicy {
     }
 
     /// What avoiding whoever has this share is worth, where routers are usually paid `usual_msat`: from nothing at a tenth of
-    /// the soft cap in a straight line, twice as steep from the soft cap on, and never more than at the hard cap. What could
-    /// not have gone another way costs nothing.
+    /// the soft cap in a straight line, and twice as steep from the soft cap to the hard cap. Above, it goes on rising for
+    /// what is more than unavoidable only. What could not have gone another way at all costs nothing.
     ///
     /// A payer who only minds shares above the soft cap has everybody just below it, and pays most for the last percent.
-    /// Many who each pay a little to have everybody's share smaller spread twice as much for the same money. That nothing
-    /// is worth more than so much keeps prices honest where few share everything: all are above the hard cap then, avoiding
-    /// each is worth the same, and the cheaper one is taken.
+    /// Many who each pay a little to have every share smaller spread twice as much for the same money. That it rises no
+    /// further below the unavoidable keeps prices honest where few share everything: avoiding each of them is worth the
+    /// same then, and the cheaper one is taken.
     pub fn price_msat(&self, caps: &Caps, share: Share, usual_msat: u64) -> u64 {
         let begin = caps.soft_ppm / BEGIN_PART;
         let above = |cap: u32| u128::from(share.observed_ppm.saturating_sub(cap.max(share.forced_ppm)));
-        let steepness = above(begin) + above(caps.soft_ppm);
         let room = |cap: u32| u128::from(caps.hard_ppm.saturating_sub(cap));
         let at_hard_cap = (room(begin) + room(caps.soft_ppm)).max(1);
-        let most = u128::from(usual_msat) * u128::from(self.price_at_hard_cap_percent) / 100;
-        u64::try_from(most * steepness.min(at_hard_cap) / at_hard_cap).unwrap_or(u64::MAX)
+        let below = (above(begin) + above(caps.soft_ppm)).min(at_hard_cap);
+        let beyond = 2 * above(caps.hard_ppm.max(share.unavoidable_ppm));
+        let worth = u128::from(usual_msat) * u128::from(self.price_at_hard_cap_percent);
+        u64::try_from(worth * (below + beyond) / (at_hard_cap * 100)).unwrap_or(u64::MAX)
     }
 }
 
@@ -108,28 +109,46 @@ impl FairnessPolicy {
 mod tests {
     use super::*;
 
-    #[test]
-    fn price_is_nothing_up_to_the_soft_cap_and_rises_beyond() {
+    fn price(observed_ppm: u32, unavoidable_ppm: u32, forced_ppm: u32) -> u64 {
         let policy = FairnessPolicy::default();
-        let share = |observed_ppm, forced_ppm| Share {
+        let share = Share {
             observed_ppm,
-            unavoidable_ppm: forced_ppm,
+            unavoidable_ppm,
             forced_ppm,
         };
-        let price =
-            |observed, unavoidable| policy.price_msat(&policy.entity, share(observed, unavoidable), 1_000);
-        assert_eq!((price(0, 0), price(100_000, 0)), (0, 0));
+        policy.price_msat(&policy.entity, share, 1_000)
+    }
+
+    #[test]
+    fn price_begins_below_the_soft_cap_and_is_twice_as_steep_above_it() {
+        assert_eq!((price(0, 0, 0), price(10_000, 0, 0)), (0, 0));
+        let gentle = price(90_000, 0, 0) - price(80_000, 0, 0);
+        let steep = price(210_000, 0, 0) - price(200_000, 0, 0);
+        assert_eq!((gentle, steep), (204, 408));
         assert_eq!(
-            (price(200_000, 0), price(300_000, 100_000), price(400_000, 0)),
-            (2_000, 4_000, 6_000)
+            price(300_000, 0, 0),
+            10_000,
+            "ten times what is usual, at the hard cap"
         );
-        assert_eq!(
-            (price(400_000, 400_000), price(500_000, 400_000)),
-            (0, 2_000),
-            "what cannot go another way costs nothing"
-        );
-        let dearest = policy.price_msat(&policy.entity, share(u32::MAX, 0), u64::MAX);
+        let policy = FairnessPolicy::default();
+        let all = Share {
+            observed_ppm: u32::MAX,
+            ..Share::default()
+        };
+        let dearest = policy.price_msat(&policy.entity, all, u64::MAX);
         assert_eq!(dearest, u64::MAX, "and never overflows");
+    }
+
+    #[test]
+    fn what_cannot_go_another_way_costs_nothing() {
+        assert_eq!(price(400_000, 400_000, 400_000), 0);
+        assert!(price(500_000, 400_000, 400_000) > 0);
+    }
+
+    #[test]
+    fn of_few_who_share_everything_only_who_has_more_than_is_unavoidable_is_dearer() {
+        assert_eq!(price(480_000, 500_000, 0), price(500_000, 500_000, 0));
+        assert_eq!(price(520_000, 500_000, 0) - price(500_000, 500_000, 0), 816);
     }
 
     #[test]
