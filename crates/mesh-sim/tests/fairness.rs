@@ -142,12 +142,15 @@ fn exchange_without_whom_there_is_no_way_is_neither_priced_nor_left_out() {
     assert!((share_of(&fair, 0..2) - share_of(&unfair, 0..2)).abs() < 0.01);
 }
 
+/// Stated in docs/FAIRNESS.md, in 1/1000 per node and hour. Without hysteresis it is 3,800 of 3,900 possible ones.
+const MOST_CHANGES_PER_HOUR: u64 = 1_500;
+
 /// Changes of route per payer and hour at constant load, in 1/1000: each of twenty payers buys four times an hour ways to the
-/// same five others, from routers that are not equally dear.
+/// same twenty others, from routers that are not equally dear.
 fn changes_per_hour(seed: u64) -> u64 {
     let market = Market {
         purchases_per_day: 96,
-        destinations: 5,
+        destinations: 20,
         prices_msat: (8, 12),
         ends: Some(HONEST..HONEST + CUSTOMERS),
         ..fair(seed)
@@ -161,6 +164,115 @@ fn changes_per_hour(seed: u64) -> u64 {
 fn payers_at_constant_load_settle() {
     for seed in 1..=3 {
         let changes = changes_per_hour(seed);
-        assert!(changes < 1000, "{changes}");
+        assert!(changes < MOST_CHANGES_PER_HOUR, "{changes}");
+    }
+}
+
+/// A real network, or none where the folder of topologies is absent.
+fn real(name: &str) -> Option<Topology> {
+    let Ok(folder) = find_folder(Path::new(env!("CARGO_MANIFEST_DIR"))) else {
+        println!("skipped: the folder of real topologies is absent");
+        return None;
+    };
+    Some(Topology::load(&folder.join(format!("{name}.edges"))).unwrap())
+}
+
+/// What payers change who mind shares above 5 % and leave out whom has more than 10 %.
+struct Effect {
+    /// Share of the largest, with the policy.
+    top1: f64,
+    /// Change of the Herfindahl–Hirschman index, as a part of it.
+    hhi: f64,
+    /// Change of the mean cost of a path, as a part of it.
+    cost: f64,
+    /// Both outcomes, without the policy and with it.
+    outcomes: [Outcome; 2],
+}
+
+fn effect(topology: &Topology, price_at_hard_cap_percent: u32, market: &Market) -> Effect {
+    let policy = FairnessPolicy {
+        entity: Caps {
+            soft_ppm: 50_000,
+            hard_ppm: 100_000,
+        },
+        price_at_hard_cap_percent,
+        ..FairnessPolicy::default()
+    };
+    let outcomes = [None, Some(policy)].map(|policy| {
+        let market = Market {
+            policy,
+            ..market.clone()
+        };
+        play(topology, &market).unwrap()
+    });
+    let change = |what: fn(&Outcome) -> f64| what(&outcomes[1]) / what(&outcomes[0]) - 1.0;
+    let effect = Effect {
+        top1: f64::from(outcomes[1].fees.top1_ppm) / 1e6,
+        hhi: change(|outcome| f64::from(outcome.fees.hhi_ppm)),
+        cost: change(|outcome| outcome.mean_cost as f64),
+        outcomes,
+    };
+    println!(
+        "{} seed {}: top1 {:.3}, HHI {:+.3}, cost {:+.3}",
+        topology.name, market.seed, effect.top1, effect.hhi, effect.cost
+    );
+    assert_eq!(effect.outcomes[1].without_route, 0, "nobody is cut off");
+    effect
+}
+
+/// Few enough purchases for a build that is not optimised.
+fn few(payers: usize, purchases_per_day: u64) -> Market {
+    Market {
+        payers,
+        purchases_per_day,
+        ..Market::default()
+    }
+}
+
+#[test]
+fn on_the_lightning_graph_few_payers_spread_their_money_for_a_few_percent_of_it() {
+    let Some(topology) = real("lightning-2025-04-30-highcap") else {
+        return;
+    };
+    let effect = effect(&topology, 2_000, &few(12, 40));
+    assert!(effect.hhi < -0.25 && effect.cost < 0.09);
+}
+
+#[test]
+fn on_nycmesh_few_payers_spread_their_money_for_a_few_percent_of_it() {
+    let Some(topology) = real("nycmesh-2025-08") else {
+        return;
+    };
+    let effect = effect(&topology, 2_000, &few(12, 40));
+    assert!(effect.hhi < -0.15 && effect.cost < 0.10);
+}
+
+#[test]
+fn on_a_star_nothing_changes_nobody_is_cut_off_and_the_hub_is_reported_as_unavoidable() {
+    let Some(topology) = real("freifunk-altdorf") else {
+        return;
+    };
+    let effect = effect(&topology, 2_000, &few(12, 40));
+    let [without, with] = &effect.outcomes;
+    assert_eq!((effect.hhi, effect.cost), (0.0, 0.0));
+    assert_eq!(without.earned, with.earned);
+    let hub = with.earned.iter().max_by_key(|(_, msat)| **msat).unwrap().0;
+    assert!(with.unavoidable[hub] as f64 > 0.98 * with.earned[hub] as f64);
+}
+
+/// What docs/FAIRNESS.md says of real networks, over three seeds.
+#[test]
+#[ignore = "takes minutes where it is not optimised: .ci/full runs it in a release build"]
+fn figures_for_real_networks_hold_over_three_seeds() {
+    for (name, percent, most_top1, hhi, cost) in [
+        ("lightning-2025-04-30-highcap", 2_000, 0.075, -0.38, 0.05),
+        ("nycmesh-2025-08", 3_000, 0.10, -0.22, 0.09),
+    ] {
+        let Some(topology) = real(name) else { return };
+        for seed in 1..=3 {
+            let market = Market { seed, ..few(60, 100) };
+            let effect = effect(&topology, percent, &market);
+            assert!(effect.top1 < most_top1 && effect.hhi < hhi && effect.cost < cost);
+        }
     }
 }
