@@ -10,9 +10,10 @@
 //! **Nobody's fault.** Most real monopolies are of the network's shape. Where two ends have `k` ways that share no entity,
 //! each entity on them is *unavoidable* to 1/k; at a cut, where there is no way without it, it is *forced*.
 //!
-//! **What for.** A share above a soft cap and above what is forced has a price, which routes are compared with; who has
-//! more than a hard cap, and more than twice the unavoidable, is left out where there is an alternative ([`policy`]). So a
-//! node with two providers never excludes either. Nobody else is told, and no metric contains it.
+//! **What for.** What of a share is not forced has a price, which routes are compared with: a small one up to a soft cap, a
+//! steep one above; who has more than a hard cap, and more than twice the unavoidable, is left out where there is an
+//! alternative ([`policy`]). So a node with two providers never excludes either. Shares of fees and of units count alike:
+//! who charges nothing earns nothing, and could else carry everything. Nobody else is told, and no metric contains it.
 
 pub mod asmap;
 pub mod durable;

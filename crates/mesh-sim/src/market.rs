@@ -16,7 +16,7 @@ use mesh_core::certificate::Price;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::fairness::entities::{Entities, Entity, Tie};
 use mesh_core::fairness::measures::Measures;
-use mesh_core::fairness::policy::FairnessPolicy;
+use mesh_core::fairness::policy::{FairnessPolicy, HYSTERESIS_PARTS};
 use mesh_core::fairness::{Carried, Fairness, Surcharges};
 use mesh_core::identity::NodeId;
 use mesh_core::limits::MAX_HOPS;
@@ -32,9 +32,6 @@ pub use split::{Behind, CUSTOMERS, HONEST, crossing, share_of, share_of_split};
 
 /// Units bought at once.
 const UNITS: u64 = 1_000;
-
-/// The route used last keeps its place unless another is better by one part in so many, as in a core.
-const HYSTERESIS_PARTS: u64 = 8;
 
 /// What to play.
 ///

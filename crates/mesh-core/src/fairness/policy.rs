@@ -7,6 +7,10 @@ use super::measures::PPM;
 /// search for a path, and of those above there are at most ten for each whole soft cap in one.
 const BEGIN_PART: u32 = 10;
 
+/// The route used last keeps its place unless another is better by more than one part in this many of its rank: shares
+/// that go up and down must not make routes go back and forth.
+pub const HYSTERESIS_PARTS: u64 = 8;
+
 /// When a share starts to cost, and when who has it is gone around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
