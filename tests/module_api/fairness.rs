@@ -11,6 +11,7 @@ use blvm_mesh::host::rpc::RpcDoor;
 use blvm_mesh::node::{NodeConfig, RunningNode};
 use blvm_mesh::wallet::devnet::Devnet;
 use mesh_api::{Concentration, GetConcentrationRequest, GetNetworkStateRequest, MeshClient};
+use mesh_core::fairness::Share;
 use mesh_core::fairness::policy::FairnessPolicy;
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::spending::{Caller, ModuleName, SpendingCaps};
@@ -33,6 +34,15 @@ const LOOKED_AT_WITHIN: Duration = Duration::from_secs(120);
 
 /// The units that ways are compared for.
 const COMPARED_UNITS: u64 = 10_000;
+
+/// Whatever was paid is all there is, so that shares of fees are whole numbers.
+fn policy() -> FairnessPolicy {
+    FairnessPolicy {
+        minimum_sample_msat: 1,
+        price_at_hard_cap_percent: 1_000,
+        ..FairnessPolicy::default()
+    }
+}
 
 /// Two ways of two hops between a payer and a destination, over a cheap router and over a dear one; all with Lightning nodes.
 /// The payer's command line is asked in processes of its own.
@@ -68,13 +78,8 @@ impl Diamond {
                     per_packet_msat: 200_000,
                     ..PaymentsConfig::default().caps
                 };
-                // Whatever was paid is all there is, so that shares are whole numbers.
                 config.fairness = Fairness {
-                    policy: FairnessPolicy {
-                        minimum_sample_msat: 1,
-                        price_at_hard_cap_percent: 1_000,
-                        ..FairnessPolicy::default()
-                    },
+                    policy: policy(),
                     asmap: None,
                 };
             }
@@ -162,13 +167,20 @@ async fn share_of_who_was_paid_and_what_follows_are_told_alike_to_operator_modul
 
     let shares = mesh.shares_once_receipted().await;
     let usual = PRICES_MSAT[CHEAP] * COMPARED_UNITS;
-    // From 10 % on it costs, ten times the usual at 30 %: at 100 % it is 10 × 90/20 times.
-    let surcharge = usual * 45;
+    let policy = policy();
+    let all_of_it = Share {
+        observed_ppm: 1_000_000,
+        unavoidable_ppm: 500_000,
+        forced_ppm: 0,
+    };
+    let surcharge = policy.price_msat(&policy.entity, all_of_it, usual);
+    assert!(surcharge > 10 * usual, "it is worth more than at the hard cap");
     assert_eq!(shares["usual_msat"], usual, "{shares}");
     assert_eq!(
         shares["entities"],
         json!([{
-            "name": mesh.id(CHEAP), "nodes": 1, "observed_ppm": 1_000_000, "unavoidable_ppm": 500_000, "forced_ppm": 0,
+            // One unit of the hundred thousand that say something.
+            "name": mesh.id(CHEAP), "nodes": 1, "observed_ppm": 1_000_000, "packets_ppm": 10, "unavoidable_ppm": 500_000, "forced_ppm": 0,
             "excess_ppm": 500_000, "surcharge_msat": surcharge,
             // Above the hard cap, and not above twice what is unavoidable: of two providers neither is left out.
             "left_out": false,

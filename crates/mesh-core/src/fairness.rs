@@ -10,9 +10,10 @@
 //! **Nobody's fault.** Most real monopolies are of the network's shape. Where two ends have `k` ways that share no entity,
 //! each entity on them is *unavoidable* to 1/k; at a cut, where there is no way without it, it is *forced*.
 //!
-//! **What for.** A share above a soft cap and above what is forced has a price, which routes are compared with; who has
-//! more than a hard cap, and more than twice the unavoidable, is left out where there is an alternative ([`policy`]). So a
-//! node with two providers never excludes either. Nobody else is told, and no metric contains it.
+//! **What for.** What of a share is not forced has a price, which routes are compared with: a small one up to a soft cap, a
+//! steep one above; who has more than a hard cap, and more than twice the unavoidable, is left out where there is an
+//! alternative ([`policy`]). So a node with two providers never excludes either. Shares of fees and of units count alike:
+//! who charges nothing earns nothing, and could else carry everything. Nobody else is told, and no metric contains it.
 
 pub mod asmap;
 pub mod durable;
@@ -38,6 +39,10 @@ use groups::NetworkGroup;
 use measures::{Measures, ppm};
 use policy::{Caps, FairnessPolicy};
 use weights::Weights;
+
+/// Units carried in the window below which shares of them say little, times routers: about 100 MiB over one. What is
+/// missing counts as if it had been spread evenly, as with [`FairnessPolicy::minimum_sample_msat`].
+const MINIMUM_SAMPLE_UNITS: u64 = 10 * COMPARISON_UNITS;
 
 /// Units that this node paid for and that were receipted.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +81,10 @@ pub struct Shares {
     pub entities: BTreeMap<Entity, Share>,
     /// By network group, of fees; of nodes whose group is known.
     pub groups: BTreeMap<NetworkGroup, Share>,
+    /// By entity, of units: who charges less than others carries more than he earns.
+    pub entities_by_units: BTreeMap<Entity, Share>,
+    /// By network group, of units.
+    pub groups_by_units: BTreeMap<NetworkGroup, Share>,
     /// How concentrated fees are, by entity.
     pub by_fees: Measures,
     /// How concentrated units are, by entity.
@@ -192,15 +201,17 @@ impl Fairness {
             self.unwritten.extend(forgotten.into_iter().chain([*router]));
             all_msat = all_msat.saturating_add(*msat);
         }
+        let all_units = carried.units.saturating_mul(carried.earned.len() as u64);
         let ways = carried.ways.len() as u64;
         for way in carried.ways {
             let parts = ways.saturating_mul(way.len() as u64).max(1);
             for router in way {
-                let units = carried.units;
-                let forgotten = self.unavoidable.add_part(*router, all_msat, units, parts, now);
+                let forgotten = self
+                    .unavoidable
+                    .add_part(*router, all_msat, all_units, parts, now);
                 self.unwritten.extend(forgotten.into_iter().chain([*router]));
                 if carried.ways.iter().all(|way| way.contains(router)) {
-                    let forgotten = self.forced.add_part(*router, all_msat, units, parts, now);
+                    let forgotten = self.forced.add_part(*router, all_msat, all_units, parts, now);
                     self.unwritten.extend(forgotten);
                 }
             }
@@ -221,52 +232,48 @@ impl Fairness {
     pub fn shares(&self, now: UnixMillis) -> Shares {
         let total: u128 = self.paid.fees(now).map(|(_, fees)| u128::from(fees)).sum();
         let units: u128 = self.paid.units(now).map(|(_, units)| u128::from(units)).sum();
-        let sample = total.max(Weights::in_scale(self.policy.minimum_sample_msat));
+        let fees_sample = total.max(Weights::in_scale(self.policy.minimum_sample_msat));
+        let units_sample = units.max(Weights::in_scale(MINIMUM_SAMPLE_UNITS));
         let entity = |node: &NodeId| Some(self.entity_of(node));
         let group = |node: &NodeId| self.group_of(node);
-        let by_entity = sums(self.paid.fees(now), entity);
         Shares {
-            by_fees: Measures::of(by_entity.values().copied()),
+            by_fees: Measures::of(sums(self.paid.fees(now), entity).into_values()),
             by_units: Measures::of(sums(self.paid.units(now), entity).into_values()),
-            entities: shares(
-                &by_entity,
-                &sums(self.unavoidable.fees(now), entity),
-                &sums(self.forced.fees(now), entity),
-                sample,
-            ),
-            groups: shares(
-                &sums(self.paid.fees(now), group),
-                &sums(self.unavoidable.fees(now), group),
-                &sums(self.forced.fees(now), group),
-                sample,
-            ),
+            entities: self.shares_of(|weights| sums(weights.fees(now), entity), fees_sample),
+            groups: self.shares_of(|weights| sums(weights.fees(now), group), fees_sample),
+            entities_by_units: self.shares_of(|weights| sums(weights.units(now), entity), units_sample),
+            groups_by_units: self.shares_of(|weights| sums(weights.units(now), group), units_sample),
             usual_msat: usual_msat(total, units),
         }
     }
 
+    /// Shares of what was paid, of what is unavoidable of it, and of what is forced, each summed up by whatever `sum` sums up.
+    fn shares_of<K: Ord + Copy>(
+        &self,
+        sum: impl Fn(&Weights) -> BTreeMap<K, u64>,
+        sample: u128,
+    ) -> BTreeMap<K, Share> {
+        shares(
+            &sum(&self.paid),
+            &sum(&self.unavoidable),
+            &sum(&self.forced),
+            sample,
+        )
+    }
+
     /// What follows from shares: nodes of an entity or group above its soft cap cost, above its hard cap they are left out.
-    /// Who is in both, or in one for two reasons, costs the dearer.
+    /// Who is in both, or in one for two reasons, costs the dearer. Shares of fees and of units count alike: by fees alone,
+    /// whoever charges nothing could carry everything.
     pub fn surcharges(&self, shares: &Shares) -> Surcharges {
         let mut surcharges = Surcharges::default();
-        for (entity, share) in &shares.entities {
+        let usual_msat = shares.usual_msat;
+        for (entity, share) in shares.entities.iter().chain(&shares.entities_by_units) {
             let members = self.entities.members(&entity.0);
-            self.charge(
-                &mut surcharges,
-                &self.policy.entity,
-                *share,
-                shares.usual_msat,
-                members,
-            );
+            self.charge(&mut surcharges, &self.policy.entity, *share, usual_msat, members);
         }
-        for (group, share) in &shares.groups {
+        for (group, share) in shares.groups.iter().chain(&shares.groups_by_units) {
             let members = self.members.get(group).into_iter().flatten().copied();
-            self.charge(
-                &mut surcharges,
-                &self.policy.group,
-                *share,
-                shares.usual_msat,
-                members,
-            );
+            self.charge(&mut surcharges, &self.policy.group, *share, usual_msat, members);
         }
         surcharges
     }

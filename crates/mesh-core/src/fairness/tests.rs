@@ -139,6 +139,25 @@ fn first_packets_make_no_monopolist() {
 }
 
 #[test]
+fn who_charges_nothing_and_carries_everything_is_left_out_all_the_same() {
+    let mut fairness = Fairness::default();
+    let ways = [vec![id(1)], vec![id(2)], vec![id(3)], vec![id(4)]];
+    for (router, msat, times) in [(2, 1_000_000, 1), (1, 0, 9)] {
+        let carried = Carried {
+            earned: &[(id(router), msat)],
+            units: times * MINIMUM_SAMPLE_UNITS,
+            ways: &ways,
+        };
+        fairness.note_carried(&carried, NOW);
+    }
+    let shares = fairness.shares(NOW);
+    assert!(!shares.entities.contains_key(&Entity(id(1))), "it earned nothing");
+    assert_eq!(shares.entities_by_units[&Entity(id(1))].observed_ppm, 900_000);
+    assert_eq!(shares.entities_by_units[&Entity(id(1))].unavoidable_ppm, 250_000);
+    assert!(surcharges(&fairness).excluded.contains(&id(1)));
+}
+
+#[test]
 fn shares_without_fees_are_none() {
     let mut fairness = Fairness::default();
     pay(&mut fairness, 1, 0, &[&[1]]);
