@@ -17,6 +17,8 @@
 //! | `status` | | [`StatusReply`] |
 //! | `peers` | | [`PeersReply`] |
 //! | `routes` | | [`RoutesReply`] |
+//! | `explain` | [`ExplainParams`] | [`ExplainReply`] |
+//! | `shares` | | [`SharesReply`] |
 //! | `discover` | [`DiscoverParams`] | [`RoutesReply`], at least one route |
 //! | `quote` | [`QuoteParams`] | [`QuoteReply`] |
 //! | `send` | [`SendParams`] | [`SendReply`] |
@@ -41,6 +43,7 @@ mod backend;
 mod books;
 mod client;
 mod convert;
+mod fairness;
 mod line;
 mod server;
 #[cfg(test)]
@@ -56,6 +59,10 @@ use mesh_core::limits::MAX_PAYLOAD_BYTES;
 pub use backend::{AdminService, Backend, NodeInfo};
 pub use books::{LedgerParams, LedgerReply, NodeBooks};
 pub use client::{AdminClient, ClientError};
+pub(crate) use fairness::shares;
+pub use fairness::{
+    CandidateReply, CapsReply, ExplainParams, ExplainReply, ShareReply, SharesReply, SpreadReply,
+};
 pub(crate) use server::bind_private;
 pub use server::{AdminServer, BindError};
 pub use treasury::{PayTreasuryParams, TreasuryPaidReply, TreasuryReply, UnderWayReply};

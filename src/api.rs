@@ -8,6 +8,7 @@
 //! the host's modules, the socket's clients and whoever else there is share it.
 
 mod client;
+mod concentration;
 mod courier;
 mod desk;
 mod handlers;
@@ -207,6 +208,9 @@ impl MeshModuleApi {
             Method::PollDeliveries => encode(&self.poll_deliveries(client, &decode(payload)?)),
             Method::AwaitDeliveries => encode(&self.await_deliveries(client, decode(payload)?).await),
             Method::GetNetworkState => encode(&self.network_state(&decode(payload)?).await.map_err(refused)?),
+            Method::GetConcentration => {
+                encode(&self.concentration(&decode(payload)?).await.map_err(refused)?)
+            }
             Method::AwaitNetworkChange => {
                 let changed = self.await_network_change(client, decode(payload)?).await;
                 encode(&changed.map_err(refused)?)

@@ -6,8 +6,10 @@
 
 pub(crate) mod audit;
 mod books;
+pub(crate) mod fairness;
 pub(crate) mod fees;
 mod ledger;
+mod operator;
 mod run;
 pub(crate) mod show;
 mod sim;
@@ -28,13 +30,14 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::admin::{
-    AdminClient, ClientError, DiscoverParams, DoneReply, ListenParams, NetworkParams, QuoteParams, Request,
-    SendParams, SetPriceParams, Text,
+    AdminClient, ClientError, DiscoverParams, DoneReply, ExplainParams, ListenParams, NetworkParams,
+    QuoteParams, Request, SendParams, SetPriceParams, Text,
 };
 use crate::config::{Config, ConfigError};
 use crate::daemon::DaemonError;
 use crate::data_dir::{self, DataDirError};
 use crate::demo::DemoError;
+use crate::operator::OperatorError;
 use crate::store::StoreError;
 
 /// How long the runtime may take to let go of blocked threads (a name look-up that hangs) before the process ends.
@@ -77,8 +80,14 @@ enum Command {
     Status,
     /// Show its neighbours
     Peers,
-    /// Show the routes it knows
-    Routes,
+    /// Show the routes it knows, or why one of them would be taken
+    Routes {
+        /// Show every way to this node, and each term that it is compared by
+        #[arg(long, value_name = "NODE_ID")]
+        explain: Option<NodeId>,
+    },
+    /// Show who earns what this node pays, and what follows from it
+    Shares,
     /// Show what nodes announced of themselves, and how far they are
     Network {
         /// Where the last page ended
@@ -150,6 +159,9 @@ enum Command {
     /// Show what the treasury is owed, or pay it
     #[command(subcommand)]
     Treasury(treasury::TreasuryCommand),
+    /// Make an operator's key, certify nodes with it, or have this node show its certificate
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
     /// Show what arrives, until interrupted
     Listen {
         /// Only this protocol ("": packets without one)
@@ -208,6 +220,8 @@ enum CliError {
     Demo(#[from] DemoError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
     #[error("{0}")]
     Failed(String),
     #[error("cannot write the answer: {0}")]
@@ -278,7 +292,21 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Demo => demo(&global).await,
         Command::Status => ask(&global, Request::Status, show::status).await,
         Command::Peers => ask(&global, Request::Peers, show::peers).await,
-        Command::Routes => ask(&global, Request::Routes, |reply| show::routes(reply, ids)).await,
+        Command::Routes { explain: None } => {
+            ask(&global, Request::Routes, |reply| show::routes(reply, ids)).await
+        }
+        Command::Routes {
+            explain: Some(destination),
+        } => {
+            let params = ExplainParams {
+                destination: Text(destination),
+            };
+            ask(&global, Request::Explain(params), |reply| {
+                fairness::explained(reply, ids)
+            })
+            .await
+        }
+        Command::Shares => ask(&global, Request::Shares, |reply| fairness::shares(reply, ids)).await,
         Command::Network { after } => {
             let params = NetworkParams {
                 after: after.map(Text),
@@ -359,6 +387,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         Command::Treasury(command) => treasury::run(&global, command).await,
         Command::Audit => audit::run(&global).await,
         Command::Sim { files, seed } => sim::run(&files, seed, global.json),
+        Command::Operator(command) => operator::run(&global, command),
         Command::Wallet(command) => wallet::run(&global, command).await,
         Command::Listen { protocol } => listen(&global, protocol, ids).await,
     }
@@ -551,6 +580,32 @@ mod tests {
         assert_eq!(payload_hex(Some("hé".into()), false).unwrap(), "68c3a9");
         assert_eq!(payload_hex(Some("00FF".into()), true).unwrap(), "00ff");
         assert_eq!(payload_hex(Some("0".into()), true).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn operators_and_explanations_are_asked_for_with_what_they_need() {
+        let node = "01".repeat(32);
+        for line in [
+            vec!["shares"],
+            vec!["routes"],
+            vec!["routes", "--explain", &node],
+            vec!["operator", "init", "--key", "k"],
+            vec!["operator", "certify", &node, "--days", "3653", "--out", "f"],
+            vec!["operator", "join", "-"],
+        ] {
+            assert!(parse(&line).is_ok(), "{line:?}");
+        }
+        for line in [
+            vec!["routes", "--explain"],
+            vec!["routes", "--explain", "01"],
+            vec!["operator"],
+            vec!["operator", "certify"],
+            vec!["operator", "certify", &node, "--days", "0"],
+            vec!["operator", "certify", &node, "--days", "3654"],
+            vec!["operator", "join"],
+        ] {
+            assert!(parse(&line).is_err(), "{line:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! node hands what its own configuration says of the module over in environment variables, which go before the file.
 
 mod chain;
+mod fairness;
 mod host;
 mod layers;
 mod ldk;
@@ -36,6 +37,8 @@ use toml::de::DeTable;
 use zeroize::Zeroizing;
 
 pub use chain::{BitcoindConfig, ChainBackend, ChainConfig, DEFAULT_RELAY_FEE, NodeChainConfig};
+pub use fairness::FairnessConfig;
+pub(crate) use fairness::shown as shown_percent;
 pub use host::HostConfig;
 pub use ldk::{DEFAULT_ANCHOR_RESERVE_SATS, LdkChain, LdkConfig, MAX_ALIAS_BYTES, RpcAuth};
 pub use reader::{Place, Problem};
@@ -65,6 +68,8 @@ pub struct Config {
     pub payments: PaymentsConfig,
     /// `[treasury]`: whither the treasury's part goes; none when nobody is named.
     pub treasury: Option<TreasuryConfig>,
+    /// `[fairness]`: how much anybody may earn of what it pays.
+    pub fairness: FairnessConfig,
     /// `[host]`: what it makes of the machine and the Bitcoin node it lives with.
     pub host: HostConfig,
     /// What was read and has no effect any more, each a sentence for the log at the start.

@@ -25,6 +25,7 @@ use crate::chain::node::asking::Answers;
 use crate::config::Config;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
+use crate::fairness::Fairness;
 use crate::host::events::ReloadPeers;
 use crate::node::{NodeConfig, RunningNode, StartError};
 use crate::socket::SocketServer;
@@ -271,7 +272,7 @@ async fn start_node(
             "[[mesh.peers]] names {own}, which is this node itself; remove that entry"
         )));
     }
-    let announcing = announcing(&config.mesh, &own)?;
+    let announcing = announcing(&config.mesh, data_dir.path(), &own)?;
     let chain = chain::open::open(
         &config.chain,
         config.mesh.network,
@@ -286,7 +287,10 @@ async fn start_node(
         mode: config.mesh.mode,
         price_msat_per_unit: config.mesh.price_msat_per_unit,
         network: config.mesh.network,
-        operator: config.mesh.operator,
+        operator: announcing
+            .certificate
+            .map(|shown| shown.operator)
+            .or(config.mesh.operator),
         announcing,
         route_lifetime: config.mesh.route_lifetime,
         free_bytes_per_second: config.mesh.limits.free_bytes_per_second,
@@ -296,6 +300,8 @@ async fn start_node(
         wallet,
         chain,
         treasury: config.treasury.clone(),
+        fairness: Fairness::open(&config.fairness)
+            .map_err(|error| DaemonError::Refused(error.to_string()))?,
     };
     Ok(RunningNode::start_with_cache(node, setup.database_cache_bytes).await?)
 }

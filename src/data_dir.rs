@@ -7,6 +7,8 @@
 //! ├── account.key           0600  the secret that accounts at other nodes derive from: whoever reads it spends them
 //! ├── module.log            0600  the log of a node's module, and older ones with .1, .2, … after it
 //! ├── lock                  held while a daemon runs, so that two never share a directory
+//! ├── operator.json         0600  the operator's certificate that the node shows, if it joined one
+//! ├── operator.key          0600  an operator's key, if it was made here: no node needs it
 //! ├── admin.sock            0600  where the command line talks to the daemon
 //! ├── api.sock              0600  where programs talk to the mesh that the host cannot call for
 //! ├── protocols.json        0600  which module has which protocol
@@ -193,6 +195,25 @@ impl DataDir {
         aws_lc_rs::rand::fill(secret.as_mut()).map_err(|_| DataDirError::NoRandomness)?;
         write_secret(path, &Zeroizing::new(hex::encode(secret.as_slice()) + "\n"))?;
         Ok(secret)
+    }
+}
+
+/// The secret in a key file; nothing is made.
+///
+/// # Errors
+/// [`DataDirError`]: the file is missing, too open or damaged.
+pub(crate) fn secret_of(path: &Path) -> Result<Zeroizing<[u8; 32]>, DataDirError> {
+    read_secret(File::open(path).map_err(io_error("open", path))?, path)
+}
+
+/// The secret seed of the node whose state is in a directory, also while it runs; none when it was never started.
+///
+/// # Errors
+/// [`DataDirError`]: the file is too open, damaged, or cannot be read.
+pub(crate) fn identity_of(directory: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, DataDirError> {
+    match secret_of(&directory.join(IDENTITY_FILE)) {
+        Err(DataDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
     }
 }
 

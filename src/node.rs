@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use mesh_core::core::{Announcing, Core, CoreConfig};
 use mesh_core::drop_reason::DropReason;
+use mesh_core::fairness::policy::PolicyError;
 use mesh_core::identity::{Ed25519Verifier, Identity, NodeId};
 use mesh_core::routing::snapshot::SnapshotWriter;
 use mesh_core::routing_policy::MeshMode;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 use crate::admin::NodeBooks;
 use crate::chain::{ChainError, ChainSetup};
 use crate::clock::Clock;
+use crate::fairness::Fairness;
 use crate::handle::{NodeHandle, Readers, Reusable};
 use crate::http::HttpError;
 use crate::manager::{ManagerParts, MeshManager};
@@ -67,6 +69,8 @@ pub struct NodeConfig {
     pub chain: Option<ChainSetup>,
     /// Whither the treasury's part goes; none when it stays owed.
     pub treasury: Option<TreasuryConfig>,
+    /// How much anybody may earn of what it pays before it goes around him.
+    pub fairness: Fairness,
 }
 
 /// Why a node does not start.
@@ -97,6 +101,9 @@ pub enum StartError {
     /// The chain source.
     #[error(transparent)]
     Chain(#[from] ChainError),
+    /// The caps of fairness.
+    #[error("[fairness]: {0}")]
+    Fairness(#[from] PolicyError),
     /// What was written down does not fit.
     #[error("the database holds more than this node takes up ({0}); nothing was changed")]
     Restore(DropReason),
@@ -173,6 +180,7 @@ impl RunningNode {
             seed,
         };
         let mut core = Core::new(core_config, config.identity, Arc::new(Ed25519Verifier), now);
+        core.set_fairness(config.fairness.policy, config.fairness.asmap)?;
         if let Some(chain) = &config.chain {
             core.take_payments_on_chain(chain.policy.clone());
         }

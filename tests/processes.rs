@@ -8,6 +8,10 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use mesh_core::identity::Identity;
+use mesh_core::operator::DatedCertificate;
+use mesh_core::time::UnixMillis;
+
 use common::daemons::{ASK_AGAIN, Daemon, Home, PATIENCE, program, said};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
@@ -183,4 +187,137 @@ async fn daemon_whose_disk_takes_nothing_does_not_start_and_says_what_to_check()
 
     let with_room = Daemon::start(&home).await;
     assert_eq!(with_room.terminate().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn certificate_of_an_operator_is_shown_to_everybody_and_one_that_does_not_hold_is_refused_by_name() {
+    let (home, other) = (Home::new(), Home::new());
+    other.configure("127.0.0.1:0", &[]);
+    let neighbour = Daemon::start(&other).await;
+    home.configure("127.0.0.1:0", &[&neighbour]);
+    let node = Daemon::start(&home).await;
+    let keys = tempfile::tempdir().unwrap();
+    let path = |name: &str| keys.path().join(name).to_str().unwrap().to_owned();
+    let (key, certificate) = (path("operator.key"), path("certificate"));
+    let made = home.ask_json(&["operator", "init", "--key", &key]).await;
+    let operator = made["operator"].as_str().unwrap().to_owned();
+    let again = home.ask(&["operator", "init", "--key", &key]).await;
+    assert!(
+        !again.status.success() && said(&again).contains("not overwritten"),
+        "{}",
+        said(&again)
+    );
+    let certify = [
+        "operator",
+        "certify",
+        &node.node_id,
+        "--key",
+        &key,
+        "--out",
+        &certificate,
+    ];
+    assert!(home.ask(&certify).await.status.success());
+
+    let wrong = other.ask(&["operator", "join", &certificate]).await;
+    assert!(
+        !wrong.status.success() && said(&wrong).contains("wrong node"),
+        "{}",
+        said(&wrong)
+    );
+    let honest = std::fs::read_to_string(&certificate).unwrap();
+    let forged = honest.replace(&operator, &neighbour.node_id);
+    let refused = join(&home, &path("forged"), &forged).await;
+    assert!(refused.contains("forged certificate"), "{refused}");
+    let refused = join(&home, &path("expired"), &expired(&key, &node.node_id, &honest)).await;
+    assert!(refused.contains("expired certificate"), "{refused}");
+    assert!(
+        !home.path().join("operator.json").exists(),
+        "nothing of it was kept"
+    );
+
+    let joined = home.ask_json(&["operator", "join", &certificate]).await;
+    assert_eq!(joined["operator"], operator);
+    assert_eq!(node.terminate().await.code(), Some(0));
+    let node = Daemon::start(&home).await;
+    // Who hears the announcement takes it only if operator and node signed.
+    shown_operator(&other, &node, &Value::from(operator.clone())).await;
+    assert_eq!(node.terminate().await.code(), Some(0));
+
+    // One that ended meanwhile is not shown; one that was changed is refused.
+    let kept = home.path().join("operator.json");
+    std::fs::write(&kept, expired(&key, &node_of(&honest), &honest)).unwrap();
+    let node = Daemon::start(&home).await;
+    shown_operator(&other, &node, &Value::Null).await;
+    assert!(home.end_of_log().contains("expired certificate"));
+    assert_eq!(node.terminate().await.code(), Some(0));
+    std::fs::write(&kept, &forged).unwrap();
+    let refused = home.ask(&["run"]).await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        said(&refused).contains("forged certificate"),
+        "{}",
+        said(&refused)
+    );
+    assert_eq!(neighbour.terminate().await.code(), Some(0));
+}
+
+/// What is said of a certificate that must be refused.
+async fn join(home: &Home, file: &str, certificate: &str) -> String {
+    std::fs::write(file, certificate).unwrap();
+    let refused = home.ask(&["operator", "join", file]).await;
+    assert_eq!(refused.status.code(), Some(1), "{}", said(&refused));
+    said(&refused)
+}
+
+/// Whom an honest certificate is for.
+fn node_of(honest: &str) -> String {
+    let certificate: Value = serde_json::from_str(honest).unwrap();
+    certificate["node_id"].as_str().unwrap().to_owned()
+}
+
+/// The same certificate, truly signed, whose end is long past.
+fn expired(key: &str, node: &str, honest: &str) -> String {
+    let mut seed = [0; 32];
+    hex::decode_to_slice(std::fs::read_to_string(key).unwrap().trim(), &mut seed).unwrap();
+    let operator = Identity::from_seed(seed).unwrap();
+    let dated = DatedCertificate::sign(node.parse().unwrap(), UnixMillis(1_000), &operator);
+    let mut certificate: Value = serde_json::from_str(honest).unwrap();
+    certificate["expires_unix_ms"] = 1_000.into();
+    certificate["end_signature"] = hex::encode(dated.seal.0).into();
+    certificate.to_string()
+}
+
+/// Waits until `home`'s node knows of this operator of another.
+async fn shown_operator(home: &Home, node: &Daemon, operator: &Value) {
+    let seen = timeout(PATIENCE, async {
+        let mut again = tokio::time::interval(ASK_AGAIN);
+        loop {
+            again.tick().await;
+            let network = home.ask_json(&["network"]).await;
+            let found = network["nodes"].as_array().unwrap().iter();
+            let mut found = found.filter(|found| found["node_id"] == node.node_id.as_str());
+            if found.any(|found| found["operator"] == *operator) {
+                return;
+            }
+        }
+    });
+    seen.await.expect("the announcement says who operates the node");
+}
+
+#[tokio::test]
+async fn map_of_networks_that_is_missing_or_broken_stops_the_start_with_its_path() {
+    let home = Home::new();
+    let map = home.path().join("asmap.dat");
+    home.configure("127.0.0.1:0", &[]);
+    home.add_to_config(&format!("[fairness]\nasmap = \"{}\"\n", map.display()));
+    let refused = home.ask(&["run"]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("asmap.dat"), "{}", said(&refused));
+    std::fs::write(&map, "no map").unwrap();
+    let refused = home.ask(&["run"]).await;
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("no asmap"), "{}", said(&refused));
+    // Every address is AS1's.
+    std::fs::write(&map, [0, 0, 0]).unwrap();
+    assert_eq!(Daemon::start(&home).await.terminate().await.code(), Some(0));
 }

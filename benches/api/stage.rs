@@ -210,6 +210,7 @@ async fn start_node(seed: u8) -> (RunningNode, TempDir) {
         peers: Vec::new(),
         wallet: Arc::new(NoWallet),
         treasury: None,
+        fairness: Default::default(),
         chain: None,
     };
     (RunningNode::start(config).await.unwrap(), directory)

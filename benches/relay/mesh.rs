@@ -170,6 +170,7 @@ async fn start_node(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>) -> (Runni
         peers: Vec::new(),
         wallet,
         treasury: None,
+        fairness: Default::default(),
         chain: None,
     };
     (RunningNode::start(config).await.unwrap(), directory)

@@ -136,6 +136,8 @@ impl AdminService {
             }
             Request::Peers => to_json(convert::peers(&self.status().await?)),
             Request::Routes => to_json(convert::routes(self.routes(Command::Routes, LOOKUP_GUARD).await?)),
+            Request::Explain(params) => to_json(self.explain(params).await?),
+            Request::Shares => to_json(self.shares().await?),
             Request::Network(params) => to_json(convert::network(self.network(params).await?)),
             Request::SetPrice(params) => to_json(self.set_price(params).await?),
             Request::Discover(params) => to_json(convert::routes(self.discover(params).await?)),

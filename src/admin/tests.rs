@@ -97,6 +97,39 @@ fn send_to(destination: NodeId) -> SendParams {
 }
 
 #[tokio::test]
+async fn every_term_of_a_way_and_every_part_of_a_share_reaches_the_client() {
+    let stage = Stage::plain();
+    let mut raw = stage.raw().await;
+    let asked = json!({ "method": "explain", "params": { "destination": "03".repeat(32) } });
+    let told = say(&mut raw, asked.to_string().as_bytes()).await;
+    let (here, there, far) = (HERE.to_string(), THERE.to_string(), "03".repeat(32));
+    assert_eq!(
+        told["ok"]["candidates"],
+        json!([{
+            "path": [here, there, far], "quoted": true, "fee_msat": 1, "failures_msat": 2, "latency_msat": 3,
+            "concentration_msat": 4, "hysteresis_msat": 5, "score_msat": 6, "excluded": true,
+            "diversity": "relaxed: two routers are in the same network AS7", "chosen": true,
+        }])
+    );
+    let told = say(&mut raw, br#"{"method": "shares"}"#).await;
+    let share = |name: &str, nodes: u64, surcharge_msat: u64, left_out: bool| {
+        json!({
+            "name": name, "nodes": nodes, "observed_ppm": 400_000, "packets_ppm": 0, "unavoidable_ppm": 100_000, "forced_ppm": 20_000,
+            "excess_ppm": 300_000, "surcharge_msat": surcharge_msat, "left_out": left_out,
+        })
+    };
+    assert_eq!(told["ok"]["entities"], json!([share(&there, 2, 10, true)]));
+    assert_eq!(told["ok"]["groups"], json!([share("203.0.0.0/16", 3, 0, false)]));
+    assert_eq!(
+        told["ok"]["entity_caps"],
+        json!({ "soft_ppm": 100_000, "hard_ppm": 300_000 })
+    );
+    assert_eq!(told["ok"]["by_fees"]["nakamoto_50"], 1);
+    assert_eq!(told["ok"]["by_packets"]["top1_ppm"], 1_000_000);
+    assert_eq!(told["ok"]["transit_is_not_counted"], true);
+}
+
+#[tokio::test]
 async fn one_connection_carries_every_method() {
     let stage = Stage::plain();
     let mut client = stage.client().await;

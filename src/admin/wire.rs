@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::books::LedgerParams;
+use super::fairness::ExplainParams;
 use super::treasury::PayTreasuryParams;
 use super::wallet::WalletParams;
 
@@ -73,6 +74,10 @@ pub enum Request {
     Peers,
     /// The routes it knows.
     Routes,
+    /// Every way to a node, and what it is compared by.
+    Explain(ExplainParams),
+    /// How what the node paid was spread.
+    Shares,
     /// What nodes announced of themselves, a page at a time.
     Network(NetworkParams),
     /// Change what the node charges until it is restarted.
@@ -101,10 +106,12 @@ pub enum Request {
 
 impl Request {
     /// The names of all methods.
-    pub const METHODS: [&'static str; 15] = [
+    pub const METHODS: [&'static str; 17] = [
         "status",
         "peers",
         "routes",
+        "explain",
+        "shares",
         "network",
         "set_price",
         "discover",
@@ -143,6 +150,8 @@ impl Request {
             "status" => no_params(params).map(|()| Self::Status),
             "peers" => no_params(params).map(|()| Self::Peers),
             "routes" => no_params(params).map(|()| Self::Routes),
+            "explain" => read_params(params).map(Self::Explain),
+            "shares" => no_params(params).map(|()| Self::Shares),
             "network" => read_params(params).map(Self::Network),
             "set_price" => read_params(params).map(Self::SetPrice),
             "discover" => read_params(params).map(Self::Discover),

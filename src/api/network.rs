@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use mesh_api::limits::{MAX_LISTED_NEIGHBOURS, MAX_NODES_PER_PAGE, MAX_TIMEOUT_SECONDS};
 use mesh_api::{
-    AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, Concentration, GetNetworkStateRequest,
-    GetNetworkStateResponse, NodeState,
+    AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, GetNetworkStateRequest, GetNetworkStateResponse,
+    NodeState,
 };
 use mesh_core::event::{Answer, Command, NetworkNode};
 use mesh_core::identity::NodeId;
 
 use super::MeshModuleApi;
 use super::client::Client;
+use super::concentration::in_short;
 use super::look::wire_mode;
 use crate::handle::CommandError;
 
@@ -36,14 +37,7 @@ impl MeshModuleApi {
             total_nodes: page.total_nodes as u64,
             nodes: page.nodes.into_iter().map(node_state).collect(),
             next: page.next.map(|next| next.0),
-            // Nothing is measured yet, so nobody is said to have earned anything.
-            concentration: Concentration {
-                entities: 0,
-                top1_ppm: 0,
-                top5_ppm: 0,
-                hhi_ppm: 0,
-                nakamoto: 0,
-            },
+            concentration: in_short(&self.shares().await?),
         })
     }
 

@@ -31,11 +31,11 @@ impl Ids {
         Self { full }
     }
 
-    fn show(self, id: &Text<NodeId>) -> String {
+    pub(crate) fn show(self, id: &Text<NodeId>) -> String {
         if self.full { id.0.to_string() } else { id.0.short() }
     }
 
-    fn path(self, path: &[Text<NodeId>]) -> String {
+    pub(crate) fn path(self, path: &[Text<NodeId>]) -> String {
         let names: Vec<String> = path.iter().map(|id| self.show(id)).collect();
         names.join(" → ")
     }
@@ -315,7 +315,7 @@ fn msat(amount: u64) -> String {
     grouped(amount) + " msat"
 }
 
-fn grouped(amount: u64) -> String {
+pub(crate) fn grouped(amount: u64) -> String {
     let digits = amount.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {

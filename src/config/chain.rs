@@ -300,7 +300,7 @@ fn parse_user(text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_path(text: &str) -> Result<PathBuf, String> {
+pub(super) fn parse_path(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_absolute() || path.starts_with("~") {
         Ok(path)

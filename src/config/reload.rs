@@ -96,6 +96,7 @@ fn needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         "wallet" => wallet,
         "chain" => chain,
         "treasury" => treasury,
+        "fairness" => fairness,
         "host.least_free_disk_mib" => host.least_free_disk_mib,
     )
 }
@@ -174,6 +175,7 @@ mod tests {
             "[wallet]\nbackend = \"lnbits\"\n[wallet.lnbits]\nurl = \"http://127.0.0.1:5000\"\napi_key = \"k\"",
             "[treasury]\naddress = \"a@example.org\"",
             "[host]\nleast_free_disk_mib = 1",
+            "[fairness]\nentity_soft_cap_percent = 5",
             "[mesh]\nenabled = false",
             "[mesh]\nmode = \"open\"",
             "[mesh]\nnetwork = \"regtest\"",

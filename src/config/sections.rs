@@ -12,6 +12,7 @@ use mesh_core::verifier::BitcoinNetwork;
 use mesh_net::{MAX_CONTROL_FRAME_BYTES, MAX_DATA_FRAME_BYTES};
 
 use super::chain::read_chain;
+use super::fairness::read_fairness;
 use super::host::read_host;
 use super::ldk::read_ldk;
 use super::payments::read_payments;
@@ -38,6 +39,7 @@ pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) ->
     let chain = root.section("chain", "chain", problems);
     let payments = root.section("payments", "payments", problems);
     let treasury = root.section("treasury", "treasury", problems);
+    let fairness = root.section("fairness", "fairness", problems);
     let host = root.section("host", "host", problems);
     root.finish(problems);
     Config {
@@ -46,6 +48,7 @@ pub(super) fn read_config(mut root: Section<'_>, problems: &mut Problems<'_>) ->
         chain: read_chain(chain, problems),
         payments: read_payments(payments, problems),
         treasury: read_treasury(treasury, problems),
+        fairness: read_fairness(fairness, problems),
         host: read_host(host, problems),
         notes: Vec::new(),
     }

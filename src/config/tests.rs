@@ -32,7 +32,7 @@ fn the_example_is_the_defaults_and_names_every_key() {
         "[mesh]\nzzzzzzzz = 1\n[mesh.limits]\nzzzzzzzz = 1\n[wallet]\nzzzzzzzz = 1\n\
          [wallet.lnbits]\nzzzzzzzz = 1\n[wallet.lnd]\nzzzzzzzz = 1\n[wallet.cln]\nzzzzzzzz = 1\n\
          [wallet.ldk]\nzzzzzzzz = 1\n[wallet.ldk.chain]\nzzzzzzzz = 1\n[payments]\nzzzzzzzz = 1\n\
-         [chain]\nzzzzzzzz = 1",
+         [chain]\nzzzzzzzz = 1\n[fairness]\nzzzzzzzz = 1",
     );
     let known: Vec<&str> = listed
         .lines()

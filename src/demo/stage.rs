@@ -210,6 +210,7 @@ async fn actor(devnet: &Devnet, index: usize, name: &'static str) -> Result<Acto
         wallet: wallet.clone(),
         chain: None,
         treasury: None,
+        fairness: Default::default(),
     };
     Ok(Actor {
         name,

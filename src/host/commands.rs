@@ -16,10 +16,10 @@ use serde::de::DeserializeOwned;
 use super::events::EventCounts;
 use super::publish::PublishCounts;
 use crate::admin::{
-    AdminError, AdminService, DiscoverParams, DoneReply, LedgerParams, LedgerReply, NetworkParams,
-    QuoteParams, Request, SendParams, SetPriceParams, Text,
+    AdminError, AdminService, DiscoverParams, DoneReply, ExplainParams, LedgerParams, LedgerReply,
+    NetworkParams, QuoteParams, Request, SendParams, SetPriceParams, Text,
 };
-use crate::cli::{audit, fees, show, treasury};
+use crate::cli::{audit, fairness, fees, show, treasury};
 use crate::ledger::{AuditReport, MAX_LEDGER_PAGE};
 
 /// The version of the node's description of commands.
@@ -48,8 +48,16 @@ enum NodeCommand {
     Status(Output),
     /// Show its neighbours
     Peers(Output),
-    /// Show the routes it knows
-    Routes(Output),
+    /// Show the routes it knows, or why one of them would be taken
+    Routes {
+        /// Show every way to this node, and each term that it is compared by
+        #[arg(long, value_name = "NODE_ID")]
+        explain: Option<NodeId>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show who earns what the mesh node pays, and what follows from it
+    Shares(Output),
     /// Show what nodes announced of themselves, and how far they are
     Network {
         /// Where the last page ended
@@ -277,9 +285,10 @@ impl Operator<'_> {
         match command {
             NodeCommand::Status(output) => self.ask(output, Request::Status, show::status).await,
             NodeCommand::Peers(output) => self.ask(output, Request::Peers, show::peers).await,
-            NodeCommand::Routes(output) => {
+            NodeCommand::Routes { explain, output } => self.routes(explain, output).await,
+            NodeCommand::Shares(output) => {
                 let ids = show::Ids::new(output.full_ids);
-                self.ask(output, Request::Routes, |reply| show::routes(reply, ids))
+                self.ask(output, Request::Shares, |reply| fairness::shares(reply, ids))
                     .await
             }
             NodeCommand::Network { after, output } => {
@@ -379,6 +388,19 @@ impl Operator<'_> {
             }
             _ => Err(Failure::Usage("not a command that acts; see --help".to_owned())),
         }
+    }
+
+    async fn routes(&self, explain: Option<NodeId>, output: Output) -> Result<Printed, Failure> {
+        let ids = show::Ids::new(output.full_ids);
+        let Some(destination) = explain else {
+            let shown = |reply: &_| show::routes(reply, ids);
+            return self.ask(output, Request::Routes, shown).await;
+        };
+        let params = ExplainParams {
+            destination: Text(destination),
+        };
+        let shown = |reply: &_| fairness::explained(reply, ids);
+        self.ask(output, Request::Explain(params), shown).await
     }
 
     async fn ask<T: DeserializeOwned + Serialize>(

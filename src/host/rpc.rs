@@ -1,5 +1,5 @@
 //! JSON-RPC through the Bitcoin node, for programs that speak nothing else: `meshsendpacket`, `meshpollreceived`,
-//! `meshquoteroute` and `meshrequesthopinvoice`.
+//! `meshquoteroute`, `meshrequesthopinvoice` and `meshgetconcentration`.
 //!
 //! They are the ModuleAPI for one caller of its own name ([`CALLER`]): who may call the node's JSON-RPC has one budget, one set
 //! of quotes and sessions, and polls what is for nobody else. Parameters are one object, alone or as the only element of a
@@ -19,15 +19,16 @@ use mesh_core::spending::{Caller, ModuleName};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::admin::shares;
 use crate::api::{CallerApi, MeshModuleApi};
 use crate::handle::CommandError;
-use params::{HopInvoiceParams, PollParams, QuoteParams, SendParams};
+use params::{ConcentrationParams, HopInvoiceParams, PollParams, QuoteParams, SendParams};
 
 /// Whose budget JSON-RPC spends. No module can be called so: its name is that of a directory.
 pub const CALLER: &str = "rpc/";
 
 /// The methods, each with what the node's `help` says of it.
-pub const METHODS: [(&str, &str); 4] = [
+pub const METHODS: [(&str, &str); 5] = [
     (
         "meshsendpacket",
         "Send one packet over the mesh: {\"request_hex\"} (an encoded send_packet request), or {\"destination_hex\", \
@@ -44,6 +45,10 @@ pub const METHODS: [(&str, &str); 4] = [
     (
         "meshrequesthopinvoice",
         "An invoice of a node for credit with it: {\"destination_hex\", \"amount_msats\", \"expiry_seconds\"}",
+    ),
+    (
+        "meshgetconcentration",
+        "Who earns what this node pays, and what follows from it: {\"max_shares\": 1 to 256}",
     ),
 ];
 
@@ -151,6 +156,7 @@ impl RpcDoor {
             "meshpollreceived" => self.poll_received(params::read(params)?).await,
             "meshquoteroute" => self.quote_route(params::read(params)?).await,
             "meshrequesthopinvoice" => self.request_hop_invoice(params::read(params)?).await,
+            "meshgetconcentration" => self.get_concentration(params::read(params)?).await,
             other => Err(RpcError::UnknownMethod(other.chars().take(64).collect())),
         }
     }
@@ -225,6 +231,16 @@ impl RpcDoor {
         Err(RpcError::InvalidParams(format!(
             "amount_msats: no invoice of that node is for {most_msat} msat or less; ask for more"
         )))
+    }
+
+    /// What `blvm-mesh shares --json` prints, with at most so many shares.
+    async fn get_concentration(&self, params: ConcentrationParams) -> Result<Value, RpcError> {
+        let most = params.max_shares()?;
+        let report = self.api.shares().await;
+        let mut told = shares(&report.map_err(|error| RpcError::Refused(error.to_string()))?);
+        told.entities.truncate(most);
+        told.groups.truncate(most);
+        serde_json::to_value(told).map_err(|error| RpcError::Refused(error.to_string()))
     }
 
     /// What a node charges per unit, in msat.

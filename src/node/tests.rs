@@ -33,6 +33,7 @@ fn config(seed: u8) -> NodeConfig {
         wallet: Arc::new(NoWallet),
         chain: None,
         treasury: None,
+        fairness: Default::default(),
     }
 }
 

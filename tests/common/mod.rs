@@ -59,6 +59,7 @@ pub fn node_config(seed: u8, mode: MeshMode, wallet: Arc<dyn Wallet>, directory:
         wallet,
         chain: None,
         treasury: None,
+        fairness: Default::default(),
     }
 }
 

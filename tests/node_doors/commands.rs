@@ -65,6 +65,8 @@ async fn operator_sees_the_node_as_a_table_or_as_json() {
     assert_eq!((status["node_id"].as_str(), code), (Some(id.as_str()), 0));
     for command in [
         "peers",
+        "shares",
+        "routes --explain 0202020202020202020202020202020202020202020202020202020202020202",
         "routes",
         "network",
         "ledger --limit 5",
@@ -147,8 +149,8 @@ fn node_is_told_of_every_command_with_its_arguments() {
     assert_eq!(
         names,
         [
-            "status", "peers", "routes", "network", "discover", "quote", "send", "price", "ledger", "fees",
-            "treasury", "audit", "events"
+            "status", "peers", "routes", "shares", "network", "discover", "quote", "send", "price", "ledger",
+            "fees", "treasury", "audit", "events"
         ]
     );
     assert!(spec.subcommands.iter().all(|command| command.about.is_some()));

@@ -266,6 +266,7 @@ async fn what_is_missing_unknown_or_out_of_range_is_refused_by_name() {
             json!({ "destination_hex": payee, "amount_msats": 1000, "expiry_seconds": 0 }),
             "expiry_seconds",
         ),
+        ("meshgetconcentration", json!({ "max_shares": 257 }), "max_shares"),
     ] {
         let refused = line.call(method, params.clone()).await.unwrap_err();
         assert!(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::codec::{CodecError, decode, encode};
+use crate::concentration::{GetConcentrationRequest, GetConcentrationResponse};
 use crate::methods::{ApiRequest, Method};
 use crate::sessions::{
     CloseSessionRequest, CloseSessionResponse, GetNetworkStateRequest, GetNetworkStateResponse,
@@ -247,6 +248,14 @@ impl<C: ModuleCaller> MeshClient<C> {
         self.call(&request).await
     }
 
+    /// Who carries what this node pays for.
+    pub async fn get_concentration(
+        &self,
+        request: GetConcentrationRequest,
+    ) -> Result<GetConcentrationResponse, ClientError> {
+        self.call(&request).await
+    }
+
     /// Any request by its type.
     pub async fn call<R: ApiRequest>(&self, request: &R) -> Result<R::Response, ClientError> {
         let method = R::METHOD;
@@ -399,6 +408,9 @@ mod tests {
                 generation: 0,
                 timeout_seconds: 1,
             })
+            .await;
+        let _ = client
+            .get_concentration(GetConcentrationRequest { max_shares: 1 })
             .await;
         let asked: Vec<String> = client
             .caller

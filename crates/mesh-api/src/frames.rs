@@ -188,6 +188,7 @@ mod tests {
         fits::<UnregisterProtocolRequest>();
         fits::<AwaitDeliveriesRequest>();
         fits::<AwaitNetworkChangeRequest>();
+        fits::<GetConcentrationRequest>();
         const { assert!(Delivery::MAX_ENCODED_BYTES + 100 <= MAX_ANSWER_BYTES) };
     }
 

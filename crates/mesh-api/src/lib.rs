@@ -5,6 +5,7 @@
 //! module author depends on a page of types instead of a network stack.
 //!
 //! * [`types`], [`sessions`] and [`waiting`]: every request and response, with units and limits at each field;
+//! * [`concentration`]: who carries what the node pays for;
 //! * [`payment_proof`]: the ways to show that a packet is paid for;
 //! * [`payment_required`]: what to pay when the mesh may not pay by itself;
 //! * [`codec`]: the byte layout, that of `bincode::serialize` of bincode 1.3, with a size limit for every type;
@@ -22,6 +23,7 @@
 mod bounded;
 pub mod client_api;
 pub mod codec;
+pub mod concentration;
 pub mod frames;
 pub mod limits;
 pub mod methods;
@@ -42,6 +44,10 @@ mod samples;
 
 pub use client_api::{CallError, ClientError, MeshClient, ModuleCaller};
 pub use codec::{CodecError, Wire, decode, encode, encoded_len};
+pub use concentration::{
+    EntityShare, GetConcentrationRequest, GetConcentrationResponse, GroupShare, NetworkGroup, Share,
+    ShareCaps, Spread,
+};
 pub use methods::{ApiRequest, Method, UnknownMethod};
 pub use payment_proof::{PayeeProof, PaymentProof};
 pub use sessions::{

@@ -55,6 +55,9 @@ pub const MAX_NODES_PER_PAGE: usize = 256;
 /// Most neighbours listed of any one node.
 pub const MAX_LISTED_NEIGHBOURS: usize = 128;
 
+/// Most shares listed of entities, and of network groups: those below are each less than half a percent.
+pub const MAX_LISTED_SHARES: usize = 256;
+
 /// Longest time that a call may ask the mesh to spend on it, in seconds. A caller that wants longer calls again.
 pub const MAX_TIMEOUT_SECONDS: u64 = 300;
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::codec::Wire;
+use crate::concentration::{GetConcentrationRequest, GetConcentrationResponse};
 use crate::limits::{MAX_METHOD_NAME_BYTES, MAX_TIMEOUT_SECONDS};
 use crate::sessions::{
     CloseSessionRequest, CloseSessionResponse, GetNetworkStateRequest, GetNetworkStateResponse,
@@ -59,6 +60,8 @@ pub enum Method {
     AwaitDeliveries,
     /// [`AwaitNetworkChangeRequest`] to [`AwaitNetworkChangeResponse`].
     AwaitNetworkChange,
+    /// [`GetConcentrationRequest`] to [`GetConcentrationResponse`].
+    GetConcentration,
 }
 
 /// A name that no method of the mesh has.
@@ -70,7 +73,7 @@ pub struct UnknownMethod {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Method; 15] = [
+    pub const ALL: [Method; 16] = [
         Method::SendPacket,
         Method::DiscoverRoute,
         Method::RegisterProtocolHandler,
@@ -86,6 +89,7 @@ impl Method {
         Method::UnregisterProtocolHandler,
         Method::AwaitDeliveries,
         Method::AwaitNetworkChange,
+        Method::GetConcentration,
     ];
 
     /// The name it is called by.
@@ -106,6 +110,7 @@ impl Method {
             Method::UnregisterProtocolHandler => "unregister_protocol_handler",
             Method::AwaitDeliveries => "await_deliveries",
             Method::AwaitNetworkChange => "await_network_change",
+            Method::GetConcentration => "get_concentration",
         }
     }
 }
@@ -177,6 +182,7 @@ api_request!(GetQuote: GetQuoteRequest => QuoteRouteResponse);
 api_request!(UnregisterProtocolHandler: UnregisterProtocolRequest => UnregisterProtocolResponse);
 api_request!(AwaitDeliveries: AwaitDeliveriesRequest => PollDeliveriesResponse, self takes waiting(self.timeout_seconds));
 api_request!(AwaitNetworkChange: AwaitNetworkChangeRequest => AwaitNetworkChangeResponse, self takes waiting(self.timeout_seconds));
+api_request!(GetConcentration: GetConcentrationRequest => GetConcentrationResponse);
 
 fn looking_for(timeout_seconds: Option<u64>) -> Duration {
     timeout_seconds.map_or(DEFAULT_DISCOVERY_TIME, waiting)

@@ -54,6 +54,8 @@ macro_rules! for_every_type {
             AwaitDeliveriesRequest,
             AwaitNetworkChangeRequest,
             AwaitNetworkChangeResponse,
+            GetConcentrationRequest,
+            GetConcentrationResponse,
             ToMesh,
             FromMesh
         );
@@ -75,6 +77,7 @@ macro_rules! sample {
 }
 
 /// After the macro, which they use.
+mod concentration;
 mod frames;
 mod sessions;
 mod waiting;

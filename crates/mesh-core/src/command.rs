@@ -8,6 +8,8 @@ use crate::announcement::ListedNeighbour;
 use crate::chain::{BillId, PaymentMethod, QuotedOutput};
 use crate::drop_reason::DropReason;
 use crate::event::LinkId;
+use crate::fairness::explain::Candidate;
+use crate::fairness::report::Report;
 use crate::identity::NodeId;
 use crate::keys::SessionId;
 use crate::message::{Price, RequestId};
@@ -101,6 +103,13 @@ pub enum Command {
         after: Option<NodeId>,
         /// Most nodes wanted; at most [`crate::limits::MAX_NETWORK_PAGE`] are given.
         most: usize,
+    },
+    /// How what this node paid was spread.
+    Shares,
+    /// Every way to a node that is known, and what it is compared by. Nobody is asked.
+    Explain {
+        /// The node.
+        destination: NodeId,
     },
     /// How this node stands with its treasury.
     Treasury,
@@ -208,6 +217,10 @@ pub enum Answer {
     Session(Box<SessionState>),
     /// What this node knows of itself.
     Status(Box<Status>),
+    /// How what this node paid was spread.
+    Shares(Box<Report>),
+    /// Every way to a node, best first; empty when none is known.
+    Explained(Vec<Candidate>),
     /// How this node stands with its treasury.
     Treasury(Box<TreasuryState>),
     /// The treasury was paid.

@@ -79,7 +79,7 @@ use crate::routing::snapshot::{RouteSnapshot, SnapshotWriter};
 use crate::routing_policy::{MeshMode, RoutingPolicyEngine};
 use crate::session::Sessions;
 use crate::spending::{Spending, SpendingCaps};
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, UnixMillis};
 use crate::verifier::{BitcoinNetwork, PaymentVerifier};
 
 /// What distinguishes one node from another.
@@ -117,6 +117,8 @@ pub struct Announcing {
     pub addresses: Vec<String>,
     /// Its operator's word that the node is his.
     pub certificate: Option<OperatorCertificate>,
+    /// From when on announcements no longer show it; none when it has no end.
+    pub certificate_until: Option<UnixMillis>,
 }
 
 impl Default for Announcing {
@@ -125,6 +127,7 @@ impl Default for Announcing {
             enabled: true,
             addresses: Vec::new(),
             certificate: None,
+            certificate_until: None,
         }
     }
 }

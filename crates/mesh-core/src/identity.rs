@@ -98,6 +98,8 @@ pub enum SignatureContext {
     Announcement,
     /// An operator's word that a node is his.
     Operator,
+    /// Until when it is to be shown.
+    OperatorEnd,
 }
 
 impl SignatureContext {
@@ -111,6 +113,7 @@ impl SignatureContext {
             Self::Receipt => b"blvm-mesh/1 receipt\0",
             Self::Announcement => b"blvm-mesh/1 announcement\0",
             Self::Operator => b"blvm-mesh/1 operator\0",
+            Self::OperatorEnd => b"blvm-mesh/1 operator end\0",
         }
     }
 

@@ -28,6 +28,7 @@ pub mod losses;
 pub mod message;
 pub mod neighbours;
 pub mod open;
+pub mod operator;
 pub mod packet;
 pub mod pause;
 pub mod payer;

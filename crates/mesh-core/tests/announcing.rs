@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mesh_core::announcement::{Announcement, Body, Head};
+use mesh_core::announcement::{Announcement, Body, Head, OperatorCertificate};
 use mesh_core::certificate::Price;
 use mesh_core::check::check;
 use mesh_core::core::{Announcing, Core, CoreConfig};
@@ -46,6 +46,13 @@ struct Lab {
 impl Lab {
     /// Node 1 and its neighbour 2.
     fn new(announces: bool) -> Self {
+        Self::announcing(Announcing {
+            enabled: announces,
+            ..Announcing::default()
+        })
+    }
+
+    fn announcing(announcing: Announcing) -> Self {
         let now = Now {
             instant: Instant(0),
             unix: UnixMillis(1_700_000_000_000),
@@ -56,10 +63,7 @@ impl Lab {
             network: BitcoinNetwork::Regtest,
             lightning_key: None,
             operator: None,
-            announcing: Announcing {
-                enabled: announces,
-                ..Announcing::default()
-            },
+            announcing,
             free_bytes_per_second: 0,
             spending: Default::default(),
             route_lifetime: mesh_core::limits::ROUTE_LIFETIME,
@@ -119,6 +123,23 @@ fn node_that_announces_nothing_keeps_silent_though_an_announcement_of_an_earlier
         assert_eq!(told.is_empty(), !announces);
         assert!(told.last().is_none_or(|head| head.seqno > 40));
     }
+}
+
+#[test]
+fn certificate_of_the_operator_is_shown_until_its_end_and_no_longer() {
+    let (me, operator) = (identity(1).node_id(), identity(7));
+    let begin = UnixMillis(1_700_000_000_000);
+    let mut lab = Lab::announcing(Announcing {
+        certificate: Some(OperatorCertificate::sign(&me, &operator)),
+        certificate_until: Some(begin + HOUR),
+        ..Announcing::default()
+    });
+    let shown = |lab: &Lab| lab.core.routing().graph.facts(&me).unwrap().operator;
+    lab.tells(HOUR - Duration::from_secs(1));
+    assert_eq!(shown(&lab), Some(operator.node_id()));
+    // Announcements are made anew every half hour.
+    lab.tells(HOUR / 2 + Duration::from_secs(10));
+    assert_eq!(shown(&lab), None);
 }
 
 #[test]

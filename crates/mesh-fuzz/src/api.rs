@@ -31,6 +31,7 @@ pub fn api(data: &[u8]) {
         Method::UnregisterProtocolHandler => exchange::<mesh_api::UnregisterProtocolRequest>(data, answer),
         Method::AwaitDeliveries => exchange::<mesh_api::AwaitDeliveriesRequest>(data, answer),
         Method::AwaitNetworkChange => exchange::<mesh_api::AwaitNetworkChangeRequest>(data, answer),
+        Method::GetConcentration => exchange::<mesh_api::GetConcentrationRequest>(data, answer),
     }
     let _ = String::from_utf8_lossy(data).parse::<Method>();
 }

@@ -255,13 +255,17 @@ impl Node {
     }
 
     fn command(&mut self, how: u8, number: u64) {
-        let command = match how % 5 {
-            0 => Command::Status,
-            1 => Command::Routes,
-            2 => Command::SetPrice {
+        let command = match (how, how % 5) {
+            (254, _) => Command::Shares,
+            (255, _) => Command::Explain {
+                destination: cast::node(2),
+            },
+            (_, 0) => Command::Status,
+            (_, 1) => Command::Routes,
+            (_, 2) => Command::SetPrice {
                 msat_per_unit: u64::from(how),
             },
-            3 => Command::Network {
+            (_, 3) => Command::Network {
                 after: None,
                 most: usize::from(how),
             },

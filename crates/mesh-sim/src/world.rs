@@ -1,11 +1,12 @@
 //! Making the world, breaking it and mending it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_core::core::{Announcing, Core, CoreConfig};
-use mesh_core::event::{LinkId, Record};
+use mesh_core::event::{Input, LinkId, Record};
 use mesh_core::fairness::policy::{FairnessPolicy, PolicyError};
 use mesh_core::identity::Identity;
 use mesh_core::verifier::BitcoinNetwork;
@@ -75,6 +76,13 @@ impl Simulation {
     pub fn set_fairness(&mut self, node: NodeIndex, policy: FairnessPolicy) -> Result<(), PolicyError> {
         let core = self.nodes[node.0].core.as_mut();
         core.map_or(Ok(()), |core| core.set_fairness(policy, None))
+    }
+
+    /// Tells a node from which address it is connected with a neighbour.
+    pub fn reach(&mut self, node: NodeIndex, peer: NodeIndex, address: IpAddr) {
+        if let Some(link) = self.nodes[node.0].links.get(&peer).copied() {
+            self.feed(node, Input::Reached { link, address });
+        }
     }
 
     /// Adds a villain: a name and a wallet, but no core. It sends what it is told ([`Simulation::inject`]) and keeps

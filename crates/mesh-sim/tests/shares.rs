@@ -10,7 +10,7 @@ use common::SEEDS;
 use mesh_core::core::Announcing;
 use mesh_core::fairness::Share;
 use mesh_core::fairness::explain::{Candidate, Diversity, Twice};
-use mesh_core::fairness::policy::FairnessPolicy;
+use mesh_core::fairness::policy::{Caps, FairnessPolicy};
 use mesh_core::identity::NodeId;
 use mesh_core::routing_policy::TrafficClass;
 use mesh_sim::{LinkSpec, NodeIndex, NodeSpec, Simulation};
@@ -90,7 +90,7 @@ fn router_above_its_cap_is_gone_around_by_the_next_session_and_used_again_when_i
         sim.run_for(Duration::from_secs(2 * 24 * 3600));
         assert!(share(&sim, a, &cheap).observed_ppm < 300_000);
         assert!(!over(&explain(&sim, a, c), &cheap).excluded);
-        sim.run_for(Duration::from_secs(24 * 3600));
+        sim.run_for(Duration::from_secs(3 * 24 * 3600));
         assert_eq!(session(&mut sim, a, c, 1), cheap);
         sim.audit().unwrap();
     }
@@ -129,6 +129,41 @@ fn only_provider_is_neither_priced_nor_excluded() {
         (share.observed_ppm, share.forced_ppm, share.excess_ppm()),
         (1_000_000, 1_000_000, 0)
     );
+}
+
+#[test]
+fn neighbours_at_one_address_are_gone_around_as_one_and_whoever_only_claims_it_is_not_among_them() {
+    let mut sim = Simulation::new(4);
+    let [a, c] = [0, 5].map(|price| sim.add_node(NodeSpec::paid(price)));
+    let [cheap, second, claims] = [3, 4, 5].map(|price| {
+        let announcing = at("9.9.9.9:8335");
+        sim.add_node_announcing(NodeSpec::paid(price), announcing)
+    });
+    let apart = sim.add_node(NodeSpec::paid(9));
+    for router in [cheap, second, claims, apart] {
+        sim.connect(a, router, LinkSpec::default());
+        sim.connect(router, c, LinkSpec::default());
+    }
+    // The caps of networks are out of the way: all three say that they are in one.
+    let policy = FairnessPolicy {
+        minimum_sample_msat: 300,
+        group: Caps {
+            soft_ppm: 999_999,
+            hard_ppm: 1_000_000,
+        },
+        ..FairnessPolicy::default()
+    };
+    sim.set_fairness(a, policy).unwrap();
+    sim.run_for(ALL_ANNOUNCED);
+    for (router, address) in [(cheap, "9.9.9.9"), (second, "9.9.9.9"), (claims, "9.9.9.8")] {
+        sim.reach(a, router, address.parse().unwrap());
+    }
+    assert_eq!(session(&mut sim, a, c, 150), sim.id(cheap));
+    sim.run_for(A_LOOK);
+    let told = explain(&sim, a, c);
+    let excluded = [cheap, second, claims, apart].map(|router| over(&told, &sim.id(router)).excluded);
+    assert_eq!(excluded, [true, true, false, false]);
+    assert_eq!(session(&mut sim, a, c, 1), sim.id(claims));
 }
 
 #[test]
@@ -258,4 +293,56 @@ fn slow_way_of_the_same_price_is_the_second_choice() {
     let told = explain(&sim, a, c);
     let [slow, fast] = [slow, fast].map(|router| over(&told, &sim.id(router)).latency_msat);
     assert!(slow > fast + 20_000, "{slow} {fast}");
+}
+
+#[test]
+fn better_way_than_the_only_one_known_is_asked_for_before_a_monopolist_is_paid_again() {
+    let (mut sim, a, routers, c) = choice(7, [3, 4, 4]);
+    let cheap = sim.id(routers[0]);
+    assert_eq!(session(&mut sim, a, c, 150), cheap);
+    // The others are forgotten with their links, and nobody asked again since these came back.
+    for other in &routers[1..] {
+        sim.cut(*other, c);
+    }
+    sim.run_for(A_LOOK);
+    for other in &routers[1..] {
+        sim.heal(*other, c);
+    }
+    sim.run_for(A_LOOK);
+    let told = explain(&sim, a, c);
+    assert!(
+        over(&told, &cheap).quoted && over(&told, &cheap).excluded,
+        "{told:?}"
+    );
+    assert_eq!(told.iter().filter(|candidate| candidate.quoted).count(), 1);
+    let chosen = told.iter().find(|candidate| candidate.chosen).unwrap();
+    assert!(!chosen.quoted && !chosen.excluded);
+    assert_ne!(session(&mut sim, a, c, 1), cheap);
+}
+
+#[test]
+fn monopolist_is_paid_again_where_the_better_way_does_not_answer_and_nobody_waits_for_it_twice() {
+    let (mut sim, a, routers, c) = choice(8, [3, 4, 4]);
+    let cheap = sim.id(routers[0]);
+    assert_eq!(session(&mut sim, a, c, 150), cheap);
+    for other in &routers[1..] {
+        sim.cut(*other, c);
+    }
+    sim.run_for(A_LOOK);
+    for other in &routers[1..] {
+        sim.heal(*other, c);
+        // It announces its links and answers nobody.
+        let drop_requests = |stage: mesh_sim::Stage, frame: &bytes::Bytes| match stage {
+            mesh_sim::Stage::DiscoveryRequest => Vec::new(),
+            _ => vec![frame.clone()],
+        };
+        sim.tamper(a, *other, Box::new(drop_requests));
+    }
+    sim.run_for(A_LOOK);
+    for patience in [Duration::from_secs(1), Duration::ZERO] {
+        let before = sim.now().instant;
+        let routes = sim.discover(a, c).unwrap();
+        assert_eq!(routes[0].path[1], cheap);
+        assert!(sim.now().instant - before <= patience);
+    }
 }

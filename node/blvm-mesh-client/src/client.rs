@@ -8,8 +8,8 @@ use blvm_node::module::traits::NodeAPI;
 use mesh_api::{
     ApiRequest, AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, ClientError,
     CloseSessionRequest, CloseSessionResponse, DiscoverRouteRequest, DiscoverRouteResponse,
-    GetNetworkStateRequest, GetNetworkStateResponse, GetNodeIdRequest, GetQuoteRequest,
-    GetRoutingStatsRequest, GetSessionRequest, MeshStats, NodeId, OpenSessionRequest, OpenSessionResponse,
+    GetConcentrationRequest, GetConcentrationResponse, GetNetworkStateRequest, GetNetworkStateResponse,
+    GetNodeIdRequest, GetQuoteRequest, GetRoutingStatsRequest, GetSessionRequest, MeshStats, NodeId, OpenSessionRequest, OpenSessionResponse,
     PaymentProof, PollDeliveriesRequest, PollDeliveriesResponse, QuoteId, QuoteRouteRequest,
     QuoteRouteResponse, RegisterProtocolRequest, SendPacketRequest, SendPacketResponse, SessionId,
     SessionInfo, UnregisterProtocolRequest,
@@ -198,6 +198,14 @@ impl MeshClient {
         &self,
         request: AwaitNetworkChangeRequest,
     ) -> Result<AwaitNetworkChangeResponse, MeshError> {
+        self.call(&request).await
+    }
+
+    /// Who earns what this node pays, and what follows from it.
+    pub async fn get_concentration(
+        &self,
+        request: GetConcentrationRequest,
+    ) -> Result<GetConcentrationResponse, MeshError> {
         self.call(&request).await
     }
 

@@ -8,6 +8,13 @@ use mesh_core::event::{
     Answer, Command, Delivery, LinkId, NetworkNode, NetworkPage, QuotedPayee, QuotedSlice, Refusal,
     RouteInfo, Status,
 };
+use mesh_core::fairness::Share;
+use mesh_core::fairness::entities::Entity;
+use mesh_core::fairness::explain::{Candidate, Diversity, Twice};
+use mesh_core::fairness::groups::NetworkGroup;
+use mesh_core::fairness::measures::Measures;
+use mesh_core::fairness::policy::FairnessPolicy;
+use mesh_core::fairness::report::{Report, Row};
 use mesh_core::identity::NodeId;
 use mesh_core::keys::SessionId;
 use mesh_core::message::Price;
@@ -51,6 +58,8 @@ impl Backend for FakeNode {
                 path, class, units, ..
             } => Answer::Quoted(Box::new(slice(path, class, units))),
             Command::Network { after, most } => Answer::Network(Box::new(network(after, most))),
+            Command::Explain { destination } => Answer::Explained(vec![candidate(destination)]),
+            Command::Shares => Answer::Shares(Box::new(report())),
             _ => Answer::Done,
         })
     }
@@ -83,6 +92,52 @@ impl Backend for FakeNode {
         MemoryNetwork::new(EndpointConfig::default())
             .join(HERE, address, events)
             .counters()
+    }
+}
+
+fn candidate(destination: NodeId) -> Candidate {
+    Candidate {
+        path: vec![HERE, THERE, destination],
+        quoted: true,
+        fee_msat: 1,
+        failures_msat: 2,
+        latency_msat: 3,
+        concentration_msat: 4,
+        hysteresis_msat: 5,
+        score_msat: 6,
+        excluded: true,
+        diversity: Diversity::Relaxed(Twice::Group(NetworkGroup::Asn(7))),
+        chosen: true,
+    }
+}
+
+fn report() -> Report {
+    let share = Share {
+        observed_ppm: 400_000,
+        unavoidable_ppm: 100_000,
+        forced_ppm: 20_000,
+    };
+    Report {
+        policy: FairnessPolicy::default(),
+        by_fees: Measures::of([4, 6]),
+        by_units: Measures::of([1]),
+        usual_msat: 9,
+        entities: vec![Row {
+            who: Entity(THERE),
+            nodes: 2,
+            share,
+            by_units: Share::default(),
+            surcharge_msat: 10,
+            excluded: true,
+        }],
+        groups: vec![Row {
+            who: NetworkGroup::V4([203, 0]),
+            nodes: 3,
+            share,
+            by_units: Share::default(),
+            surcharge_msat: 0,
+            excluded: false,
+        }],
     }
 }
 

@@ -1,6 +1,6 @@
 //! The parameters of the JSON-RPC methods, as they are documented, each checked.
 
-use mesh_api::limits::{MAX_DELIVERIES_PER_POLL, MAX_HOPS, MAX_PAYLOAD_BYTES};
+use mesh_api::limits::{MAX_DELIVERIES_PER_POLL, MAX_HOPS, MAX_LISTED_SHARES, MAX_PAYLOAD_BYTES};
 use mesh_api::{QuoteRouteRequest, SendPacketRequest};
 use mesh_core::identity::NodeId;
 use serde::Deserialize;
@@ -154,6 +154,27 @@ pub(super) fn quote_of(destination: NodeId, units: u64, seconds: u64) -> QuoteRo
         max_fee_msat: None,
         avoid: Vec::new(),
         method: METHOD,
+    }
+}
+
+/// `meshgetconcentration`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ConcentrationParams {
+    max_shares: Option<u64>,
+    #[serde(rename = "mesh_module_id")]
+    _mesh_module_id: Option<String>,
+}
+
+impl ConcentrationParams {
+    pub(super) fn max_shares(&self) -> Result<usize, RpcError> {
+        let Some(wanted) = self.max_shares else {
+            return Ok(MAX_LISTED_SHARES);
+        };
+        usize::try_from(wanted)
+            .ok()
+            .filter(|wanted| (1..=MAX_LISTED_SHARES).contains(wanted))
+            .ok_or_else(|| bad(format!("max_shares is from 1 to {MAX_LISTED_SHARES}")))
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::event::RouteInfo;
-use crate::fairness::explain::{Candidate, Diversity, Twice};
+use crate::fairness::explain::{Candidate, Twice};
 use crate::fees;
 use crate::identity::NodeId;
 use crate::limits::{MAX_HOPS, MAX_ROUTES_PER_DESTINATION, MIN_SHARE_MSAT};
@@ -92,15 +92,15 @@ impl Core {
     /// graph has something better.
     pub(super) fn routes_at_hand(&mut self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
         let ranked = self.ranked_routes(now, destination, max_hops);
-        let known = ranked.iter().map(|(_, route)| route.info()).collect();
-        let is_flawed =
-            |candidate: &Candidate| candidate.excluded || candidate.diversity != Diversity::Strict;
-        let Some(flawed) = ranked.first().map(|(best, _)| best.clone()).filter(is_flawed) else {
+        let best = ranked.first().map(|(best, _)| best.clone());
+        let known = ranked.into_iter().map(|(_, route)| route.info()).collect();
+        let Some(flawed) = best.filter(Candidate::is_flawed) else {
             return known;
         };
         if !self.fair.may_seek(destination, now.instant) {
             return known;
         }
+        self.fair.note_sought(destination, now.instant);
         let wanted = Wanted {
             destination: *destination,
             max_hops,
@@ -108,8 +108,11 @@ impl Core {
         };
         let proposed = self.candidates(now, &wanted);
         let mut weighed = proposed.iter().map(|path| self.weigh_proposal(now, path));
-        let is_better = weighed.any(|other| other.rank() < flawed.rank() && !is_flawed(&other));
-        if is_better { Vec::new() } else { known }
+        if weighed.any(|other| other.mends(&flawed)) {
+            Vec::new()
+        } else {
+            known
+        }
     }
 
     pub(super) fn known_routes(&self, now: Now, destination: &NodeId, max_hops: u8) -> Vec<RouteInfo> {
@@ -141,9 +144,16 @@ impl Core {
             }
         }
         others.sort_by_key(Candidate::rank);
+        let mut chosen = 0;
+        if let (Some(best), Some(other)) = (candidates.first(), others.first())
+            && other.mends(best)
+            && self.fair.may_seek(destination, now.instant)
+        {
+            chosen = candidates.len();
+        }
         candidates.append(&mut others);
-        if let Some(first) = candidates.first_mut() {
-            first.chosen = true;
+        if let Some(chosen) = candidates.get_mut(chosen) {
+            chosen.chosen = true;
         }
         candidates
     }

@@ -54,6 +54,8 @@ impl Core {
             Command::PayTreasury { amount_msat } => {
                 self.admit_new().and_then(|()| self.pay_treasury(id, amount_msat))
             }
+            Command::Shares => Ok(Some(Answer::Shares(Box::new(self.shares_report(now.unix))))),
+            Command::Explain { destination } => Ok(Some(Answer::Explained(self.explain(now, &destination)))),
             Command::Treasury => Ok(Some(Answer::Treasury(Box::new(self.treasury_state())))),
             Command::Session { session } => self
                 .session_state(&session)

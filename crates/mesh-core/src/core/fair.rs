@@ -12,7 +12,8 @@ use crate::event::{LinkId, Record};
 use crate::fairness::asmap::Asmap;
 use crate::fairness::durable::WeighedNode;
 use crate::fairness::entities::{AddressBlock, Tie};
-use crate::fairness::policy::{FairnessPolicy, PolicyError};
+use crate::fairness::policy::{FairnessPolicy, HYSTERESIS_PARTS, PolicyError};
+use crate::fairness::report::Report;
 use crate::fairness::{Carried, Fairness, Shares, Surcharges};
 use crate::identity::NodeId;
 use crate::limits::{MAX_HOPS, MAX_ROUTE_DESTINATIONS, ROUTE_LIFETIME, WEIGHTS_PER_STEP};
@@ -25,10 +26,6 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How often weights are written down: every receipt changes some, and each is worth little.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
-
-/// The route used last keeps its place unless another is better by more than one part in this many of its rank: shares
-/// that go up and down around a cap must not make routes go back and forth.
-const HYSTERESIS_PARTS: u64 = 8;
 
 /// How old a count of the ways to a destination in use may become: links come and go, and of a destination that was found
 /// before anything was announced no ways were known.
@@ -153,17 +150,21 @@ impl FairDesk {
         &self.fairness
     }
 
-    /// Whether it is worth asking the network for another way than those known, which are all over somebody who should be
-    /// gone around: now, and then not again for a while.
-    pub(super) fn may_seek(&mut self, destination: &NodeId, now: Instant) -> bool {
-        let Some(known) = self.known(destination, now) else {
-            return false;
-        };
-        let is_due = known.sought_at.is_none_or(|at| at + SEEK_AGAIN_AFTER <= now);
-        if is_due {
+    /// Whether the network may be asked for another way than those known, which are all over somebody who should be gone
+    /// around: it was not for a while.
+    pub(super) fn may_seek(&self, destination: &NodeId, now: Instant) -> bool {
+        match self.destinations.get(destination) {
+            Some(known) => known.sought_at.is_none_or(|at| at + SEEK_AGAIN_AFTER <= now),
+            // Where there is no room to remember it, it would be asked every time.
+            None => self.destinations.len() < MAX_ROUTE_DESTINATIONS,
+        }
+    }
+
+    /// It is being asked, or there is nothing to ask for.
+    pub(super) fn note_sought(&mut self, destination: &NodeId, now: Instant) {
+        if let Some(known) = self.known(destination, now) {
             known.sought_at = Some(now);
         }
-        is_due
     }
 
     /// What is taken off for a path's being in use.
@@ -195,6 +196,11 @@ impl Core {
         self.fair.fairness.shares(at)
     }
 
+    /// The same, with what follows from each, largest first.
+    pub fn shares_report(&self, at: UnixMillis) -> Report {
+        self.fair.fairness.report(at)
+    }
+
     /// A node announced itself: whose it is, and where.
     ///
     /// The operator signed for the node, and the node shows it, so they are one. An address is only said to be its own,
@@ -202,8 +208,8 @@ impl Core {
     /// could else make one entity of two rivals by announcing the addresses of both.
     pub(super) fn note_owner(&mut self, node: NodeId, body: &Body) {
         if let Some(certificate) = body.operator {
-            self.fair.fairness.tie(node, Tie::Operator(certificate.operator));
-            self.fair.changed = true;
+            let tie = Tie::Operator(certificate.operator);
+            self.fair.changed |= self.fair.fairness.tie(node, tie);
         }
         // Addresses that many have at once say nothing of whose network a node is in.
         let public = body.addresses.iter().find_map(|address| {
@@ -238,8 +244,7 @@ impl Core {
 
     /// A payee's invoice was issued by this Lightning node, which committed to the payee's id in it.
     pub(super) fn note_payee_key(&mut self, payee: NodeId, key: [u8; 33]) {
-        self.fair.fairness.tie(payee, Tie::Payee(key));
-        self.fair.changed = true;
+        self.fair.changed |= self.fair.fairness.tie(payee, Tie::Payee(key));
     }
 
     /// A node is no longer part of the network.

@@ -267,6 +267,7 @@ impl Core {
 
     /// Announces this node anew. In the `fresh` planes routes to it get the new number too.
     fn announce(&mut self, now: Now, fresh: &[Plane]) {
+        self.end_certificate(now.unix);
         let Some(body) = self.body() else {
             return self.count(DropReason::Malformed);
         };
@@ -286,6 +287,15 @@ impl Core {
         self.announcer.made_at = Some(now.instant);
         self.announcer.due_at = now.instant + ANNOUNCEMENT_REFRESH;
         self.set_timer(self.announcer.due_at, Timer::Announce);
+    }
+
+    /// A certificate that ended is no longer shown, and its operator no longer named.
+    fn end_certificate(&mut self, now: UnixMillis) {
+        let announcing = &mut self.announcer.announcing;
+        if announcing.certificate_until.is_some_and(|until| until <= now) {
+            (announcing.certificate, announcing.certificate_until) = (None, None);
+            self.operator = None;
+        }
     }
 
     /// What this node says of itself now. With more neighbours than an announcement lists, the cheapest links are.

@@ -34,7 +34,7 @@ pub struct Candidate {
     pub excluded: bool,
     /// Whether its routers are independent of one another: it comes after all whose are.
     pub diversity: Diversity,
-    /// The one that the next session would take.
+    /// The one that the next session would take, if it is confirmed, or asks for first.
     pub chosen: bool,
 }
 
@@ -46,6 +46,16 @@ impl Candidate {
             self.diversity != Diversity::Strict,
             self.score_msat,
         )
+    }
+
+    /// Whether it is over somebody above a hard cap, or somebody who serves twice: whatever it costs, another is better.
+    pub fn is_flawed(&self) -> bool {
+        self.excluded || self.diversity != Diversity::Strict
+    }
+
+    /// Whether it is without the flaw that `other` has.
+    pub fn mends(&self, other: &Self) -> bool {
+        other.is_flawed() && !self.is_flawed()
     }
 }
 

@@ -73,15 +73,15 @@ impl Tally {
         self.weights.advance(now)
     }
 
-    /// Adds what a node earned; [`Tally::advance`] was called for the same moment. Who was forgotten to make room.
+    /// Adds what a node earned, as [`Weights::part`] gives it; [`Tally::advance`] was called for the same moment. Who was forgotten to make room.
     pub(super) fn add(
         &mut self,
         node: NodeId,
-        (msat, units): (u64, u64),
+        weight: (u64, u64),
         now: UnixMillis,
         owners: impl Fn(&NodeId) -> Owners,
     ) -> Vec<NodeId> {
-        let added = self.weights.add(node, msat, units, now);
+        let added = self.weights.add_weight(node, weight, now);
         self.give(owners(&node), added.amount);
         let forget = |(node, amount): (NodeId, Amount)| {
             self.take(owners(&node), amount);

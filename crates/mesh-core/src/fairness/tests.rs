@@ -44,6 +44,29 @@ fn share_of_who_is_the_only_way_is_nobodys_fault() {
 }
 
 #[test]
+fn of_two_providers_neither_is_left_out_however_small_the_receipts_and_however_long_ago() {
+    let policy = FairnessPolicy {
+        minimum_sample_msat: 1,
+        ..FairnessPolicy::default()
+    };
+    let mut fairness = Fairness::new(policy, None);
+    for _ in 0..3 {
+        let carried = Carried {
+            earned: &[(id(1), 5)],
+            units: 1,
+            ways: &[vec![id(1)], vec![id(2)]],
+        };
+        fairness.note_carried(&carried, NOW);
+    }
+    assert_eq!(share(&fairness, 1).unavoidable_ppm, 500_000);
+    for hours in 0..48 {
+        let later = UnixMillis(NOW.0 + hours * 3_600_000);
+        let found = fairness.surcharges(&fairness.shares(later));
+        assert!(found.excluded.is_empty(), "after {hours} h");
+    }
+}
+
+#[test]
 fn node_with_two_providers_never_excludes_either() {
     let mut fairness = Fairness::default();
     // It prefers the cheaper one as long as it is not told otherwise: seven of ten.
@@ -113,6 +136,25 @@ fn first_packets_make_no_monopolist() {
     pay(&mut fairness, 1, sample / 20, &[&[1], &[2], &[3], &[4]]);
     assert!(share(&fairness, 1).observed_ppm <= 50_000);
     assert_eq!(surcharges(&fairness), Surcharges::default());
+}
+
+#[test]
+fn who_charges_nothing_and_carries_everything_is_left_out_all_the_same() {
+    let mut fairness = Fairness::default();
+    let ways = [vec![id(1)], vec![id(2)], vec![id(3)], vec![id(4)]];
+    for (router, msat, times) in [(2, 1_000_000, 1), (1, 0, 9)] {
+        let carried = Carried {
+            earned: &[(id(router), msat)],
+            units: times * MINIMUM_SAMPLE_UNITS,
+            ways: &ways,
+        };
+        fairness.note_carried(&carried, NOW);
+    }
+    let shares = fairness.shares(NOW);
+    assert!(!shares.entities.contains_key(&Entity(id(1))), "it earned nothing");
+    assert_eq!(shares.entities_by_units[&Entity(id(1))].observed_ppm, 900_000);
+    assert_eq!(shares.entities_by_units[&Entity(id(1))].unavoidable_ppm, 250_000);
+    assert!(surcharges(&fairness).excluded.contains(&id(1)));
 }
 
 #[test]

@@ -134,10 +134,23 @@ pub struct Weights {
 impl Weights {
     /// Adds what a node earned.
     pub fn add(&mut self, node: NodeId, fee_msat: u64, units: u64, now: UnixMillis) -> Added {
+        self.add_weight(node, Self::part(fee_msat, units, 1), now)
+    }
+
+    /// One of so many equal parts of what was earned, in 1/1024 msat and 1/1024 units. It is divided in the scale of
+    /// weights: in whole msat half of a single unit's fee would be much less than half, and who pays by single units would
+    /// not know what he cannot avoid.
+    pub(super) fn part(fee_msat: u64, units: u64, parts: u64) -> (u64, u64) {
+        let part = |of: u64| of.saturating_mul(1 << POINT) / parts.max(1);
+        (part(fee_msat), part(units))
+    }
+
+    /// Adds what a node earned, in 1/1024 msat and 1/1024 units.
+    pub(super) fn add_weight(&mut self, node: NodeId, (fees, units): (u64, u64), now: UnixMillis) -> Added {
         self.advance(now);
         let amount = Amount {
-            fees: self.grown(u128::from(fee_msat) << POINT),
-            units: self.grown(u128::from(units) << POINT),
+            fees: self.grown(u128::from(fees)),
+            units: self.grown(u128::from(units)),
         };
         if amount.is_nothing() {
             return Added::default();

@@ -2,8 +2,9 @@
 
 use mesh_api::frames::{Failure, FromMesh, ToMesh, VERSION};
 use mesh_api::{
-    AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, Delivery, Method,
-    UnregisterProtocolRequest, UnregisterProtocolResponse, encode,
+    AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, Delivery, EntityShare,
+    GetConcentrationRequest, GetConcentrationResponse, GroupShare, Method, NetworkGroup, Share, ShareCaps,
+    Spread, UnregisterProtocolRequest, UnregisterProtocolResponse, encode,
 };
 
 use super::Seeds;
@@ -11,6 +12,7 @@ use super::local::message;
 
 pub(super) fn add(seeds: &mut Seeds) {
     calls(seeds);
+    concentration(seeds);
     to_mesh(seeds);
     from_mesh(seeds);
 }
@@ -43,6 +45,58 @@ fn calls(seeds: &mut Seeds) {
         reachable_nodes: 4,
     };
     message(seeds, method, true, "network change", &change);
+}
+
+fn concentration(seeds: &mut Seeds) {
+    let method = Method::GetConcentration;
+    let asked = GetConcentrationRequest { max_shares: 256 };
+    message(seeds, method, false, "get concentration", &asked);
+    let share = Share {
+        observed_ppm: 400_000,
+        packets_ppm: 450_000,
+        unavoidable_ppm: 300_000,
+        forced_ppm: 200_000,
+        excess_ppm: 100_000,
+        surcharge_msat: 5,
+        left_out: true,
+    };
+    let groups = [
+        NetworkGroup::Asn(64_500),
+        NetworkGroup::V4([9, 1]),
+        NetworkGroup::V6([0x20, 1, 0x0d, 0xb8]),
+    ];
+    let told = GetConcentrationResponse {
+        by_fees: Spread {
+            entities: 3,
+            top1_ppm: 400_000,
+            top5_ppm: 1_000_000,
+            hhi_ppm: 340_000,
+            nakamoto_33: 1,
+            nakamoto_50: 2,
+        },
+        by_packets: Spread::default(),
+        usual_msat: 30_000,
+        minimum_sample_msat: 1_000_000,
+        worth_at_hard_cap_percent: 400,
+        entity_caps: ShareCaps {
+            soft_ppm: 100_000,
+            hard_ppm: 300_000,
+        },
+        group_caps: ShareCaps::default(),
+        entities: vec![EntityShare {
+            entity: [1; 32],
+            nodes: 2,
+            share,
+        }],
+        groups: groups
+            .map(|group| GroupShare {
+                group,
+                nodes: 1,
+                share,
+            })
+            .to_vec(),
+    };
+    message(seeds, method, true, "concentration", &told);
 }
 
 fn to_mesh(seeds: &mut Seeds) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use blvm_mesh::api::{
-    AwaitDeliveriesRequest, AwaitNetworkChangeRequest, DiscoverRouteResponse, GetNetworkStateRequest,
-    OpenSessionRequest, PollDeliveriesRequest, QuoteRouteRequest, RegisterProtocolResponse,
+    AwaitDeliveriesRequest, AwaitNetworkChangeRequest, DiscoverRouteResponse, GetConcentrationRequest,
+    GetNetworkStateRequest, OpenSessionRequest, PollDeliveriesRequest, QuoteRouteRequest, RegisterProtocolResponse,
     SendPacketRequest, SendPacketResponse,
 };
 use blvm_mesh::{MeshClient, NodeId, PaymentProof};
@@ -165,5 +165,8 @@ pub(crate) async fn call_all(mesh: &MeshClient) {
             generation: 0,
             timeout_seconds: 1,
         })
+        .await;
+    let _ = mesh
+        .get_concentration(GetConcentrationRequest { max_shares: 1 })
         .await;
 }

@@ -218,6 +218,7 @@ fn is_new(chosen: &[Found], found: &Found) -> bool {
 mod tests {
     use super::*;
     use crate::certificate::Price;
+    use crate::fairness::entities::Tie;
     use crate::routing::graph::{ListedNeighbour, NodeFacts};
     use crate::time::UnixMillis;
 
@@ -439,6 +440,32 @@ mod tests {
         assert_eq!(paths(&[(4, 3)]), merged);
         // Whom the ends belong to closes neither them nor the way.
         assert_eq!(paths(&[(2, 99), (3, 99), (1, 4)]).len(), 3);
+    }
+
+    #[test]
+    fn nodes_of_one_payee_do_not_stand_in_for_one_another_and_draw_one_lot() {
+        let links = [(1, 3), (3, 2), (1, 4), (4, 2), (1, 5), (5, 2)];
+        let mut entities = Entities::default();
+        for node in [3, 4] {
+            entities.tie(id(node), Tie::Payee([7; 33]));
+        }
+        let ask = |graph: &NetworkGraph, query: &PathQuery<'_>| -> Vec<(u8, bool)> {
+            let paths = graph.diverse_paths_among(query, &entities);
+            let of = |path: &CandidatePath| (path.path[1].0[0], path.shares_router_with_earlier);
+            paths.iter().map(of).collect()
+        };
+        let rising = graph(&links, |node| node.into(), &[]);
+        assert_eq!(ask(&rising, &query(1, 2)), [(3, false), (5, false), (4, true)]);
+        let equal = graph(&links, |_| 10, &[]);
+        let firsts = (0..300).map(|seed| {
+            let asked = PathQuery {
+                tie_break: Some(seed),
+                ..query(1, 2)
+            };
+            ask(&equal, &asked)[0].0
+        });
+        let alone = firsts.filter(|router| *router == 5).count();
+        assert!((110..190).contains(&alone), "half of 300, but {alone}");
     }
 
     #[test]
