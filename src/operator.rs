@@ -89,6 +89,12 @@ struct Written {
 /// # Errors
 /// [`OperatorError`]: there is one already, or it cannot be written.
 pub fn make_key(path: &Path) -> Result<NodeId, OperatorError> {
+    // The directory is written too, and a bare name has none.
+    let path = &std::path::absolute(path).map_err(|source| OperatorError::Io {
+        doing: "find",
+        path: path.to_owned(),
+        source,
+    })?;
     if path.try_exists().unwrap_or(true) {
         return Err(OperatorError::KeyExists(path.to_owned()));
     }

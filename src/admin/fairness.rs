@@ -101,7 +101,7 @@ pub struct SpreadReply {
 /// What a share may grow to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CapsReply {
-    /// Up to it avoiding somebody is worth nothing.
+    /// From a tenth of it avoiding somebody is worth a little, above it more.
     pub soft_ppm: u32,
     /// Above it he is left out where there is an alternative.
     pub hard_ppm: u32,
@@ -114,15 +114,17 @@ pub struct ShareReply {
     pub name: String,
     /// How many nodes of it are known.
     pub nodes: usize,
-    /// What it is of all.
+    /// What it is of all fees.
     pub observed_ppm: u32,
+    /// What it is of all packets, in units.
+    pub packets_ppm: u32,
     /// What it would be if all ways that have nobody in common were used alike.
     pub unavoidable_ppm: u32,
     /// What of that is where there is no way without it.
     pub forced_ppm: u32,
     /// Observed less unavoidable.
     pub excess_ppm: u32,
-    /// What routes over it are counted dearer by.
+    /// What routes over it are counted dearer by, for its share of fees or of packets.
     pub surcharge_msat: u64,
     /// Whether it is left out where there is an alternative.
     pub left_out: bool,
@@ -205,6 +207,7 @@ fn share<K>(row: &Row<K>, name: impl ToString) -> ShareReply {
         name: name.to_string(),
         nodes: row.nodes,
         observed_ppm: row.share.observed_ppm,
+        packets_ppm: row.by_units.observed_ppm,
         unavoidable_ppm: row.share.unavoidable_ppm,
         forced_ppm: row.share.forced_ppm,
         excess_ppm: row.share.excess_ppm(),

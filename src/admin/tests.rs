@@ -121,7 +121,7 @@ async fn every_term_of_a_way_and_every_part_of_a_share_reaches_the_client() {
     let told = say(&mut raw, br#"{"method": "shares"}"#).await;
     let share = |name: &str, nodes: u64, surcharge_msat: u64, left_out: bool| {
         json!({
-            "name": name, "nodes": nodes, "observed_ppm": 400_000, "unavoidable_ppm": 100_000, "forced_ppm": 20_000,
+            "name": name, "nodes": nodes, "observed_ppm": 400_000, "packets_ppm": 0, "unavoidable_ppm": 100_000, "forced_ppm": 20_000,
             "excess_ppm": 300_000, "surcharge_msat": surcharge_msat, "left_out": left_out,
         })
     };

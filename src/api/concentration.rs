@@ -94,6 +94,7 @@ fn share_caps(caps: Caps) -> ShareCaps {
 fn share<K>(row: &Row<K>) -> Share {
     Share {
         observed_ppm: row.share.observed_ppm,
+        packets_ppm: row.by_units.observed_ppm,
         unavoidable_ppm: row.share.unavoidable_ppm,
         forced_ppm: row.share.forced_ppm,
         excess_ppm: row.share.excess_ppm(),

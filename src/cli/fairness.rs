@@ -122,7 +122,8 @@ fn rows(kind: &str, shares: &[ShareReply], caps: CapsReply, name: impl Fn(&Share
         &[
             kind,
             "nodes",
-            "share",
+            "of fees",
+            "of packets",
             "unavoidable",
             "of it forced",
             "excess",
@@ -131,13 +132,14 @@ fn rows(kind: &str, shares: &[ShareReply], caps: CapsReply, name: impl Fn(&Share
             "dearer by (msat)",
             "",
         ],
-        &[1, 2, 3, 4, 5, 6, 7, 8],
+        &[1, 2, 3, 4, 5, 6, 7, 8, 9],
     );
     for share in shares.iter().take(SHOWN_ROWS) {
         table.add_row([
             name(share),
             share.nodes.to_string(),
             percent(share.observed_ppm),
+            percent(share.packets_ppm),
             percent(share.unavoidable_ppm),
             percent(share.forced_ppm),
             percent(share.excess_ppm),
@@ -178,6 +180,7 @@ mod tests {
             name,
             nodes: 2,
             observed_ppm: 450_000,
+            packets_ppm: 470_000,
             unavoidable_ppm: 100_000,
             forced_ppm: 50_000,
             excess_ppm: 350_000,
@@ -216,6 +219,7 @@ mod tests {
             "10 %",
             "5 %",
             "35 %",
+            "47 %",
             "30 %",
             "1 234 567",
             "left out",

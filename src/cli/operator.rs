@@ -80,7 +80,8 @@ fn key_or(key: Option<PathBuf>, data_dir: &Path) -> PathBuf {
 
 fn init(global: &Global, key: PathBuf) -> Result<(), CliError> {
     // Beside a node's keys it is as private as they are; elsewhere the operator made the place.
-    if let Some(directory) = key.parent().filter(|directory| !directory.exists()) {
+    let missing = |directory: &&Path| !directory.as_os_str().is_empty() && !directory.exists();
+    if let Some(directory) = key.parent().filter(missing) {
         crate::data_dir::make_private(directory)?;
     }
     let reply = OperatorReply {

@@ -1,7 +1,7 @@
 //! Who earns what a node pays, from real payments and receipts to what the operator, modules and JSON-RPC are told.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use blvm_mesh::admin::{AdminServer, AdminService, NodeInfo};
 use blvm_mesh::api::MeshModuleApi;
@@ -11,6 +11,7 @@ use blvm_mesh::host::rpc::RpcDoor;
 use blvm_mesh::node::{NodeConfig, RunningNode};
 use blvm_mesh::wallet::devnet::Devnet;
 use mesh_api::{Concentration, GetConcentrationRequest, GetNetworkStateRequest, MeshClient};
+use mesh_core::fairness::Share;
 use mesh_core::fairness::policy::FairnessPolicy;
 use mesh_core::routing_policy::MeshMode;
 use mesh_core::spending::{Caller, ModuleName, SpendingCaps};
@@ -24,11 +25,24 @@ const CHEAP: usize = 1;
 const DEAR: usize = 2;
 const DESTINATION: usize = 3;
 
-/// What each node charges, in msat per unit.
-const PRICES_MSAT: [u64; 4] = [10, 5, 10, 10];
+/// What each node charges, in msat per unit. So far apart that no slow moment of this machine makes the dear way the better one:
+/// a second of round trip is worth 100,000 msat for the units that are compared, the difference is five times that.
+const PRICES_MSAT: [u64; 4] = [10, 5, 20, 10];
+
+/// Two of the minutes after which a node looks at shares again.
+const LOOKED_AT_WITHIN: Duration = Duration::from_secs(120);
 
 /// The units that ways are compared for.
 const COMPARED_UNITS: u64 = 10_000;
+
+/// Whatever was paid is all there is, so that shares of fees are whole numbers.
+fn policy() -> FairnessPolicy {
+    FairnessPolicy {
+        minimum_sample_msat: 1,
+        price_at_hard_cap_percent: 1_000,
+        ..FairnessPolicy::default()
+    }
+}
 
 /// Two ways of two hops between a payer and a destination, over a cheap router and over a dear one; all with Lightning nodes.
 /// The payer's command line is asked in processes of its own.
@@ -64,12 +78,8 @@ impl Diamond {
                     per_packet_msat: 200_000,
                     ..PaymentsConfig::default().caps
                 };
-                // Whatever was paid is all there is, so that shares are whole numbers.
                 config.fairness = Fairness {
-                    policy: FairnessPolicy {
-                        minimum_sample_msat: 1,
-                        ..FairnessPolicy::default()
-                    },
+                    policy: policy(),
                     asmap: None,
                 };
             }
@@ -157,13 +167,20 @@ async fn share_of_who_was_paid_and_what_follows_are_told_alike_to_operator_modul
 
     let shares = mesh.shares_once_receipted().await;
     let usual = PRICES_MSAT[CHEAP] * COMPARED_UNITS;
-    // From 10 % on it costs, four times the usual at 30 %: at 100 % it is 4 × 90/20 times.
-    let surcharge = usual * 18;
+    let policy = policy();
+    let all_of_it = Share {
+        observed_ppm: 1_000_000,
+        unavoidable_ppm: 500_000,
+        forced_ppm: 0,
+    };
+    let surcharge = policy.price_msat(&policy.entity, all_of_it, usual);
+    assert!(surcharge > 10 * usual, "it is worth more than at the hard cap");
     assert_eq!(shares["usual_msat"], usual, "{shares}");
     assert_eq!(
         shares["entities"],
         json!([{
-            "name": mesh.id(CHEAP), "nodes": 1, "observed_ppm": 1_000_000, "unavoidable_ppm": 500_000, "forced_ppm": 0,
+            // One unit of the hundred thousand that say something.
+            "name": mesh.id(CHEAP), "nodes": 1, "observed_ppm": 1_000_000, "packets_ppm": 10, "unavoidable_ppm": 500_000, "forced_ppm": 0,
             "excess_ppm": 500_000, "surcharge_msat": surcharge,
             // Above the hard cap, and not above twice what is unavoidable: of two providers neither is left out.
             "left_out": false,
@@ -238,12 +255,31 @@ async fn share_of_who_was_paid_and_what_follows_are_told_alike_to_operator_modul
     mesh.stop().await;
 }
 
+/// What is told once the node has drawn the consequences of what it paid, which it does once a minute.
+async fn once_looked_at(mesh: &Diamond, destination: &str) -> Value {
+    let told = tokio::time::timeout(LOOKED_AT_WITHIN, async {
+        let mut again = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            again.tick().await;
+            let told = mesh.home.ask_json(&["routes", "--explain", destination]).await;
+            let candidates = told["candidates"].as_array().unwrap();
+            if candidates
+                .iter()
+                .any(|candidate| candidate["concentration_msat"] != 0)
+            {
+                return told;
+            }
+        }
+    });
+    told.await.expect("shares are looked at")
+}
+
 /// Every way is told with every term, the terms add up, and the one that is cheaper and has everything already is no longer
 /// the one that would be taken.
 async fn explained(mesh: &Diamond, surcharge: u64) {
     let destination = mesh.id(DESTINATION);
     mesh.home.ask_json(&["discover", &destination, "--refresh"]).await;
-    let told = mesh.home.ask_json(&["routes", "--explain", &destination]).await;
+    let told = once_looked_at(mesh, &destination).await;
     let candidates = told["candidates"].as_array().unwrap();
     assert_eq!(candidates.len(), 2, "{told}");
     let number = |candidate: &Value, term: &str| candidate[term].as_u64().unwrap();

@@ -64,7 +64,7 @@ pub struct Spread {
 /// What a share may grow to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareCaps {
-    /// Up to this share, in parts per million, avoiding whoever has it is worth nothing.
+    /// From a tenth of this share, in parts per million, avoiding whoever has it is worth a little, above it more.
     pub soft_ppm: u32,
     /// Above this share, in parts per million, whoever has it is left out where there is an alternative.
     pub hard_ppm: u32,
@@ -75,13 +75,15 @@ pub struct ShareCaps {
 pub struct Share {
     /// What it is of all fees, in parts per million.
     pub observed_ppm: u32,
+    /// What it is of all packets, in parts per million: who charges less than others carries more than he earns.
+    pub packets_ppm: u32,
     /// What it would be if all ways that have nobody in common were used alike, in parts per million.
     pub unavoidable_ppm: u32,
     /// What of that is where there is no way without him, in parts per million.
     pub forced_ppm: u32,
     /// What is not of the network's shape: observed less unavoidable, in parts per million.
     pub excess_ppm: u32,
-    /// What routes over him are counted dearer by, in msat for 10,000 units.
+    /// What routes over him are counted dearer by, for his share of fees or of packets, in msat for 10,000 units.
     pub surcharge_msat: u64,
     /// Whether he is left out where there is an alternative.
     pub left_out: bool,
@@ -125,7 +127,7 @@ impl Item for GroupShare {}
 
 const SPREAD_BYTES: usize = size::U64 + 5 * size::U32;
 const CAPS_BYTES: usize = 2 * size::U32;
-const SHARE_BYTES: usize = 4 * size::U32 + size::U64 + size::BOOL;
+const SHARE_BYTES: usize = 5 * size::U32 + size::U64 + size::BOOL;
 const ENTITY_SHARE_BYTES: usize = size::ID32 + size::U32 + SHARE_BYTES;
 // Four bytes are the most that a group's name has.
 const GROUP_SHARE_BYTES: usize = size::VARIANT + size::U32 + size::U32 + SHARE_BYTES;

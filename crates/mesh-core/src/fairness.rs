@@ -4,15 +4,16 @@
 //! carries for others is shown to the operator and never acted upon: a rival could send himself packets through this
 //! node and his victim, and have the victim avoided for the price of a few sats.
 //!
-//! **Whose.** Shares are those of [entities](entities), and coarser those of [network groups](groups): a node alone is
+//! **Whose.** Shares are those of [entities], and coarser those of [network groups](groups): a node alone is
 //! cheap to have many of.
 //!
 //! **Nobody's fault.** Most real monopolies are of the network's shape. Where two ends have `k` ways that share no entity,
 //! each entity on them is *unavoidable* to 1/k; at a cut, where there is no way without it, it is *forced*.
 //!
-//! **What for.** A share above a soft cap and above what is forced has a price, which routes are compared with; who has
-//! more than a hard cap, and more than twice the unavoidable, is left out where there is an alternative ([`policy`]). So a
-//! node with two providers never excludes either. Nobody else is told, and no metric contains it.
+//! **What for.** What of a share is not forced has a price, which routes are compared with: a small one up to a soft cap, a
+//! steep one above; who has more than a hard cap, and more than twice the unavoidable, is left out where there is an
+//! alternative ([`policy`]). So a node with two providers never excludes either. Shares of fees and of units count alike:
+//! who charges nothing earns nothing, and could else carry everything. Nobody else is told, and no metric contains it.
 //!
 //! **What it costs.** Sums are kept, not made: a receipt adds to those of the few it concerns (`tally.rs`), and what
 //! follows from them is looked at without going through all nodes closely (`view.rs`).
@@ -35,6 +36,7 @@ use std::net::IpAddr;
 
 use crate::identity::NodeId;
 use crate::limits::MAX_GRAPH_NODES;
+use crate::routing::COMPARISON_UNITS;
 use crate::time::UnixMillis;
 
 use asmap::Asmap;
@@ -44,6 +46,11 @@ use measures::Measures;
 use parts::Parts;
 use policy::FairnessPolicy;
 use tally::{Owners, Tally};
+use weights::Weights;
+
+/// Units carried in the window below which shares of them say little, times routers: about 100 MiB over one. What is
+/// missing counts as if it had been spread evenly, as with [`FairnessPolicy::minimum_sample_msat`].
+const MINIMUM_SAMPLE_UNITS: u64 = 10 * COMPARISON_UNITS;
 
 /// Units that this node paid for and that were receipted.
 #[derive(Debug, Clone, Copy)]
@@ -82,19 +89,22 @@ pub struct Shares {
     pub entities: BTreeMap<Entity, Share>,
     /// By network group, of fees; of nodes whose group is known.
     pub groups: BTreeMap<NetworkGroup, Share>,
+    /// By entity, of units: who charges less than others carries more than he earns.
+    pub entities_by_units: BTreeMap<Entity, Share>,
+    /// By network group, of units.
+    pub groups_by_units: BTreeMap<NetworkGroup, Share>,
     /// How concentrated fees are, by entity.
     pub by_fees: Measures,
     /// How concentrated units are, by entity.
     pub by_units: Measures,
-    /// What a router was usually paid for [`COMPARISON_UNITS`](crate::routing::COMPARISON_UNITS), in msat.
+    /// What a router was usually paid for [`COMPARISON_UNITS`], in msat.
     pub usual_msat: u64,
 }
 
 /// What follows from shares for the choice of routes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surcharges {
-    /// What one would pay to avoid each router, in msat for [`COMPARISON_UNITS`](crate::routing::COMPARISON_UNITS); routers
-    /// that are not here, nothing.
+    /// What one would pay to avoid each router, in msat for [`COMPARISON_UNITS`]; routers that are not here, nothing.
     pub by_node: BTreeMap<NodeId, u64>,
     /// Routers above a hard cap: left out where there is an alternative.
     pub excluded: BTreeSet<NodeId>,
@@ -228,20 +238,25 @@ impl Fairness {
         self.sweep(now);
         let owners = owners(&self.entities, &self.groups);
         let unwritten = &mut self.unwritten;
-        let mut add = |tally: &mut Tally, router: NodeId, fees, units| {
+        let mut add = |tally: &mut Tally, router, weight| {
             unwritten.insert(router);
-            unwritten.extend(tally.add(router, (fees, units), now, &owners));
+            unwritten.extend(tally.add(router, weight, now, &owners));
         };
         let units = Weights::in_scale(carried.units);
         for (router, msat) in carried.earned {
-            add(&mut self.paid, *router, Weights::in_scale(*msat), units);
+            add(&mut self.paid, *router, (Weights::in_scale(*msat), units));
         }
-        let parts = Parts::of(carried, &self.entities);
-        for (router, fees) in parts.unavoidable {
-            add(&mut self.unavoidable, router, fees, 0);
-        }
-        for (router, fees) in parts.forced {
-            add(&mut self.forced, router, fees, 0);
+        let (fees, units) = Parts::of(carried, &self.entities);
+        for (tally, fees, units) in [
+            (&mut self.unavoidable, fees.unavoidable, units.unavoidable),
+            (&mut self.forced, fees.forced, units.forced),
+        ] {
+            for (router, fees) in fees {
+                add(tally, router, (fees, 0));
+            }
+            for (router, units) in units {
+                add(tally, router, (0, units));
+            }
         }
     }
 

@@ -5,18 +5,22 @@
 //! does, takes the first, and is told its receipts at once. What all payers paid in the last rounds is measured.
 
 mod limit;
+mod split;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use mesh_core::certificate::Price;
 use mesh_core::drop_reason::DropReason;
 use mesh_core::fairness::entities::{Entities, Entity, Tie};
 use mesh_core::fairness::measures::Measures;
-use mesh_core::fairness::policy::FairnessPolicy;
+use mesh_core::fairness::policy::{FairnessPolicy, HYSTERESIS_PARTS};
 use mesh_core::fairness::{Carried, Fairness, Surcharges};
 use mesh_core::identity::NodeId;
 use mesh_core::limits::MAX_HOPS;
+use mesh_core::routing::COMPARISON_UNITS;
 use mesh_core::routing::graph::{CandidatePath, ListedNeighbour, NetworkGraph, NodeFacts, PathQuery};
 use mesh_core::time::UnixMillis;
 
@@ -24,11 +28,15 @@ use crate::network::Topology;
 use crate::random::Random;
 
 pub use limit::{Limit, limit};
+pub use split::{Behind, CUSTOMERS, HONEST, crossing, share_of, share_of_split};
 
 /// Units bought at once.
 const UNITS: u64 = 1_000;
 
 /// What to play.
+///
+/// By default a small market of equal prices without any policy: twenty payers, a hundred purchases a day to random
+/// destinations, two days to settle and one measured.
 #[derive(Debug, Clone)]
 pub struct Market {
     /// Payers, taken at random from the nodes.
@@ -45,8 +53,32 @@ pub struct Market {
     pub destinations: usize,
     /// What nodes show of whose they are; who shows nothing is his own.
     pub ties: Vec<(u32, Tie)>,
+    /// Where nodes are; the others are in no network that is known.
+    pub addresses: Vec<(u32, IpAddr)>,
+    /// What these charge instead of a price that they draw, in msat a unit.
+    pub own_prices_msat: Vec<(u32, u64)>,
+    /// Nodes that payers and destinations are taken from; none: all.
+    pub ends: Option<Range<u32>>,
     /// Everything random comes from it.
     pub seed: u64,
+}
+
+impl Default for Market {
+    fn default() -> Self {
+        Self {
+            payers: 20,
+            purchases_per_day: 100,
+            days: (2, 1),
+            prices_msat: (10, 10),
+            policy: None,
+            destinations: 0,
+            ties: Vec::new(),
+            addresses: Vec::new(),
+            own_prices_msat: Vec::new(),
+            ends: None,
+            seed: 1,
+        }
+    }
 }
 
 /// What came of it.
@@ -63,8 +95,13 @@ pub struct Outcome {
     /// How often a payer took another route to a destination than the last time, in 1/1000 per purchase of a pair bought
     /// before.
     pub changes: u64,
+    /// The same by time: how often a payer took another route to a destination than the last time, in 1/1000 per payer and
+    /// hour.
+    pub changes_per_hour: u64,
     /// What each entity earned, in msat.
     pub earned: BTreeMap<Entity, u64>,
+    /// What each entity carried, in units.
+    pub carried: BTreeMap<Entity, u64>,
     /// What each entity could not but earn, in msat.
     pub unavoidable: BTreeMap<Entity, u64>,
 }
@@ -77,7 +114,7 @@ struct Payer {
     destinations: Vec<NodeId>,
     /// The graph does not change.
     ways: BTreeMap<NodeId, Vec<Vec<NodeId>>>,
-    last: BTreeMap<NodeId, Vec<NodeId>>,
+    last: BTreeMap<NodeId, CandidatePath>,
 }
 
 /// The id of a node by number.
@@ -106,7 +143,7 @@ pub fn play(topology: &Topology, market: &Market) -> Result<Outcome, DropReason>
         let measured = purchase >= market.purchases_per_day * market.days.0;
         for payer in &mut payers {
             let to = match payer.destinations.len() as u64 {
-                0 => node_id(random.below(topology.nodes as u64) as u32),
+                0 => anybody(topology, market, &mut random),
                 some => payer.destinations[random.below(some) as usize],
             };
             if to != payer.node {
@@ -120,7 +157,7 @@ pub fn play(topology: &Topology, market: &Market) -> Result<Outcome, DropReason>
             }
         }
     }
-    Ok(tally.outcome(&payers))
+    Ok(tally.outcome(&payers, market.days.1 * 24))
 }
 
 fn graph_of(topology: &Topology, market: &Market) -> Result<NetworkGraph, DropReason> {
@@ -140,6 +177,7 @@ fn graph_of(topology: &Topology, market: &Market) -> Result<NetworkGraph, DropRe
     for (node, tie) in &market.ties {
         entities.tie(node_id(*node), *tie);
     }
+    let own_prices: BTreeMap<u32, u64> = market.own_prices_msat.iter().copied().collect();
     for (node, others) in neighbours.iter().enumerate() {
         let listed: Vec<_> = others
             .iter()
@@ -148,9 +186,10 @@ fn graph_of(topology: &Topology, market: &Market) -> Result<NetworkGraph, DropRe
                 cost: 1,
             })
             .collect();
+        let drawn = least + random.below(most - least + 1);
         let facts = NodeFacts {
             price: Price {
-                msat_per_unit: least + random.below(most - least + 1),
+                msat_per_unit: own_prices.get(&(node as u32)).copied().unwrap_or(drawn),
                 payable: true,
             },
             operator: Some(entities.entity_of(&node_id(node as u32)).0),
@@ -161,15 +200,25 @@ fn graph_of(topology: &Topology, market: &Market) -> Result<NetworkGraph, DropRe
     Ok(graph)
 }
 
+/// One of those that buy and are bought ways to.
+fn anybody(topology: &Topology, market: &Market, random: &mut Random) -> NodeId {
+    let ends = market.ends.clone().unwrap_or(0..topology.nodes as u32);
+    node_id(ends.start + random.below(u64::from(ends.end - ends.start)) as u32)
+}
+
 fn payer(topology: &Topology, market: &Market, random: &mut Random) -> Payer {
     let mut fairness = Fairness::new(market.policy.unwrap_or_default(), None);
     for (node, tie) in &market.ties {
         fairness.tie(node_id(*node), *tie);
     }
-    let mut anybody = || node_id(random.below(topology.nodes as u64) as u32);
+    for (node, address) in &market.addresses {
+        fairness.place(node_id(*node), *address);
+    }
     Payer {
-        node: anybody(),
-        destinations: (0..market.destinations).map(|_| anybody()).collect(),
+        node: anybody(topology, market, random),
+        destinations: (0..market.destinations)
+            .map(|_| anybody(topology, market, random))
+            .collect(),
         seed: random.next_u64(),
         fairness,
         surcharges: Surcharges::default(),
@@ -215,13 +264,32 @@ impl Payer {
             tally.note_ways(carried.ways, earned.iter().map(|(_, msat)| msat).sum());
             tally.note(self.last.get(&to), &chosen, &earned);
         }
-        self.last.insert(to, chosen.path);
+        self.last.insert(to, chosen);
     }
 
-    /// The cheapest way with surcharges, without the excluded if there is one without them.
+    /// The cheapest way with surcharges, without the excluded if there is one without them; or the one used last, if the
+    /// cheapest is not better by an eighth.
     fn choose(&self, graph: &NetworkGraph, to: NodeId) -> Option<CandidatePath> {
         let best = self.ask(graph, to, &self.surcharges.excluded);
-        best.or_else(|| self.ask(graph, to, &BTreeSet::new()))
+        let best = best.or_else(|| self.ask(graph, to, &BTreeSet::new()))?;
+        let used = self.last.get(&to).filter(|used| used.path != best.path);
+        let kept = used.filter(|used| self.rank(used, HYSTERESIS_PARTS) <= self.rank(&best, 0));
+        Some(kept.cloned().unwrap_or(best))
+    }
+
+    /// What a core ranks a route by: whether it is over somebody who is to be left out, and its price with surcharges,
+    /// less one part in so many (none: 0).
+    fn rank(&self, way: &CandidatePath, parts_off: u64) -> (bool, u64) {
+        let surcharge = |router| self.surcharges.by_node.get(router).copied().unwrap_or(0);
+        let price = way.price_msat_per_unit * COMPARISON_UNITS;
+        let rank = routers(&way.path)
+            .iter()
+            .map(surcharge)
+            .fold(price, u64::saturating_add);
+        let excluded = routers(&way.path)
+            .iter()
+            .any(|router| self.surcharges.excluded.contains(router));
+        (excluded, rank - rank.checked_div(parts_off).unwrap_or(0))
     }
 
     fn ask(&self, graph: &NetworkGraph, to: NodeId, avoid: &BTreeSet<NodeId>) -> Option<CandidatePath> {
@@ -246,6 +314,7 @@ fn routers(path: &[NodeId]) -> &[NodeId] {
 #[derive(Default)]
 struct Tally {
     earned: BTreeMap<NodeId, u64>,
+    carried: BTreeMap<NodeId, u64>,
     unavoidable: BTreeMap<NodeId, u64>,
     purchases: u64,
     cost: u64,
@@ -264,20 +333,21 @@ impl Tally {
         }
     }
 
-    fn note(&mut self, last: Option<&Vec<NodeId>>, chosen: &CandidatePath, earned: &[(NodeId, u64)]) {
+    fn note(&mut self, last: Option<&CandidatePath>, chosen: &CandidatePath, earned: &[(NodeId, u64)]) {
         for (router, msat) in earned {
             *self.earned.entry(*router).or_default() += msat;
+            *self.carried.entry(*router).or_default() += UNITS;
         }
         self.purchases += 1;
         self.cost += chosen.price_msat_per_unit;
         self.routers += earned.len() as u64;
         if let Some(last) = last {
             self.again += 1;
-            self.changed += u64::from(*last != chosen.path);
+            self.changed += u64::from(last.path != chosen.path);
         }
     }
 
-    fn outcome(self, payers: &[Payer]) -> Outcome {
+    fn outcome(self, payers: &[Payer], hours: u64) -> Outcome {
         let by_entity = |by_node: BTreeMap<NodeId, u64>| {
             let mut sums: BTreeMap<Entity, u64> = BTreeMap::new();
             for (node, msat) in by_node {
@@ -295,7 +365,11 @@ impl Tally {
             mean_routers: (self.routers * 1000).checked_div(self.purchases).unwrap_or(0),
             without_route: self.without_route,
             changes: (self.changed * 1000).checked_div(self.again).unwrap_or(0),
+            changes_per_hour: (self.changed * 1000)
+                .checked_div(payers.len() as u64 * hours)
+                .unwrap_or(0),
             earned,
+            carried: by_entity(self.carried),
             unavoidable: by_entity(self.unavoidable),
         }
     }

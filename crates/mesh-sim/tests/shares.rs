@@ -90,7 +90,7 @@ fn router_above_its_cap_is_gone_around_by_the_next_session_and_used_again_when_i
         sim.run_for(Duration::from_secs(2 * 24 * 3600));
         assert!(share(&sim, a, &cheap).observed_ppm < 300_000);
         assert!(!over(&explain(&sim, a, c), &cheap).excluded);
-        sim.run_for(Duration::from_secs(24 * 3600));
+        sim.run_for(Duration::from_secs(3 * 24 * 3600));
         assert_eq!(session(&mut sim, a, c, 1), cheap);
         sim.audit().unwrap();
     }

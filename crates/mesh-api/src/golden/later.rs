@@ -51,6 +51,7 @@ fn concentration() {
     };
     let share = Share {
         observed_ppm: 1,
+        packets_ppm: 6,
         unavoidable_ppm: 2,
         forced_ppm: 3,
         excess_ppm: 4,
@@ -63,7 +64,7 @@ fn concentration() {
         share,
     };
     let spread_bytes = "01000000 02000000 03000000 04000000 05000000";
-    let share_bytes = "01000000 02000000 03000000 04000000 0500000000000000 01";
+    let share_bytes = "01000000 06000000 02000000 03000000 04000000 0500000000000000 01";
     is(
         GetConcentrationResponse {
             by_fees: spread(6),

@@ -20,14 +20,17 @@ fn caps() -> impl Strategy<Value = ShareCaps> {
 }
 
 fn share() -> impl Strategy<Value = Share> {
-    any::<([u32; 4], u64, bool)>().prop_map(
-        |([observed_ppm, unavoidable_ppm, forced_ppm, excess_ppm], surcharge_msat, left_out)| Share {
-            observed_ppm,
-            unavoidable_ppm,
-            forced_ppm,
-            excess_ppm,
-            surcharge_msat,
-            left_out,
+    any::<([u32; 5], u64, bool)>().prop_map(
+        |([observed_ppm, packets_ppm, unavoidable_ppm, forced_ppm, excess_ppm], surcharge_msat, left_out)| {
+            Share {
+                observed_ppm,
+                packets_ppm,
+                unavoidable_ppm,
+                forced_ppm,
+                excess_ppm,
+                surcharge_msat,
+                left_out,
+            }
         },
     )
 }

@@ -57,7 +57,7 @@ fn count(what: &str, count: usize) {
             for _ in 0..count {
                 match what {
                     "rank" => drop(black_box(payer::counted::rank(&payer))),
-                    "look" => drop(black_box(payer::counted::look(&mut payer))),
+                    "look" => payer::counted::look(&mut payer),
                     "shares" => drop(black_box(payer::counted::shares(&payer))),
                     "carried" => payer::counted::carried(&mut payer, payer::USUAL),
                     other => panic!("nothing is called {other}"),

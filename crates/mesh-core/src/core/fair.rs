@@ -12,7 +12,7 @@ use crate::event::{LinkId, Record};
 use crate::fairness::asmap::Asmap;
 use crate::fairness::durable::WeighedNode;
 use crate::fairness::entities::{AddressBlock, Tie};
-use crate::fairness::policy::{FairnessPolicy, PolicyError};
+use crate::fairness::policy::{FairnessPolicy, HYSTERESIS_PARTS, PolicyError};
 use crate::fairness::report::Report;
 use crate::fairness::{Carried, Fairness, Shares, Surcharges};
 use crate::identity::NodeId;
@@ -26,10 +26,6 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How often weights are written down: every receipt changes some, and each is worth little.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
-
-/// The route used last keeps its place unless another is better by more than one part in this many of its rank: shares
-/// that go up and down around a cap must not make routes go back and forth.
-const HYSTERESIS_PARTS: u64 = 8;
 
 /// How old a count of the ways to a destination in use may become: links come and go, and of a destination that was found
 /// before anything was announced no ways were known.

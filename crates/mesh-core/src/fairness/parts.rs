@@ -10,70 +10,107 @@ use crate::identity::NodeId;
 /// What is nobody's fault of one purchase, by router, in the scale of [`Weights::in_scale`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
-    /// What would be his if all ways were used alike; and never less than a k-th of what his entity was paid, where there
-    /// are k ways and it is on one: else one of two providers would be left out because the other's way is longer.
+    /// What would be his if all ways were used alike; and never less than a k-th of what his entity has, where there are k
+    /// ways and it is on one: else one of two providers would be left out because the other's way is longer.
     pub(super) unavoidable: BTreeMap<NodeId, u128>,
-    /// What was paid to those whose entity is on every way.
+    /// What those have whose entity is on every way.
     pub(super) forced: BTreeMap<NodeId, u128>,
 }
 
 impl Parts {
-    pub(super) fn of(carried: &Carried<'_>, entities: &Entities) -> Self {
-        let entity = |router: &NodeId| entities.entity_of(router);
-        let ways: Vec<BTreeSet<Entity>> = carried
-            .ways
-            .iter()
-            .map(|way| way.iter().map(entity).collect())
+    /// Of the fees, and of the units, which every router carried all of.
+    pub(super) fn of(carried: &Carried<'_>, entities: &Entities) -> (Self, Self) {
+        let ways = Ways::new(carried.ways, entities);
+        let earned = carried.earned.iter();
+        let fees: Vec<_> = earned
+            .clone()
+            .map(|(router, msat)| (*router, Weights::in_scale(*msat)))
             .collect();
-        let on_ways = |entity: &Entity| ways.iter().filter(|way| way.contains(entity)).count() as u128;
-        let all_ways = ways.len() as u128;
+        let units: Vec<_> = earned
+            .map(|(router, _)| (*router, Weights::in_scale(carried.units)))
+            .collect();
+        (Self::of_each(&fees, &ways), Self::of_each(&units, &ways))
+    }
+
+    fn of_each(earned: &[(NodeId, u128)], ways: &Ways<'_>) -> Self {
         let mut parts = Self::default();
-        parts.equal_parts(carried, |router| on_ways(&entity(router)) < all_ways);
-        let paid = paid_by_entity(carried, entities);
-        for (entity, (router, paid)) in paid {
-            let on_ways = on_ways(&entity);
-            if on_ways > 0 && on_ways == all_ways {
-                *parts.forced.entry(router).or_default() += paid;
-                *parts.unavoidable.entry(router).or_default() += paid;
-            } else if on_ways > 0 {
+        parts.equal_parts(earned.iter().map(|(_, number)| number).sum(), ways);
+        for (entity, (router, earned)) in ways.by_entity(earned) {
+            let on = ways.with(&entity);
+            if on == 0 {
+                continue;
+            }
+            let unavoidable = if on == ways.count() {
+                parts.forced.insert(router, earned);
+                earned
+            } else {
                 let has: u128 = parts
                     .unavoidable
                     .iter()
-                    .filter(|(router, _)| entities.entity_of(router) == entity)
-                    .map(|(_, fees)| fees)
+                    .filter(|(other, _)| ways.entity(other) == entity)
+                    .map(|(_, number)| number)
                     .sum();
-                let least = (paid * on_ways).div_ceil(all_ways);
-                *parts.unavoidable.entry(router).or_default() += least.saturating_sub(has);
-            }
+                (earned * on).div_ceil(ways.count()).saturating_sub(has)
+            };
+            *parts.unavoidable.entry(router).or_default() += unavoidable;
         }
         parts
     }
 
-    /// Each way has an equal part of what was paid, and each router on it that can be avoided an equal part of that.
-    fn equal_parts(&mut self, carried: &Carried<'_>, can_be_avoided: impl Fn(&NodeId) -> bool) {
-        let all: u128 = carried
-            .earned
-            .iter()
-            .map(|(_, msat)| Weights::in_scale(*msat))
-            .sum();
-        let ways = carried.ways.len() as u128;
-        for way in carried.ways {
-            let part = all / (ways * way.len() as u128).max(1);
-            for router in way.iter().filter(|router| can_be_avoided(router)) {
-                *self.unavoidable.entry(*router).or_default() += part;
+    /// Each way has an equal part of all, and each router on it that can be avoided an equal part of that.
+    fn equal_parts(&mut self, all: u128, ways: &Ways<'_>) {
+        for way in ways.ways {
+            let part = all / (ways.count() * way.len() as u128).max(1);
+            for router in way {
+                if ways.with(&ways.entity(router)) < ways.count() {
+                    *self.unavoidable.entry(*router).or_default() += part;
+                }
             }
         }
     }
 }
 
-/// What each entity was paid, and one of its routers that were.
-fn paid_by_entity(carried: &Carried<'_>, entities: &Entities) -> BTreeMap<Entity, (NodeId, u128)> {
-    let mut paid = BTreeMap::new();
-    for (router, msat) in carried.earned {
-        let sum = paid.entry(entities.entity_of(router)).or_insert((*router, 0u128));
-        sum.1 += Weights::in_scale(*msat);
+/// The ways of a purchase, and whose routers are on each.
+struct Ways<'w> {
+    ways: &'w [Vec<NodeId>],
+    entities: &'w Entities,
+    on: BTreeMap<Entity, u128>,
+}
+
+impl<'w> Ways<'w> {
+    fn new(ways: &'w [Vec<NodeId>], entities: &'w Entities) -> Self {
+        let mut on = BTreeMap::new();
+        for way in ways {
+            let entities: BTreeSet<Entity> = way.iter().map(|router| entities.entity_of(router)).collect();
+            for entity in entities {
+                *on.entry(entity).or_default() += 1;
+            }
+        }
+        Self { ways, entities, on }
     }
-    paid
+
+    fn count(&self) -> u128 {
+        self.ways.len() as u128
+    }
+
+    /// How many ways an entity is on.
+    fn with(&self, entity: &Entity) -> u128 {
+        self.on.get(entity).copied().unwrap_or(0)
+    }
+
+    fn entity(&self, router: &NodeId) -> Entity {
+        self.entities.entity_of(router)
+    }
+
+    /// What each entity earned, and one of its routers that did.
+    fn by_entity(&self, earned: &[(NodeId, u128)]) -> BTreeMap<Entity, (NodeId, u128)> {
+        let mut sums = BTreeMap::new();
+        for (router, number) in earned {
+            let sum = sums.entry(self.entity(router)).or_insert((*router, 0u128));
+            sum.1 += number;
+        }
+        sums
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +135,7 @@ mod tests {
             units: 1,
             ways: &ways,
         };
-        Parts::of(&carried, entities)
+        Parts::of(&carried, entities).0
     }
 
     #[test]

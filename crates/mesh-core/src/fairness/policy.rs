@@ -8,10 +8,19 @@ use super::measures::PPM;
 /// because half of a share looks a little less than half.
 const ROUNDING_PPM: u32 = 1_000;
 
+/// The part of its soft cap at which a share starts to cost. Not at nothing: who has so little is not worth naming to every
+/// search for a path, and of those above there are at most ten for each whole soft cap in one.
+const BEGIN_PART: u32 = 10;
+
+/// The route used last keeps its place unless another is better by more than one part in this many of its rank: shares
+/// that go up and down must not make routes go back and forth.
+pub const HYSTERESIS_PARTS: u64 = 8;
+
 /// When a share starts to cost, and when who has it is gone around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caps {
-    /// Up to this share, in parts per million, nothing is paid for avoiding it.
+    /// Up to this share, in parts per million, avoiding it is worth a little, from a tenth of it on; above, twice as much
+    /// for every percent.
     pub soft_ppm: u32,
     /// Above this share, in parts per million, whoever has it is left out where there is an alternative; see
     /// [`Caps::excludes`].
@@ -19,6 +28,11 @@ pub struct Caps {
 }
 
 impl Caps {
+    /// The share, in parts per million, up to which nothing follows from one.
+    pub fn begin_ppm(&self) -> u32 {
+        (self.soft_ppm / BEGIN_PART).min(self.hard_ppm)
+    }
+
     /// Whether who has this share is left out where there is an alternative: above the hard cap, and above twice what
     /// could not have gone another way. So of two providers neither ever is, and nobody at a cut.
     pub fn excludes(&self, share: Share) -> bool {
@@ -37,8 +51,8 @@ pub struct FairnessPolicy {
     pub entity: Caps,
     /// Of one network group.
     pub group: Caps,
-    /// What avoiding a share at the hard cap is worth, in percent of what a router is usually paid. It rises from nothing
-    /// at the soft cap in a straight line.
+    /// What avoiding a share at the hard cap is worth, in percent of what a router is usually paid. How it rises to that, and
+    /// from there: [`FairnessPolicy::price_msat`].
     pub price_at_hard_cap_percent: u32,
     /// Fees paid in the window below which shares say little, in msat: what is missing counts as if it had been spread
     /// evenly.
@@ -56,7 +70,7 @@ impl Default for FairnessPolicy {
                 soft_ppm: 250_000,
                 hard_ppm: 500_000,
             },
-            price_at_hard_cap_percent: 400,
+            price_at_hard_cap_percent: 1_000,
             minimum_sample_msat: 1_000_000,
         }
     }
@@ -89,14 +103,23 @@ impl FairnessPolicy {
         Ok(())
     }
 
-    /// What avoiding whoever has this share is worth, where routers are usually paid `usual_msat`. Below the soft cap, and
-    /// below what could not have gone another way, nothing.
+    /// What avoiding whoever has this share is worth, where routers are usually paid `usual_msat`: from nothing at a tenth of
+    /// the soft cap in a straight line, and twice as steep from the soft cap to the hard cap. Above, it goes on rising for
+    /// what is more than unavoidable only. What could not have gone another way at all costs nothing.
+    ///
+    /// A payer who only minds shares above the soft cap has everybody just below it, and pays most for the last percent.
+    /// Many who each pay a little to have every share smaller spread twice as much for the same money. That it rises no
+    /// further below the unavoidable keeps prices honest where few share everything: avoiding each of them is worth the
+    /// same then, and the cheaper one is taken.
     pub fn price_msat(&self, caps: &Caps, share: Share, usual_msat: u64) -> u64 {
-        let floor = caps.soft_ppm.max(share.forced_ppm);
-        let above = u128::from(share.observed_ppm.saturating_sub(floor));
-        let room = u128::from(caps.hard_ppm.saturating_sub(caps.soft_ppm).max(1));
-        let at_hard_cap = u128::from(usual_msat) * u128::from(self.price_at_hard_cap_percent);
-        u64::try_from(at_hard_cap * above / (room * 100)).unwrap_or(u64::MAX)
+        let begin = caps.soft_ppm / BEGIN_PART;
+        let above = |cap: u32| u128::from(share.observed_ppm.saturating_sub(cap.max(share.forced_ppm)));
+        let room = |cap: u32| u128::from(caps.hard_ppm.saturating_sub(cap));
+        let at_hard_cap = (room(begin) + room(caps.soft_ppm)).max(1);
+        let below = (above(begin) + above(caps.soft_ppm)).min(at_hard_cap);
+        let beyond = 2 * above(caps.hard_ppm.max(share.unavoidable_ppm));
+        let worth = u128::from(usual_msat) * u128::from(self.price_at_hard_cap_percent);
+        u64::try_from(worth * (below + beyond) / (at_hard_cap * 100)).unwrap_or(u64::MAX)
     }
 }
 
@@ -104,28 +127,46 @@ impl FairnessPolicy {
 mod tests {
     use super::*;
 
-    #[test]
-    fn price_is_nothing_up_to_the_soft_cap_and_rises_beyond() {
+    fn price(observed_ppm: u32, unavoidable_ppm: u32, forced_ppm: u32) -> u64 {
         let policy = FairnessPolicy::default();
-        let share = |observed_ppm, forced_ppm| Share {
+        let share = Share {
             observed_ppm,
-            unavoidable_ppm: forced_ppm,
+            unavoidable_ppm,
             forced_ppm,
         };
-        let price =
-            |observed, unavoidable| policy.price_msat(&policy.entity, share(observed, unavoidable), 1_000);
-        assert_eq!((price(0, 0), price(100_000, 0)), (0, 0));
+        policy.price_msat(&policy.entity, share, 1_000)
+    }
+
+    #[test]
+    fn price_begins_below_the_soft_cap_and_is_twice_as_steep_above_it() {
+        assert_eq!((price(0, 0, 0), price(10_000, 0, 0)), (0, 0));
+        let gentle = price(90_000, 0, 0) - price(80_000, 0, 0);
+        let steep = price(210_000, 0, 0) - price(200_000, 0, 0);
+        assert_eq!((gentle, steep), (204, 408));
         assert_eq!(
-            (price(200_000, 0), price(300_000, 100_000), price(400_000, 0)),
-            (2_000, 4_000, 6_000)
+            price(300_000, 0, 0),
+            10_000,
+            "ten times what is usual, at the hard cap"
         );
-        assert_eq!(
-            (price(400_000, 400_000), price(500_000, 400_000)),
-            (0, 2_000),
-            "what cannot go another way costs nothing"
-        );
-        let dearest = policy.price_msat(&policy.entity, share(u32::MAX, 0), u64::MAX);
+        let policy = FairnessPolicy::default();
+        let all = Share {
+            observed_ppm: u32::MAX,
+            ..Share::default()
+        };
+        let dearest = policy.price_msat(&policy.entity, all, u64::MAX);
         assert_eq!(dearest, u64::MAX, "and never overflows");
+    }
+
+    #[test]
+    fn what_cannot_go_another_way_costs_nothing() {
+        assert_eq!(price(400_000, 400_000, 400_000), 0);
+        assert!(price(500_000, 400_000, 400_000) > 0);
+    }
+
+    #[test]
+    fn of_few_who_share_everything_only_who_has_more_than_is_unavoidable_is_dearer() {
+        assert_eq!(price(480_000, 500_000, 0), price(500_000, 500_000, 0));
+        assert_eq!(price(520_000, 500_000, 0) - price(500_000, 500_000, 0), 816);
     }
 
     #[test]

@@ -78,11 +78,11 @@ impl Tally {
     pub(super) fn add(
         &mut self,
         node: NodeId,
-        (fees, units): (u128, u128),
+        weight: (u128, u128),
         now: UnixMillis,
         owners: impl Fn(&NodeId) -> Owners,
     ) -> Vec<NodeId> {
-        let added = self.weights.add(node, fees, units, now);
+        let added = self.weights.add_weight(node, weight, now);
         self.give(owners(&node), added.amount);
         let forget = |(node, amount): (NodeId, Amount)| {
             self.take(owners(&node), amount);

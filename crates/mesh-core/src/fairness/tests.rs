@@ -61,7 +61,7 @@ fn of_two_providers_neither_is_left_out_however_small_the_receipts_and_however_l
     assert_eq!(share(&fairness, 1).unavoidable_ppm, 500_000);
     for hours in 0..48 {
         let later = UnixMillis(NOW.0 + hours * 3_600_000);
-        let found = fairness.surcharges(&fairness.shares(later));
+        let found = fairness.surcharges(later);
         assert!(found.excluded.is_empty(), "after {hours} h");
     }
 }
@@ -136,6 +136,25 @@ fn first_packets_make_no_monopolist() {
     pay(&mut fairness, 1, sample / 20, &[&[1], &[2], &[3], &[4]]);
     assert!(share(&fairness, 1).observed_ppm <= 50_000);
     assert_eq!(surcharges(&fairness), Surcharges::default());
+}
+
+#[test]
+fn who_charges_nothing_and_carries_everything_is_left_out_all_the_same() {
+    let mut fairness = Fairness::default();
+    let ways = [vec![id(1)], vec![id(2)], vec![id(3)], vec![id(4)]];
+    for (router, msat, times) in [(2, 1_000_000, 1), (1, 0, 9)] {
+        let carried = Carried {
+            earned: &[(id(router), msat)],
+            units: times * MINIMUM_SAMPLE_UNITS,
+            ways: &ways,
+        };
+        fairness.note_carried(&carried, NOW);
+    }
+    let shares = fairness.shares(NOW);
+    assert!(!shares.entities.contains_key(&Entity(id(1))), "it earned nothing");
+    assert_eq!(shares.entities_by_units[&Entity(id(1))].observed_ppm, 900_000);
+    assert_eq!(shares.entities_by_units[&Entity(id(1))].unavoidable_ppm, 250_000);
+    assert!(surcharges(&fairness).excluded.contains(&id(1)));
 }
 
 #[test]

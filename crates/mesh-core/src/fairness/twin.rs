@@ -8,7 +8,7 @@ use super::durable::WeighedNode;
 use super::entities::Entity;
 use super::measures::ppm;
 use super::policy::Caps;
-use super::weights::{Amount, STEP, Weights};
+use super::weights::{Amount, Left, STEP, Weights};
 use super::*;
 
 const SOFT: Caps = Caps {
@@ -50,7 +50,7 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (node.clone(), 0u8..10).prop_map(|(node, tie)| Event::Tie(node, tie)),
         3 => (node.clone(), 0u8..5).prop_map(|(node, network)| Event::Place(node, network)),
         3 => node.prop_map(Event::Forget),
-        8 => (earned, 0u64..5_000, ways).prop_map(|(earned, units, ways)| Event::Carry { earned, units, ways }),
+        8 => (earned, 0u64..500_000, ways).prop_map(|(earned, units, ways)| Event::Carry { earned, units, ways }),
         2 => (0u64..200).prop_map(Event::Later),
         1 => (1_000u64..4_000).prop_map(Event::Later),
         1 => (0u64..300).prop_map(Event::Back),
@@ -80,15 +80,19 @@ impl Twin {
             weights.advance(now);
         }
         for (router, msat) in carried.earned {
-            let (fees, units) = (Weights::in_scale(*msat), Weights::in_scale(carried.units));
-            self.paid.add(*router, fees, units, now);
+            self.paid.add(*router, *msat, carried.units, now);
         }
-        let parts = Parts::of(carried, entities);
-        for (router, fees) in parts.unavoidable {
-            self.unavoidable.add(router, fees, 0, now);
-        }
-        for (router, fees) in parts.forced {
-            self.forced.add(router, fees, 0, now);
+        let (fees, units) = Parts::of(carried, entities);
+        for (weights, fees, units) in [
+            (&mut self.unavoidable, fees.unavoidable, units.unavoidable),
+            (&mut self.forced, fees.forced, units.forced),
+        ] {
+            for (router, fees) in fees {
+                weights.add_weight(router, (fees, 0), now);
+            }
+            for (router, units) in units {
+                weights.add_weight(router, (0, units), now);
+            }
         }
     }
 
@@ -101,45 +105,49 @@ impl Twin {
     fn shares(&self, fairness: &Fairness, now: UnixMillis) -> Shares {
         let entity = |node: &NodeId| Some(fairness.entity_of(node));
         let group = |node: &NodeId| fairness.group_of(node);
-        let fees = |sum: &Amount| self.paid.left(now).fees(*sum);
-        let units = |sum: &Amount| self.paid.left(now).units(*sum);
+        let fees = |left: Left, sum: Amount| left.fees(sum);
+        let units = |left: Left, sum: Amount| left.units(sum);
+        let now_left = self.paid.left(now);
         let all = sums(&self.paid, |_| Some(()));
         let total = all.get(&()).copied().unwrap_or_default();
         let by_entity = sums(&self.paid, entity);
-        let earned = u128::from(fees(&total)) * u128::from(crate::routing::COMPARISON_UNITS);
+        let earned = u128::from(now_left.fees(total)) * u128::from(COMPARISON_UNITS);
+        let carried = u128::from(now_left.units(total));
+        let fees_sample = u128::from(now_left.fees(total)).max(Weights::in_scale(POLICY.minimum_sample_msat));
+        let units_sample = carried.max(Weights::in_scale(MINIMUM_SAMPLE_UNITS));
         Shares {
-            entities: self.shares_of(entity, now),
-            groups: self.shares_of(group, now),
-            by_fees: Measures::of(by_entity.values().map(fees)),
-            by_units: Measures::of(by_entity.values().map(units)),
-            usual_msat: earned.checked_div(u128::from(units(&total))).unwrap_or(0) as u64,
+            entities: self.shares_of(entity, fees, fees_sample, now),
+            groups: self.shares_of(group, fees, fees_sample, now),
+            entities_by_units: self.shares_of(entity, units, units_sample, now),
+            groups_by_units: self.shares_of(group, units, units_sample, now),
+            by_fees: Measures::of(by_entity.values().map(|sum| now_left.fees(*sum))),
+            by_units: Measures::of(by_entity.values().map(|sum| now_left.units(*sum))),
+            usual_msat: earned.checked_div(carried).unwrap_or(0) as u64,
         }
     }
 
     fn shares_of<K: Ord + Copy>(
         &self,
         key: impl Fn(&NodeId) -> Option<K>,
+        left: impl Fn(Left, Amount) -> u64,
+        sample: u128,
         now: UnixMillis,
     ) -> BTreeMap<K, Share> {
-        let [paid, unavoidable, forced] = [&self.paid, &self.unavoidable, &self.forced].map(|weights| {
-            let left = weights.left(now);
+        let kinds = [&self.paid, &self.unavoidable, &self.forced];
+        let [paid, unavoidable, forced] = kinds.map(|weights| {
             let sums = sums(weights, &key).into_iter();
-            sums.map(|(key, sum)| (key, left.fees(sum)))
+            sums.map(|(key, sum)| (key, left(weights.left(now), sum)))
                 .collect::<BTreeMap<_, _>>()
         });
-        let all = sums(&self.paid, |_| Some(()));
-        let total = all.get(&()).copied().unwrap_or_default();
-        let sample =
-            u128::from(self.paid.left(now).fees(total)).max(Weights::in_scale(POLICY.minimum_sample_msat));
         let share = |key: &K| {
-            let of = |fees: &BTreeMap<K, u64>| ppm(u128::from(fees.get(key).copied().unwrap_or(0)), sample);
+            let of = |sums: &BTreeMap<K, u64>| ppm(u128::from(sums.get(key).copied().unwrap_or(0)), sample);
             Share {
                 observed_ppm: of(&paid),
                 unavoidable_ppm: of(&unavoidable),
                 forced_ppm: of(&forced),
             }
         };
-        let earners = paid.iter().filter(|(_, fees)| **fees > 0);
+        let earners = paid.iter().filter(|(_, weight)| **weight > 0);
         earners.map(|(key, _)| (*key, share(key))).collect()
     }
 }
@@ -169,10 +177,10 @@ fn surcharges(fairness: &Fairness, shares: &Shares) -> Surcharges {
             }
         }
     };
-    for (Entity(name), share) in &shares.entities {
+    for (Entity(name), share) in shares.entities.iter().chain(&shares.entities_by_units) {
         charge(&POLICY.entity, *share, fairness.entities.members(name));
     }
-    for (group, share) in &shares.groups {
+    for (group, share) in shares.groups.iter().chain(&shares.groups_by_units) {
         let members = fairness.members.get(group).into_iter().flatten();
         charge(&POLICY.group, *share, members.copied().collect());
     }
@@ -200,7 +208,7 @@ proptest! {
                 Event::Forget(node) => fairness.forget(&id(node)),
                 Event::Carry { earned, units, ways } => {
                     let earned: Vec<_> = earned.iter().map(|(node, msat)| (id(*node), *msat)).collect();
-                    let ways: Vec<_> = ways.iter().map(|way| ids(way)).collect();
+                    let ways: Vec<_> = ways.iter().map(ids).collect();
                     let carried = Carried { earned: &earned, units, ways: &ways };
                     fairness.note_carried(&carried, now);
                     twin.carry(&carried, fairness.entities(), now);

@@ -132,8 +132,14 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Adds what a node earned: fees in the scale of [`Weights::in_scale`], and units in the same.
-    pub(super) fn add(&mut self, node: NodeId, fees: u128, units: u128, now: UnixMillis) -> Added {
+    /// Adds what a node earned.
+    pub fn add(&mut self, node: NodeId, fee_msat: u64, units: u64, now: UnixMillis) -> Added {
+        let weight = (Self::in_scale(fee_msat), Self::in_scale(units));
+        self.add_weight(node, weight, now)
+    }
+
+    /// Adds what a node earned, in 1/1024 msat and 1/1024 units.
+    pub(super) fn add_weight(&mut self, node: NodeId, (fees, units): (u128, u128), now: UnixMillis) -> Added {
         self.advance(now);
         let amount = Amount {
             fees: self.grown(fees),
@@ -347,10 +353,6 @@ mod tests {
         UnixMillis(hours * 3_600_000)
     }
 
-    fn earn(weights: &mut Weights, node: NodeId, msat: u64, units: u64, now: UnixMillis) -> Added {
-        weights.add(node, Weights::in_scale(msat), Weights::in_scale(units), now)
-    }
-
     fn fees(weights: &Weights, now: UnixMillis) -> u64 {
         weights.fees(now).map(|(_, fees)| fees >> POINT).sum()
     }
@@ -358,7 +360,7 @@ mod tests {
     #[test]
     fn after_a_day_a_weight_is_worth_a_little_more_than_a_third() {
         let mut weights = Weights::default();
-        earn(&mut weights, NODE, 1_000_000, 1, hours(0));
+        weights.add(NODE, 1_000_000, 1, hours(0));
         let after_a_day = fees(&weights, hours(24));
         assert!(
             (367_870..=367_880).contains(&after_a_day),
@@ -372,7 +374,7 @@ mod tests {
     #[test]
     fn weights_written_down_and_read_back_go_on_fading() {
         let mut weights = Weights::default();
-        earn(&mut weights, NODE, 5_000, 3, hours(1));
+        weights.add(NODE, 5_000, 3, hours(1));
         let mut again = Weights::default();
         assert!(again.restore(NODE, weights.get(&NODE), hours(2)));
         assert_eq!(fees(&again, hours(30)), fees(&weights, hours(30)));
@@ -383,9 +385,9 @@ mod tests {
     fn weights_written_down_at_different_times_are_read_back_as_of_one() {
         let other = NodeId([2; 32]);
         let mut weights = Weights::default();
-        earn(&mut weights, NODE, 1_000_000, 1, hours(0));
+        weights.add(NODE, 1_000_000, 1, hours(0));
         let first = weights.get(&NODE);
-        earn(&mut weights, other, 1_000_000, 1, hours(24));
+        weights.add(other, 1_000_000, 1, hours(24));
         let mut again = Weights::default();
         assert!(again.restore(NODE, first, hours(26)));
         assert!(again.restore(other, weights.get(&other), hours(26)));
@@ -401,7 +403,7 @@ mod tests {
     #[test]
     fn weight_of_the_future_that_a_file_tells_of_fades_from_now_on() {
         let mut tampered = Weights::default();
-        earn(&mut tampered, NODE, u64::MAX, u64::MAX, UnixMillis(u64::MAX));
+        tampered.add(NODE, u64::MAX, u64::MAX, UnixMillis(u64::MAX));
         let mut again = Weights::default();
         assert!(again.restore(NODE, tampered.get(&NODE), hours(1)));
         assert!(fees(&again, hours(25)) < fees(&tampered, hours(25)));
@@ -416,12 +418,12 @@ mod tests {
     #[test]
     fn clock_set_back_makes_nothing_heavier_and_one_set_back_far_was_wrong() {
         let mut weights = Weights::default();
-        earn(&mut weights, NODE, 5_000, 1, hours(48));
+        weights.add(NODE, 5_000, 1, hours(48));
         assert_eq!(fees(&weights, hours(30)), 5_000);
-        earn(&mut weights, NODE, 0, 0, hours(30));
+        weights.add(NODE, 0, 0, hours(30));
         assert_eq!(fees(&weights, hours(48)), 5_000);
-        earn(&mut weights, NODE, 5_000, 1, hours(1_000_000));
-        earn(&mut weights, NODE, 5_000, 1, hours(50));
+        weights.add(NODE, 5_000, 1, hours(1_000_000));
+        weights.add(NODE, 5_000, 1, hours(50));
         assert_eq!(fees(&weights, hours(50)), 10_000, "what was before is all gone");
         assert!(fees(&weights, hours(74)) < 4_000, "and what there is fades again");
     }
@@ -429,12 +431,12 @@ mod tests {
     #[test]
     fn crowd_of_nodes_that_earn_little_drives_out_only_what_earned_less() {
         let mut weights = Weights::default();
-        earn(&mut weights, NODE, 1_000, 1, hours(0));
+        weights.add(NODE, 1_000, 1, hours(0));
         let mut forgotten = 0;
         for n in 0..=MAX_WEIGHED_NODES as u64 {
             let mut crowd = [0xff; 32];
             crowd[..8].copy_from_slice(&n.to_be_bytes());
-            forgotten += earn(&mut weights, NodeId(crowd), 1, 1, hours(0)).forgotten.len();
+            forgotten += weights.add(NodeId(crowd), 1, 1, hours(0)).forgotten.len();
         }
         assert_eq!(weights.len() + forgotten, MAX_WEIGHED_NODES + 2);
         assert!(weights.len() <= MAX_WEIGHED_NODES);
@@ -459,9 +461,9 @@ mod tests {
         fn growing_and_dividing_is_fading(msat in 0u64..1 << 50, added in 0u64..1_000, steps in 0u64..5_000) {
             let at = |step: u64| UnixMillis(step * STEP.as_millis() as u64);
             let mut weights = Weights::default();
-            earn(&mut weights, NODE, 1, 1, at(0));
+            weights.add(NODE, 1, 1, at(0));
             let other = NodeId([2; 32]);
-            earn(&mut weights, other, msat, 1, at(added));
+            weights.add(other, msat, 1, at(added));
             let now = |weights: &Weights, step: u64| weights.left(at(step)).fees(weights.of(&other));
             let whole = msat << POINT;
             prop_assert!(now(&weights, added).abs_diff(whole) <= 1 + (whole >> 29));

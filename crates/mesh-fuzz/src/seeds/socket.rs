@@ -53,6 +53,7 @@ fn concentration(seeds: &mut Seeds) {
     message(seeds, method, false, "get concentration", &asked);
     let share = Share {
         observed_ppm: 400_000,
+        packets_ppm: 450_000,
         unavoidable_ppm: 300_000,
         forced_ppm: 200_000,
         excess_ppm: 100_000,
