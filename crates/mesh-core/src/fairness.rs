@@ -4,7 +4,7 @@
 //! carries for others is shown to the operator and never acted upon: a rival could send himself packets through this
 //! node and his victim, and have the victim avoided for the price of a few sats.
 //!
-//! **Whose.** Shares are those of [entities](entities), and coarser those of [network groups](groups): a node alone is
+//! **Whose.** Shares are those of [entities], and coarser those of [network groups](groups): a node alone is
 //! cheap to have many of.
 //!
 //! **Nobody's fault.** Most real monopolies are of the network's shape. Where two ends have `k` ways that share no entity,
