@@ -234,8 +234,8 @@ fn on_the_lightning_graph_few_payers_spread_their_money_for_a_few_percent_of_it(
     let Some(topology) = real("lightning-2025-04-30-highcap") else {
         return;
     };
-    let effect = effect(&topology, 2_000, &few(12, 40));
-    assert!(effect.hhi < -0.25 && effect.cost < 0.09);
+    let effect = effect(&topology, 1_000, &few(12, 40));
+    assert!(effect.hhi < -0.2 && effect.cost < 0.06);
 }
 
 #[test]
@@ -264,8 +264,8 @@ fn on_a_star_nothing_changes_nobody_is_cut_off_and_the_hub_is_reported_as_unavoi
 #[ignore = "takes minutes where it is not optimised: .ci/full runs it in a release build"]
 fn figures_for_real_networks_hold_over_three_seeds() {
     for (name, percent, most_top1, hhi, cost) in [
-        ("lightning-2025-04-30-highcap", 2_000, 0.075, -0.38, 0.05),
-        ("nycmesh-2025-08", 3_000, 0.10, -0.22, 0.09),
+        ("lightning-2025-04-30-highcap", 1_000, 0.08, -0.33, 0.05),
+        ("nycmesh-2025-08", 2_500, 0.105, -0.22, 0.09),
     ] {
         let Some(topology) = real(name) else { return };
         for seed in 1..=3 {

@@ -133,9 +133,13 @@ fn group_of_many_entities_is_capped_as_one() {
 fn first_packets_make_no_monopolist() {
     let mut fairness = Fairness::default();
     let sample = fairness.policy().minimum_sample_msat;
-    pay(&mut fairness, 1, sample / 20, &[&[1], &[2], &[3], &[4]]);
-    assert!(share(&fairness, 1).observed_ppm <= 50_000);
+    pay(&mut fairness, 1, sample / 100, &[&[1], &[2], &[3], &[4]]);
+    assert!(share(&fairness, 1).observed_ppm <= 10_000);
     assert_eq!(surcharges(&fairness), Surcharges::default());
+    pay(&mut fairness, 1, sample / 25, &[&[1], &[2], &[3], &[4]]);
+    let found = surcharges(&fairness);
+    let usual_msat = fairness.shares(NOW).usual_msat;
+    assert!(found.excluded.is_empty() && found.by_node[&id(1)] < usual_msat);
 }
 
 #[test]
