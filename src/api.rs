@@ -102,7 +102,7 @@ impl MeshModuleApi {
             }
         }
         let journal = Journal::open(data_dir, |number, delivery| desk.restore(now, number, delivery))?;
-        journal.note(desk.take_moves());
+        journal.note(desk.take_moves(), 0);
         let waiting = desk.counters().restored;
         if waiting > 0 {
             tracing::info!(waiting, "packets of an earlier life wait for their modules");
@@ -112,7 +112,14 @@ impl MeshModuleApi {
 
     fn start(node: NodeHandle, desk: Desk, registrations: Registrations, journal: Journal) -> Self {
         let front = Arc::new(Front::new(desk, journal.clone()));
-        let courier = courier::run(front.clone(), node.clone(), node.deliveries(None));
+        let arrivals = if journal.lasts() {
+            let (arrivals, safe) = node.deliveries_to_keep();
+            journal.tell(safe);
+            arrivals
+        } else {
+            node.deliveries(None)
+        };
+        let courier = courier::run(front.clone(), node.clone(), arrivals);
         Self {
             node,
             mode: OnceCell::new(),

@@ -127,7 +127,7 @@ impl Front {
     pub(super) fn desk<R>(&self, act: impl FnOnce(&mut Desk) -> R) -> R {
         let mut desk = lock(&self.desk);
         let result = act(&mut desk);
-        self.journal.note(desk.take_moves());
+        self.journal.note(desk.take_moves(), desk.arrivals());
         result
     }
 

@@ -151,6 +151,7 @@ pub(super) struct Desk {
     pushes: BTreeMap<Client, usize>,
     bytes: usize,
     numbers: u64,
+    arrivals: u64,
     pace: Pace,
     /// The protocol that was served last: the next one's turn comes after it.
     turn: String,
@@ -170,6 +171,7 @@ impl Desk {
             pushes: BTreeMap::new(),
             bytes: 0,
             numbers: 0,
+            arrivals: 0,
             pace: Pace::default(),
             turn: String::new(),
             counters: DeliveryCounters::default(),
@@ -192,6 +194,11 @@ impl Desk {
         std::mem::take(&mut self.moves)
     }
 
+    /// Packets that arrived, whatever became of them.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
     /// The node stops, and what leaves now could not be written down as gone.
     pub(super) fn close(&mut self) {
         self.closed = true;
@@ -202,6 +209,7 @@ impl Desk {
 impl Desk {
     /// A packet arrived. Whether it found room.
     pub(super) fn arrived(&mut self, now: Instant, delivery: Delivery) -> bool {
+        self.arrivals += 1;
         self.numbers += 1;
         let waiting = Waiting {
             number: self.numbers,

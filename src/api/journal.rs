@@ -2,8 +2,9 @@
 //!
 //! Packets never wait for the disk. What the desk takes in and gives away is noted here, and written behind it by a task of its
 //! own: all that gathered within [`WRITE_AFTER`], or sooner [`WRITE_TOGETHER`] of them, in one commit. A packet that was
-//! handled before its turn came never touches the disk. So a crash costs, of what waited, at the most what came within that
-//! time and that of the commit under way; and what was handled or polled within it is handed over once more.
+//! handled before its turn came never touches the disk. A crash costs, of what waited, at the most what came within that
+//! time and that of the commit under way; its senders have no receipts for that, since those wait for the disk where packets do
+//! not ([`Safe`]). And what was handled or polled within that time is handed over once more.
 //!
 //! The database is not that of the books: payloads are large, and money is not to queue behind them. A disk that refuses is
 //! asked again; what waits then waits in memory, within the desk's bounds. A database that is damaged is set aside and said so:
@@ -12,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +25,7 @@ use tokio::sync::Notify;
 
 use super::courier::wire_delivery;
 use super::desk::Move;
-use crate::handle::lock;
+use crate::handle::{Safe, lock};
 
 /// The database's name within the data directory.
 pub const DELIVERIES_FILE: &str = "deliveries.redb";
@@ -75,6 +76,22 @@ type Open = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
 /// What is to be written: each packet's latest move. `None` for one that is to be forgotten.
 type Changes = BTreeMap<u64, Option<Delivery>>;
 
+#[derive(Default)]
+struct Noted {
+    changes: Changes,
+    /// Arrivals that are noted, packets for which there was nothing to note included.
+    arrivals: u64,
+    /// Some are being written.
+    writing: bool,
+}
+
+impl Noted {
+    /// So many arrivals are safe, if nothing waits for the disk.
+    fn all_safe(&self) -> Option<u64> {
+        (self.changes.is_empty() && !self.writing).then_some(self.arrivals)
+    }
+}
+
 /// The packets that wait; without a disk they last as long as the process.
 #[derive(Clone, Default)]
 pub(super) struct Journal {
@@ -85,7 +102,9 @@ struct Written {
     open: Open,
     /// Held while something is written, so that what was noted first is written first. None after a failure, and at the end.
     disk: Mutex<Option<Database>>,
-    noted: Mutex<Changes>,
+    noted: Mutex<Noted>,
+    /// Whoever has receipts wait for what is not safe.
+    safe: OnceLock<Safe>,
     /// There is something to write.
     some: Notify,
     /// There is so much that it is written at once.
@@ -128,6 +147,7 @@ impl Journal {
             open,
             disk: Mutex::new(Some(database)),
             noted: Mutex::default(),
+            safe: OnceLock::new(),
             some: Notify::new(),
             many: Notify::new(),
             on_disk: AtomicU64::new(found.len() as u64),
@@ -139,7 +159,7 @@ impl Journal {
                 Some(delivery) => left(number, delivery),
                 None => {
                     tracing::error!(file = %path.display(), number, "a packet that waited for a module cannot be read and is lost");
-                    lock(&written.noted).insert(number, None);
+                    lock(&written.noted).changes.insert(number, None);
                 }
             }
         }
@@ -149,31 +169,50 @@ impl Journal {
         })
     }
 
-    /// Notes what is to be written. Does not wait for it.
-    pub(super) fn note(&self, moves: Vec<Move>) {
-        let Some(written) = self.written.as_ref().filter(|_| !moves.is_empty()) else {
+    /// Whether what waits outlives the process.
+    pub(super) fn lasts(&self) -> bool {
+        self.written.is_some()
+    }
+
+    /// From now on this is told how many arrivals are safe. Once.
+    pub(super) fn tell(&self, safe: Safe) {
+        if let Some(written) = &self.written {
+            // There is one front desk, and it is told of once.
+            let _ = written.safe.set(safe);
+        }
+    }
+
+    /// Notes what is to be written, now that there were so many arrivals in all. Does not wait for it.
+    pub(super) fn note(&self, moves: Vec<Move>, arrivals: u64) {
+        let Some(written) = &self.written else {
             return;
         };
-        if written.closed.load(Ordering::Relaxed) {
+        let mut noted = lock(&written.noted);
+        if written.closed.load(Ordering::Relaxed) || (moves.is_empty() && noted.arrivals == arrivals) {
             return;
         }
-        let mut noted = lock(&written.noted);
+        noted.arrivals = arrivals;
         for one in moves {
             match one {
                 Move::Came(number, delivery) => {
-                    noted.insert(number, Some(delivery));
+                    noted.changes.insert(number, Some(delivery));
                 }
                 // What was not written need not be forgotten.
-                Move::Went(number) => match noted.remove(&number) {
+                Move::Went(number) => match noted.changes.remove(&number) {
                     Some(Some(_)) => {}
                     Some(None) | None => {
-                        noted.insert(number, None);
+                        noted.changes.insert(number, None);
                     }
                 },
             }
         }
-        written.some.notify_one();
-        if noted.len() >= WRITE_TOGETHER {
+        let (safe, waiting) = (noted.all_safe(), noted.changes.len());
+        drop(noted);
+        written.say_safe(safe);
+        if waiting > 0 {
+            written.some.notify_one();
+        }
+        if waiting >= WRITE_TOGETHER {
             written.many.notify_one();
         }
     }
@@ -231,16 +270,26 @@ impl Written {
 
     fn write(&self) -> bool {
         let mut disk = lock(&self.disk);
-        let changes = std::mem::take(&mut *lock(&self.noted));
-        if changes.is_empty() || self.closed.load(Ordering::Relaxed) {
-            return true;
-        }
+        let (changes, arrivals) = {
+            let mut noted = lock(&self.noted);
+            if noted.changes.is_empty() || self.closed.load(Ordering::Relaxed) {
+                return true;
+            }
+            noted.writing = true;
+            (std::mem::take(&mut noted.changes), noted.arrivals)
+        };
         let database = disk.take().map_or_else(|| (self.open)(), Ok);
         let done = database.and_then(|database| Ok((commit(&database, &changes)?, database)));
         match done {
             Ok((on_disk, database)) => {
                 *disk = Some(database);
                 self.on_disk.store(on_disk, Ordering::Relaxed);
+                let safe = {
+                    let mut noted = lock(&self.noted);
+                    noted.writing = false;
+                    noted.all_safe().unwrap_or(arrivals)
+                };
+                self.say_safe(Some(safe));
                 if self.refuses.swap(false, Ordering::Relaxed) {
                     tracing::warn!("the disk takes the packets that wait for modules again");
                 }
@@ -259,8 +308,15 @@ impl Written {
     /// Changes that were not written, unless something newer is noted.
     fn take_back(&self, changes: Changes) {
         let mut noted = lock(&self.noted);
+        noted.writing = false;
         for (number, change) in changes {
-            noted.entry(number).or_insert(change);
+            noted.changes.entry(number).or_insert(change);
+        }
+    }
+
+    fn say_safe(&self, arrivals: Option<u64>) {
+        if let (Some(safe), Some(arrivals)) = (self.safe.get(), arrivals) {
+            safe.are(arrivals);
         }
     }
 }

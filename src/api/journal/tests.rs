@@ -18,6 +18,10 @@ fn came(number: u64) -> Move {
     Move::Came(number, packet(number, 100))
 }
 
+fn note(journal: &Journal, moves: Vec<Move>) {
+    journal.note(moves, 0);
+}
+
 type Left = Vec<(u64, Delivery)>;
 
 fn open(directory: &Path) -> (Journal, Left) {
@@ -59,21 +63,19 @@ async fn what_was_noted_is_there_after_a_stop_in_order_as_it_was_and_what_went_i
     let (journal, left) = open(directory.path());
     assert_eq!(left, []);
     let large = packet(3, mesh_core::limits::MAX_PAYLOAD_BYTES);
-    journal.note(vec![
-        came(1),
-        came(2),
-        Move::Came(3, large.clone()),
-        Move::Went(2),
-    ]);
+    note(
+        &journal,
+        vec![came(1), came(2), Move::Came(3, large.clone()), Move::Went(2)],
+    );
     let second = Journal::open(directory.path(), |_, _| {});
     assert!(matches!(second, Err(JournalError::InUse { .. })));
     journal.close().await;
-    journal.note(vec![came(4)]);
+    note(&journal, vec![came(4)]);
 
     let (journal, left) = open(directory.path());
     assert_eq!(left, [(1, packet(1, 100)), (3, large)]);
     assert_eq!(journal.on_disk(), 2);
-    journal.note(vec![Move::Went(3)]);
+    note(&journal, vec![Move::Went(3)]);
     journal.close().await;
     let (_journal, left) = open(directory.path());
     assert_eq!(left, [(1, packet(1, 100))]);
@@ -84,12 +86,12 @@ async fn a_kill_costs_what_was_not_written_yet_and_nothing_else() {
     let disk = Disk::new();
     let (journal, _) = open_on(&disk);
     let writer = tokio::spawn(journal.clone().run());
-    journal.note(vec![came(1), came(2)]);
+    note(&journal, vec![came(1), came(2)]);
     until(&journal, 2).await;
-    journal.note(vec![Move::Went(1)]);
+    note(&journal, vec![Move::Went(1)]);
     until(&journal, 1).await;
     writer.abort();
-    journal.note(vec![came(3)]);
+    note(&journal, vec![came(3)]);
     kill(&journal);
     let (_journal, left) = open_on(&disk);
     assert_eq!(left, [(2, packet(2, 100))]);
@@ -102,12 +104,12 @@ async fn a_packet_that_is_handled_at_once_costs_no_write() {
     let written = journal.written.clone().unwrap();
     disk.set_full(true);
     for number in 0..1_000 {
-        journal.note(vec![came(number), Move::Went(number)]);
+        note(&journal, vec![came(number), Move::Went(number)]);
     }
-    // The disk would have refused.
-    assert!(lock(&written.noted).values().all(Option::is_none));
+    assert!(lock(&written.noted).changes.is_empty());
+    assert!(written.clone().attempt().await, "the full disk was not asked");
     disk.set_full(false);
-    journal.note(vec![came(5_000)]);
+    note(&journal, vec![came(5_000)]);
     assert!(written.attempt().await);
     assert_eq!(journal.on_disk(), 1);
 }
@@ -117,10 +119,10 @@ async fn many_at_once_are_written_without_waiting_for_more() {
     let disk = Disk::new();
     let (journal, _) = open_on(&disk);
     let written = journal.written.clone().unwrap();
-    journal.note((1..WRITE_TOGETHER as u64).map(came).collect());
+    note(&journal, (1..WRITE_TOGETHER as u64).map(came).collect());
     let waits = tokio::time::timeout(Duration::ZERO, written.many.notified());
     assert!(waits.await.is_err());
-    journal.note(vec![came(1_000)]);
+    note(&journal, vec![came(1_000)]);
     let at_once = tokio::time::timeout(Duration::from_secs(1), written.many.notified());
     assert!(at_once.await.is_ok());
 }
@@ -130,13 +132,13 @@ async fn a_full_disk_is_asked_again_and_what_went_meanwhile_does_not_come_back()
     let disk = Disk::new();
     let (journal, _) = open_on(&disk);
     let written = journal.written.clone().unwrap();
-    journal.note(vec![came(1), came(2)]);
+    note(&journal, vec![came(1), came(2)]);
     assert!(written.clone().attempt().await);
     disk.set_full(true);
-    journal.note(vec![came(3), came(4), Move::Went(1)]);
+    note(&journal, vec![came(3), came(4), Move::Went(1)]);
     assert!(!written.clone().attempt().await);
     assert!(written.refuses.load(Ordering::Relaxed));
-    journal.note(vec![Move::Went(3), came(5), Move::Went(2)]);
+    note(&journal, vec![Move::Went(3), came(5), Move::Went(2)]);
     assert!(!written.clone().attempt().await);
     disk.set_full(false);
     assert!(written.clone().attempt().await);
@@ -158,7 +160,7 @@ async fn a_damaged_database_is_set_aside_and_the_mesh_goes_on_and_a_packet_that_
     assert!(path.with_extension("damaged").exists());
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "payloads are nobody else's business");
-    journal.note(vec![came(1), came(2)]);
+    note(&journal, vec![came(1), came(2)]);
     journal.close().await;
 
     let database = Database::open(&path).unwrap();
@@ -176,4 +178,32 @@ async fn a_damaged_database_is_set_aside_and_the_mesh_goes_on_and_a_packet_that_
     journal.close().await;
     let (journal, _) = open(directory.path());
     assert_eq!(journal.on_disk(), 1, "and is not read for ever");
+}
+
+#[tokio::test]
+async fn arrivals_are_safe_when_they_are_written_or_gone_and_not_before() {
+    let disk = Disk::new();
+    let (journal, _) = open_on(&disk);
+    let written = journal.written.clone().unwrap();
+    let (safe, heard) = Safe::for_tests();
+    journal.tell(safe);
+    let heard = || *heard.borrow();
+    journal.note(Vec::new(), 2);
+    assert_eq!(heard(), 2, "nobody owns them: there is nothing to write");
+    journal.note(vec![came(1)], 3);
+    assert_eq!(heard(), 2, "it waits in memory");
+    journal.note(vec![Move::Went(1)], 3);
+    assert_eq!(heard(), 3, "its module has it");
+    disk.set_full(true);
+    journal.note(vec![came(2), came(3)], 5);
+    assert!(!written.clone().attempt().await);
+    assert_eq!(heard(), 3, "the disk refused");
+    disk.set_full(false);
+    assert!(written.clone().attempt().await);
+    assert_eq!(heard(), 5);
+    // What is to be forgotten is safe either way, and covers what came with it.
+    journal.note(vec![Move::Went(2), came(4)], 6);
+    assert_eq!(heard(), 5);
+    assert!(written.attempt().await);
+    assert_eq!(heard(), 6);
 }
