@@ -291,17 +291,24 @@ async fn a_client_that_fills_its_share_of_the_room_for_requests_holds_up_itself_
     for _ in 0..5 {
         let mut stream = greeted(&stage, "greedy", false).await;
         let payload = payload.clone();
-        // Until the mesh reads no more of it.
         greedy.push(tokio::spawn(async move {
             for id in 0..MAX_CALLS_IN_FLIGHT as u64 {
                 let (method, payload) = ("send_packet".to_owned(), payload.clone());
-                say(&mut stream, &ToMesh::Call { id, method, payload }).await;
+                let call = ToMesh::Call { id, method, payload };
+                let said = tokio::time::timeout(Duration::from_millis(500), say(&mut stream, &call));
+                if said.await.is_err() {
+                    return (stream, true);
+                }
             }
-            stream
+            (stream, false)
         }));
     }
-    // 160 requests of 256 KiB are more than all the room that there is.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // 160 requests of 256 KiB are more than all the room that there is: the mesh reads no more of them.
+    let mut held = Vec::new();
+    for stream in greedy {
+        held.push(stream.await.unwrap());
+    }
+    assert!(held.iter().any(|(_, stalled)| *stalled), "it filled its share");
     let modest = SocketCaller::connect(stage.socket_path(), "modest")
         .await
         .unwrap();
@@ -314,9 +321,7 @@ async fn a_client_that_fills_its_share_of_the_room_for_requests_holds_up_itself_
         .unwrap();
     let id = tokio::time::timeout(Duration::from_secs(2), little.call("get_node_id", Vec::new()));
     assert!(id.await.expect("it is read at once").is_ok());
-    for stream in greedy {
-        stream.abort();
-    }
+    drop(held);
     server.stop().await;
     stage.stop().await;
 }
