@@ -99,25 +99,19 @@ impl Readers {
                 .as_ref()
                 .is_none_or(|protocol| *protocol == delivery.protocol_id)
         };
-        let readers: Vec<&mpsc::Sender<Delivery>> = self
-            .readers
-            .iter()
-            .filter(|(protocol, _)| reads(protocol))
-            .map(|(_, reader)| reader)
-            .collect();
+        let of_protocol = self.readers.iter().filter(|(protocol, _)| reads(protocol));
+        let mut readers: Vec<&mpsc::Sender<Delivery>> = of_protocol.map(|(_, reader)| reader).collect();
         let mut taken = false;
-        if let Some(keeper) = &self.keeper
-            && keeper.try_send(delivery.clone()).is_ok()
-        {
-            self.handed_over += 1;
-            taken = true;
-        }
         // Only a second reader costs a copy.
-        if let Some((last, others)) = readers.split_last() {
-            for reader in others {
-                taken |= reader.try_send(delivery.clone()).is_ok();
-            }
-            taken |= last.try_send(delivery).is_ok();
+        let last = self.keeper.as_ref().or_else(|| readers.pop());
+        for reader in readers {
+            taken |= reader.try_send(delivery.clone()).is_ok();
+        }
+        if let Some(last) = last
+            && last.try_send(delivery).is_ok()
+        {
+            taken = true;
+            self.handed_over += u64::from(self.keeper.is_some());
         }
         if !taken {
             self.undelivered += 1;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use blvm_mesh::api::DELIVERIES_FILE;
 use mesh_api::frames::SOCKET_FILE;
 use mesh_api::socket::{Arrival, Arrivals, SocketCaller};
-use mesh_api::{Delivery, MeshClient, PollDeliveriesRequest, RegisterProtocolRequest, SendPacketRequest};
+use mesh_api::{
+    Delivery, MeshClient, OpenSessionRequest, OpenSessionResponse, PaymentProof, PollDeliveriesRequest,
+    QuoteRouteRequest, QuoteRouteResponse, RegisterProtocolRequest, SendPacketRequest,
+};
 use tokio::time::timeout;
 
 use crate::common::daemons::{ASK_AGAIN, Daemon, Home, PATIENCE};
@@ -58,12 +61,46 @@ impl Pair {
         }
     }
 
-    /// Sends these texts, in order; what each is called on the wire.
-    async fn send(&self, texts: &[String]) -> Vec<[u8; 32]> {
-        let client = SocketCaller::connect(self.sender.path().join(SOCKET_FILE), "sender");
-        let client = MeshClient::new(client.await.unwrap());
+    /// A program that sends.
+    async fn program(&self) -> Client {
+        let caller = SocketCaller::connect(self.sender.path().join(SOCKET_FILE), "sender");
+        MeshClient::new(caller.await.unwrap())
+    }
+
+    fn destination(&self) -> [u8; 32] {
         let mut destination = [0; 32];
         hex::decode_to_slice(&self.to.node_id, &mut destination).unwrap();
+        destination
+    }
+
+    /// Opens a session to the receiver, for more packets than are sent here.
+    async fn session(&self, client: &Client) -> [u8; 16] {
+        let quote = client.quote_route(QuoteRouteRequest {
+            destination: self.destination(),
+            max_hops: None,
+            timeout_seconds: Some(30),
+            units: 10_000,
+            max_fee_msat: None,
+            avoid: Vec::new(),
+            method: Default::default(),
+        });
+        let QuoteRouteResponse::Quoted(quote) = quote.await.unwrap() else {
+            panic!("no quote");
+        };
+        let open = client.open_session(OpenSessionRequest {
+            quote_id: quote.quote_id,
+            payment_proof: None,
+            max_fee_msat: None,
+        });
+        let OpenSessionResponse::Opened(opened) = open.await.unwrap() else {
+            panic!("no session");
+        };
+        opened.session_id
+    }
+
+    /// Sends these texts, in order; what each is called on the wire.
+    async fn send(&self, texts: &[String]) -> Vec<[u8; 32]> {
+        let (client, destination) = (self.program().await, self.destination());
         let mut sent = Vec::new();
         for text in texts {
             let request = SendPacketRequest {
@@ -230,5 +267,43 @@ async fn a_kill_repeats_the_packet_that_was_being_handled_and_none_that_was_answ
         "one push of a protocol is under way at a time"
     );
     assert_eq!(heard[&sent[0]], 2);
+    pair.stop().await;
+}
+
+#[tokio::test]
+async fn a_packet_whose_receipt_the_sender_has_is_never_lost_whenever_the_mesh_is_killed() {
+    let mut pair = Pair::start().await;
+    for receipts_before_the_kill in [1, 1, 2, 30, 60] {
+        drop(pair.module("").await);
+        let sender = pair.program().await;
+        let session_id = pair.session(&sender).await;
+        let mut receipted = 0;
+        while receipted < receipts_before_the_kill {
+            let request = SendPacketRequest {
+                destination: pair.destination(),
+                payload: b"paid for".to_vec(),
+                payment_proof: Some(PaymentProof::Session { session_id }),
+                protocol_id: Some(PROTOCOL.to_owned()),
+                ttl: Some(60),
+            };
+            let sent = sender.send_packet(request).await.unwrap();
+            assert!(sent.success, "{:?}", sent.error);
+            let session = sender.get_session(session_id).await.unwrap().unwrap();
+            receipted = session.packets_receipted;
+        }
+        pair = pair.kill_receiver().await;
+        // A receipt that was under way when it was killed counts too.
+        if let Some(session) = sender.get_session(session_id).await.unwrap() {
+            receipted = receipted.max(session.packets_receipted);
+        }
+        let (client, _arrivals) = pair.module("").await;
+        let got = poll_all(&client).await;
+        let of_session = got.iter().filter(|delivery| delivery.session_id == session_id);
+        let mut sequences: Vec<_> = of_session.map(|delivery| delivery.sequence).collect();
+        let all = sequences.len();
+        sequences.dedup();
+        assert_eq!(sequences.len(), all, "none twice");
+        assert!(all as u64 >= receipted, "{all} of {receipted} that have receipts");
+    }
     pair.stop().await;
 }
