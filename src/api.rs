@@ -103,9 +103,13 @@ impl MeshModuleApi {
         }
         let journal = Journal::open(data_dir, |number, delivery| desk.restore(now, number, delivery))?;
         journal.note(desk.take_moves(), 0);
-        let waiting = desk.counters().restored;
-        if waiting > 0 {
-            tracing::info!(waiting, "packets of an earlier life wait for their modules");
+        let counters = desk.counters();
+        if counters.restored > 0 {
+            let (packets, lost) = (
+                counters.restored,
+                counters.dropped_full + counters.dropped_unclaimed,
+            );
+            tracing::info!(packets, lost, "packets of an earlier life wait for their modules");
         }
         Ok(Self::start(node, desk, registrations, journal))
     }

@@ -207,3 +207,26 @@ async fn arrivals_are_safe_when_they_are_written_or_gone_and_not_before() {
     assert!(written.attempt().await);
     assert_eq!(heard(), 6);
 }
+
+#[tokio::test]
+async fn the_file_does_not_grow_with_what_passes_through_it() {
+    const PACKETS: u64 = 64;
+    let directory = tempfile::tempdir().unwrap();
+    let (journal, _) = open(directory.path());
+    let written = journal.written.clone().unwrap();
+    let bytes = mesh_core::limits::MAX_PAYLOAD_BYTES;
+    for round in 0..5 {
+        let numbers = round * PACKETS..(round + 1) * PACKETS;
+        let come = numbers
+            .clone()
+            .map(|number| Move::Came(number, packet(number, bytes)));
+        note(&journal, come.collect());
+        assert!(written.clone().attempt().await);
+        assert_eq!(journal.on_disk(), PACKETS);
+        note(&journal, numbers.map(Move::Went).collect());
+        assert!(written.clone().attempt().await);
+    }
+    let file = directory.path().join(DELIVERIES_FILE).metadata().unwrap().len();
+    let most = PACKETS * bytes as u64;
+    assert!(file <= 2 * most + (8 << 20), "{file} bytes for {most}");
+}
