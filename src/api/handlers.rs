@@ -19,6 +19,9 @@ use mesh_core::event::Delivery;
 const POLL_OVERHEAD_BYTES: usize = 64;
 const PACKET_OVERHEAD_BYTES: usize = 160;
 
+/// How long a call that finds no place to wait takes: a program that asks in a loop must not keep a processor busy.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+
 /// Longest wait of a call that comes through the host: a node gives calls up after a minute, and what is taken out of the
 /// queue later reaches nobody.
 const LONGEST_WAIT_THROUGH_HOST: Duration = Duration::from_secs(50);
@@ -116,6 +119,8 @@ impl MeshModuleApi {
             max_deliveries: request.max_deliveries,
         };
         let Some(place) = self.waits.enter(client) else {
+            // Not before others had a turn, else whoever asks on and on is never one too many.
+            tokio::time::sleep(SHORTEST_WAIT).await;
             return self.poll_deliveries(client, &request_for);
         };
         let patience = Duration::from_secs(request.timeout_seconds.min(MAX_TIMEOUT_SECONDS));
