@@ -12,6 +12,7 @@ mod concentration;
 mod courier;
 mod desk;
 mod handlers;
+mod journal;
 mod look;
 mod network;
 mod proofs;
@@ -38,6 +39,7 @@ use tokio::task::JoinHandle;
 use crate::handle::{NodeHandle, lock};
 use courier::Front;
 use desk::Desk;
+use journal::Journal;
 use registrations::{Registration, Registrations};
 use shelf::Shelves;
 use waits::Waits;
@@ -46,7 +48,19 @@ pub use client::Client;
 pub use courier::ModuleCalls;
 pub(crate) use courier::{Door, OpenDoor};
 pub use desk::DeliveryCounters;
+pub use journal::{DELIVERIES_FILE, JournalError, WRITE_AFTER, WRITE_TOGETHER};
 pub use registrations::{REGISTRATIONS_FILE, RegistrationsError};
+
+/// Why what an earlier life of the node left for modules cannot be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Who registered which protocol.
+    #[error(transparent)]
+    Registrations(#[from] RegistrationsError),
+    /// The packets that wait.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
 
 /// The ModuleAPI of one node.
 pub struct MeshModuleApi {
@@ -56,28 +70,27 @@ pub struct MeshModuleApi {
     front: Arc<Front>,
     registrations: tokio::sync::Mutex<Arc<Registrations>>,
     waits: Waits,
-    courier: JoinHandle<()>,
+    courier: Mutex<Option<JoinHandle<()>>>,
+    writer: JoinHandle<()>,
 }
 
 impl MeshModuleApi {
-    /// The API of a node; registrations of protocols last as long as this. Must be called within a tokio runtime.
+    /// The API of a node; registrations of protocols and what waits for their owners last as long as this. Must be called
+    /// within a tokio runtime.
     pub fn new(node: NodeHandle) -> Self {
-        Self::with_registrations(node, Registrations::default(), Vec::new())
+        Self::start(node, Desk::new(), Registrations::default(), Journal::default())
     }
 
-    /// The API of a node that keeps its state in `data_dir`, with the protocols that were registered there before. Must be
-    /// called within a tokio runtime, by who holds the directory's lock.
+    /// The API of a node that keeps its state in `data_dir`, with the protocols that were registered there before and the
+    /// packets that waited for their owners. Must be called within a tokio runtime, by who holds the directory's lock, and only
+    /// after an earlier one was [stopped](MeshModuleApi::stop).
     ///
     /// # Errors
-    /// [`RegistrationsError`]: the file with them cannot be read. A damaged one is set aside and no error.
-    pub fn open(node: NodeHandle, data_dir: &Path) -> Result<Self, RegistrationsError> {
+    /// [`OpenError`]: a file cannot be read or written. A damaged one is set aside and no error.
+    pub fn open(node: NodeHandle, data_dir: &Path) -> Result<Self, OpenError> {
         let registrations = Registrations::in_directory(data_dir);
-        let known = registrations.read()?;
-        Ok(Self::with_registrations(node, registrations, known))
-    }
-
-    fn with_registrations(node: NodeHandle, registrations: Registrations, known: Vec<Registration>) -> Self {
         let (mut desk, now) = (Desk::new(), Instant::now());
+        let known = registrations.read()?;
         for Registration {
             protocol,
             owner,
@@ -85,12 +98,33 @@ impl MeshModuleApi {
         } in known
         {
             match desk.may_register(now, &owner, &protocol) {
-                Ok(()) => desk.register(now, owner, &protocol, method),
+                Ok(()) => desk.restore_owner(now, owner, &protocol, method),
                 Err(taken) => tracing::warn!(%owner, ?protocol, %taken, "an old registration is forgotten"),
             }
         }
-        let front = Arc::new(Front::new(desk));
-        let courier = courier::run(front.clone(), node.clone(), node.deliveries(None));
+        let journal = Journal::open(data_dir, |number, delivery| desk.restore(now, number, delivery))?;
+        journal.note(desk.take_moves(), 0);
+        let counters = desk.counters();
+        if counters.restored > 0 {
+            let (packets, lost) = (
+                counters.restored,
+                counters.dropped_full + counters.dropped_unclaimed,
+            );
+            tracing::info!(packets, lost, "packets of an earlier life wait for their modules");
+        }
+        Ok(Self::start(node, desk, registrations, journal))
+    }
+
+    fn start(node: NodeHandle, desk: Desk, registrations: Registrations, journal: Journal) -> Self {
+        let front = Arc::new(Front::new(desk, journal.clone()));
+        let arrivals = if journal.lasts() {
+            let (arrivals, safe) = node.deliveries_to_keep();
+            journal.tell(safe);
+            arrivals
+        } else {
+            node.deliveries(None)
+        };
+        let courier = courier::run(front.clone(), node.clone(), arrivals);
         Self {
             node,
             mode: OnceCell::new(),
@@ -98,7 +132,8 @@ impl MeshModuleApi {
             front,
             registrations: tokio::sync::Mutex::new(Arc::new(registrations)),
             waits: Waits::default(),
-            courier: tokio::spawn(courier),
+            courier: Mutex::new(Some(tokio::spawn(courier))),
+            writer: tokio::spawn(journal.run()),
         }
     }
 
@@ -134,7 +169,19 @@ impl MeshModuleApi {
 
     /// What became of what arrived.
     pub fn delivery_counters(&self) -> DeliveryCounters {
-        lock(&self.front.desk).counters()
+        self.front.counters()
+    }
+
+    /// Ends deliveries, in order: what arrived and was neither handled nor polled is on disk when this comes back, and nothing
+    /// is handed over any more.
+    pub async fn stop(&self) {
+        self.front.stop();
+        let courier = lock(&self.courier).take();
+        if let Some(courier) = courier
+            && let Err(error) = courier.await
+        {
+            tracing::error!(%error, "what delivers to modules ended badly");
+        }
     }
 
     /// Calls that wait for something.
@@ -142,11 +189,24 @@ impl MeshModuleApi {
         self.waits.count()
     }
 
-    /// The host says that a module runs: what could not be pushed to it is pushed again.
-    pub(crate) fn module_came(&self, name: &str) {
+    /// The host says that a module runs: what could not be pushed to it is pushed again, and calls of an earlier life of it that
+    /// still wait are answered with nothing.
+    pub fn module_came(&self, name: &str) {
         // What has no module's name has no handlers either.
         if let Ok(client) = Client::module(name) {
+            self.front.desk(|_| self.waits.end(&client));
             self.front.heard_of(&client);
+        }
+    }
+
+    /// The host says that a module is gone: nothing is pushed to it until it is heard of again, and its calls that still wait
+    /// take nothing.
+    pub fn module_went(&self, name: &str) {
+        if let Ok(client) = Client::module(name) {
+            self.front.desk(|desk| {
+                self.waits.end(&client);
+                desk.is_gone(&client);
+            });
         }
     }
 
@@ -214,7 +274,10 @@ impl MeshModuleApi {
 
 impl Drop for MeshModuleApi {
     fn drop(&mut self) {
-        self.courier.abort();
+        if let Some(courier) = lock(&self.courier).take() {
+            courier.abort();
+        }
+        self.writer.abort();
     }
 }
 

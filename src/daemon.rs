@@ -17,7 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::admin::{AdminServer, AdminService, BindError, NodeInfo};
-use crate::api::{MeshModuleApi, RegistrationsError};
+use crate::api::{MeshModuleApi, OpenError};
 use crate::carrier::NodeCarrier;
 use crate::chain;
 use crate::chain::ChainError;
@@ -55,9 +55,9 @@ pub enum DaemonError {
     /// The admin socket, or that of programs.
     #[error(transparent)]
     Socket(#[from] BindError),
-    /// The protocols that modules registered.
+    /// The protocols that modules registered, and what waits for them.
     #[error(transparent)]
-    Registrations(#[from] RegistrationsError),
+    Api(#[from] OpenError),
     /// The configuration says what cannot be honoured.
     #[error("{0}")]
     Refused(String),
@@ -227,6 +227,7 @@ impl Daemon {
             node,
             wallet,
             admin,
+            api,
             socket,
             carrier,
             data_dir: _locked_until_the_end,
@@ -236,6 +237,8 @@ impl Daemon {
             admin.stop().await;
             socket.stop().await;
             node.stop().await;
+            // After the node: what arrived last is to be written too.
+            api.stop().await;
             // After the node: its links' last words are what is to be sent.
             if let Some(carrier) = carrier {
                 carrier.stop().await;

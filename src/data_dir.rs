@@ -12,6 +12,7 @@
 //! ├── admin.sock            0600  where the command line talks to the daemon
 //! ├── api.sock              0600  where programs talk to the mesh that the host cannot call for
 //! ├── protocols.json        0600  which module has which protocol
+//! ├── deliveries.redb       0600  packets that wait for modules
 //! ├── mesh.redb             the database
 //! ├── chain-scripts.json    0600  which scripts were given to payers, if the chain source is a node without a wallet
 //! └── lightning/            0700  the embedded Lightning node, if that is the wallet: its seed and its state

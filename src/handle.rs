@@ -84,6 +84,9 @@ pub(crate) struct CommandInbox {
 #[derive(Default)]
 pub(crate) struct Readers {
     readers: Vec<(Option<String>, mpsc::Sender<Delivery>)>,
+    /// Who keeps what modules are to have.
+    keeper: Option<mpsc::Sender<Delivery>>,
+    handed_over: u64,
     undelivered: u64,
 }
 
@@ -96,23 +99,54 @@ impl Readers {
                 .as_ref()
                 .is_none_or(|protocol| *protocol == delivery.protocol_id)
         };
-        let readers: Vec<&mpsc::Sender<Delivery>> = self
-            .readers
-            .iter()
-            .filter(|(protocol, _)| reads(protocol))
-            .map(|(_, reader)| reader)
-            .collect();
+        let of_protocol = self.readers.iter().filter(|(protocol, _)| reads(protocol));
+        let mut readers: Vec<&mpsc::Sender<Delivery>> = of_protocol.map(|(_, reader)| reader).collect();
         let mut taken = false;
         // Only a second reader costs a copy.
-        if let Some((last, others)) = readers.split_last() {
-            for reader in others {
-                taken |= reader.try_send(delivery.clone()).is_ok();
-            }
-            taken |= last.try_send(delivery).is_ok();
+        let last = self.keeper.as_ref().or_else(|| readers.pop());
+        for reader in readers {
+            taken |= reader.try_send(delivery.clone()).is_ok();
+        }
+        if let Some(last) = last
+            && last.try_send(delivery).is_ok()
+        {
+            taken = true;
+            self.handed_over += u64::from(self.keeper.is_some());
         }
         if !taken {
             self.undelivered += 1;
         }
+    }
+
+    /// Deliveries that were handed over to whoever keeps them for modules, if there still is somebody.
+    pub(crate) fn handed_over(&self) -> u64 {
+        let kept = self.keeper.as_ref().is_some_and(|keeper| !keeper.is_closed());
+        if kept { self.handed_over } else { 0 }
+    }
+}
+
+/// Says how many of the deliveries that were handed over to it are safe: on disk, taken by a module, or dropped and counted.
+/// Receipts for the others wait.
+#[derive(Debug)]
+pub(crate) struct Safe {
+    count: watch::Sender<u64>,
+    /// Deliveries that were handed over to somebody else before.
+    before: u64,
+}
+
+impl Safe {
+    /// One that nobody waits for but a test.
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> (Self, watch::Receiver<u64>) {
+        let (count, heard) = watch::channel(0);
+        (Self { count, before: 0 }, heard)
+    }
+
+    /// So many are, of those that were handed over to this one.
+    pub(crate) fn are(&self, deliveries: u64) {
+        let safe = self.before + deliveries;
+        self.count
+            .send_if_modified(|known| safe > std::mem::replace(known, safe.max(*known)));
     }
 }
 
@@ -130,6 +164,7 @@ pub struct NodeHandle {
     pub(crate) links: CarrierPort,
     pub(crate) sessions: Arc<Mutex<Reusable>>,
     pub(crate) store: Arc<StoreHealth>,
+    pub(crate) safe: watch::Sender<u64>,
 }
 
 /// What [`NodeHandle::send_packet`] is to do.
@@ -219,6 +254,16 @@ impl NodeHandle {
         let (sender, receiver) = mpsc::channel(DELIVERY_QUEUE);
         lock(&self.readers).readers.push((protocol, sender));
         receiver
+    }
+
+    /// All that arrives, for the one who keeps it until modules take it, and to whom it is to be told what is safe. Whoever did
+    /// so before gets nothing more.
+    pub(crate) fn deliveries_to_keep(&self) -> (mpsc::Receiver<Delivery>, Safe) {
+        let (sender, receiver) = mpsc::channel(DELIVERY_QUEUE);
+        let mut readers = lock(&self.readers);
+        readers.keeper = Some(sender);
+        let (count, before) = (self.safe.clone(), readers.handed_over);
+        (receiver, Safe { count, before })
     }
 
     /// The routes as they were a few milliseconds ago at the most: looking one up waits for nobody. Who looks up many keeps

@@ -77,6 +77,7 @@ pub(crate) struct ManagerParts {
     pub(crate) chain: Option<Arc<dyn ChainSource>>,
     pub(crate) treasury: Option<Treasury>,
     pub(crate) store: Store,
+    pub(crate) safe: watch::Receiver<u64>,
     pub(crate) stop: oneshot::Receiver<()>,
 }
 
@@ -145,6 +146,11 @@ pub(crate) struct MeshManager {
     commit_under_way: bool,
     committed: mpsc::Sender<()>,
     held: VecDeque<Held>,
+
+    /// How many deliveries to modules are safe.
+    safe: watch::Receiver<u64>,
+    /// Receipts that wait until so many are.
+    receipts: VecDeque<(u64, LinkId, Bytes)>,
 }
 
 /// What woke the loop.
@@ -153,6 +159,8 @@ enum Woken {
     Input(Input),
     Command(CommandInbox),
     Committed,
+    /// More of what was delivered is safe.
+    Safe,
     Timeout,
     Stop,
 }
@@ -174,6 +182,7 @@ impl MeshManager {
             chain,
             treasury,
             store,
+            safe,
             stop,
         } = parts;
         let (inputs, inputs_out) = mpsc::channel(1024);
@@ -207,12 +216,15 @@ impl MeshManager {
             commit_under_way: false,
             committed,
             held: VecDeque::new(),
+            safe: safe.clone(),
+            receipts: VecDeque::new(),
         };
         let sources = Sources {
             link_events,
             inputs: inputs_out,
             commands,
             committed: committed_out,
+            safe,
             stop,
         };
         manager.turn_until_stopped(sources).await;
@@ -223,7 +235,8 @@ impl MeshManager {
             let deadline = self.next_deadline();
             let open = self.held.len() < MAX_HELD && self.unwritten.len() < MAX_UNWRITTEN;
             let room = self.replies.len() < MAX_PENDING_COMMANDS;
-            let woken = sources.next(deadline, open, room).await;
+            let held_back = !self.receipts.is_empty();
+            let woken = sources.next(deadline, open, room, held_back).await;
             match woken {
                 Woken::Stop => break,
                 Woken::Link(event) => {
@@ -250,6 +263,7 @@ impl MeshManager {
                         records: self.durable,
                     });
                 }
+                Woken::Safe => self.send_receipts(),
                 Woken::Timeout => self.feed(Input::Timeout),
             }
             while self.tasks.try_join_next().is_some() {}
@@ -329,16 +343,25 @@ struct Sources {
     inputs: mpsc::Receiver<Input>,
     commands: mpsc::Receiver<CommandInbox>,
     committed: mpsc::Receiver<()>,
+    safe: watch::Receiver<u64>,
     stop: oneshot::Receiver<()>,
 }
 
 impl Sources {
-    async fn next(&mut self, deadline: Option<tokio::time::Instant>, open: bool, room: bool) -> Woken {
+    async fn next(
+        &mut self,
+        deadline: Option<tokio::time::Instant>,
+        open: bool,
+        room: bool,
+        held_back: bool,
+    ) -> Woken {
         let far = tokio::time::Instant::now() + Duration::from_secs(3600);
         tokio::select! {
             biased;
             _ = &mut self.stop => Woken::Stop,
             Some(()) = self.committed.recv() => Woken::Committed,
+            // Unless receipts wait for it the loop need not know.
+            Ok(()) = self.safe.changed(), if held_back => Woken::Safe,
             () = tokio::time::sleep_until(deadline.unwrap_or(far)) => Woken::Timeout,
             Some(input) = self.inputs.recv(), if open => Woken::Input(input),
             event = self.link_events.recv(), if open => event.map_or(Woken::Stop, Woken::Link),

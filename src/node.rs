@@ -200,6 +200,7 @@ impl RunningNode {
         // Counted on from the time of day: routes are shown less often than every millisecond, so no later life of this node
         // begins at a number that this one has used.
         let (generations, shown) = watch::channel(now.unix.0);
+        let (safe_in, safe) = watch::channel(0);
         let (stop_in, stop) = oneshot::channel();
         let handle = NodeHandle {
             node_id,
@@ -213,6 +214,7 @@ impl RunningNode {
             links: carrier_port,
             sessions: Arc::new(Mutex::new(Reusable::new(events.subscribe()))),
             store: store.health(),
+            safe: safe_in,
         };
         let books = NodeBooks::new(store.reader(), config.wallet.clone(), config.treasury);
         let parts = ManagerParts {
@@ -229,6 +231,7 @@ impl RunningNode {
             chain: config.chain.map(|chain| chain.source),
             treasury,
             store,
+            safe,
             stop,
         };
         let task = tokio::spawn(MeshManager::run(parts));

@@ -11,10 +11,11 @@
 //! # What it can take from the node
 //!
 //! A program that has gone wrong must not take the node with it, so everything it can hold is bounded: connections, calls
-//! under way, bytes of requests that are being read, the time it may take for a hello, for the rest of a frame, for reading what
+//! under way, bytes of requests that are being read (of one client and of all), the time it may take for a hello, for the rest of a frame, for reading what
 //! it asked for, and for saying nothing.
 
 mod connection;
+mod room;
 mod server;
 
 use std::time::Duration;
@@ -32,6 +33,14 @@ pub const MAX_CALLS: usize = 256;
 
 /// Bytes of requests that are being read or answered, all connections together.
 pub const MAX_REQUEST_BYTES: usize = 32 << 20;
+
+/// Those of one client, however many connections it has: a program that sends without end waits for itself, and the others
+/// find room. Sixteen of the longest messages.
+pub const MAX_REQUEST_BYTES_PER_CLIENT: usize = MAX_REQUEST_BYTES / 4;
+
+/// Messages up to this many bytes need no room of those: asking for what arrived, registering, a word on what was handed over.
+/// They are bounded by the connections and the calls under way, and must get through whoever fills the room.
+pub const SMALL_FRAME_BYTES: usize = 1024;
 
 /// How long a connection may take to say hello.
 pub const HELLO_TIME: Duration = Duration::from_secs(5);
@@ -53,5 +62,6 @@ const OUTGOING: usize = 8;
 const MAX_FRAME_BYTES: usize = <ToMesh as Wire>::MAX_ENCODED_BYTES;
 
 // A permit is a byte.
-const _: () = assert!(MAX_FRAME_BYTES <= MAX_REQUEST_BYTES && MAX_REQUEST_BYTES <= u32::MAX as usize);
+const _: () =
+    assert!(MAX_FRAME_BYTES <= MAX_REQUEST_BYTES_PER_CLIENT && MAX_REQUEST_BYTES <= u32::MAX as usize);
 const _: () = assert!(frames::MAX_CALLS_IN_FLIGHT <= MAX_CALLS);

@@ -324,8 +324,8 @@ impl Writer {
     }
 }
 
-/// Creates the file readable by its owner alone: it holds the secret keys of open quotes and unredeemed preimages.
-fn make_private(path: &Path) -> std::io::Result<()> {
+/// Creates a database's file readable by its owner alone: it holds the secret keys of open quotes and unredeemed preimages.
+pub(crate) fn make_private(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true).mode(0o600).open(path).map(drop)
 }

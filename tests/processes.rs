@@ -4,6 +4,8 @@
 #![cfg(unix)]
 
 mod common;
+#[path = "processes/waiting.rs"]
+mod waiting;
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;

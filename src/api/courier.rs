@@ -1,6 +1,7 @@
 //! The desk's hands: takes in what arrives at the node and calls handlers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{Id, JoinSet};
 
 use super::client::Client;
-use super::desk::{Desk, Outcome, Push};
+use super::desk::{DeliveryCounters, Desk, Outcome, Push};
+use super::journal::Journal;
 use crate::handle::{NodeHandle, lock};
 
 /// How long a handler may take. The next packet of its protocol waits for it.
@@ -19,6 +21,16 @@ const HANDLING_TIME: Duration = Duration::from_secs(10);
 
 /// Pushes under way to all owners together: as many as a host's slowest half of modules may hold up.
 const MAX_PUSHES: usize = 64;
+
+/// How long pushes under way are waited for when the node stops: what is not answered by then is pushed again at the next start.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long after a protocol was wanted of a silent module the host is asked whether that runs. While a node loads a module
+/// again, which is when modules register, a question about modules stops it for good; loading takes a second.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+
+/// How long the host may take for its answer.
+const ASKING_TIME: Duration = Duration::from_secs(5);
 
 /// Packets taken in at a time before pushes are looked after.
 const ARRIVALS_PER_TURN: usize = 64;
@@ -32,6 +44,12 @@ pub trait ModuleCalls: Send + Sync {
     /// [`CallError::Unreachable`] if the module was not reached: it is tried again for long.
     /// [`CallError::Refused`] if it, or the host for it, answered an error: it is tried again twice.
     async fn call_module(&self, module: &str, method: &str, payload: Vec<u8>) -> Result<Vec<u8>, CallError>;
+
+    /// Whether a module of that name runs; `None` when the host does not say.
+    async fn is_running(&self, module: &str) -> Option<bool> {
+        let _ = module;
+        None
+    }
 }
 
 /// A connection over which a client takes what arrives for it.
@@ -79,22 +97,51 @@ impl Ways {
 
 /// The desk, and where its owners are: shared by the API and the courier.
 pub(super) struct Front {
-    pub(super) desk: Mutex<Desk>,
+    desk: Mutex<Desk>,
+    journal: Journal,
     ways: Mutex<Ways>,
     /// Something may be pushed that could not before.
     wake: Notify,
     /// Something arrived.
     pub(super) arrivals: Notify,
+    /// The node stops.
+    stop: Notify,
+    /// The host is being asked about a module: one question at a time.
+    asking: AtomicBool,
 }
 
 impl Front {
-    pub(super) fn new(desk: Desk) -> Self {
+    pub(super) fn new(desk: Desk, journal: Journal) -> Self {
         Self {
             desk: Mutex::new(desk),
+            journal,
             ways: Mutex::default(),
             wake: Notify::new(),
             arrivals: Notify::new(),
+            stop: Notify::new(),
+            asking: AtomicBool::new(false),
         }
+    }
+
+    /// Does something at the desk, and notes what is to be written down of it before anybody else comes to the desk.
+    pub(super) fn desk<R>(&self, act: impl FnOnce(&mut Desk) -> R) -> R {
+        let mut desk = lock(&self.desk);
+        let result = act(&mut desk);
+        self.journal.note(desk.take_moves(), desk.arrivals());
+        result
+    }
+
+    /// What became of what arrived.
+    pub(super) fn counters(&self) -> DeliveryCounters {
+        DeliveryCounters {
+            on_disk: self.journal.on_disk(),
+            ..lock(&self.desk).counters()
+        }
+    }
+
+    /// Has the courier end once it has taken in what arrived.
+    pub(super) fn stop(&self) {
+        self.stop.notify_one();
     }
 
     pub(super) fn call_modules_through(&self, host: Arc<dyn ModuleCalls>) {
@@ -111,7 +158,7 @@ impl Front {
             ways.doors.entry(client.clone()).or_default().push((number, door));
             number
         };
-        lock(&self.desk).heard_of(Instant::now(), &client);
+        self.desk(|desk| desk.heard_of(Instant::now(), &client));
         self.wake.notify_one();
         OpenDoor {
             front: self.clone(),
@@ -122,9 +169,44 @@ impl Front {
 
     /// A client called.
     pub(super) fn heard_of(&self, client: &Client) {
-        if lock(&self.desk).heard_of(Instant::now(), client) {
+        if self.desk(|desk| desk.heard_of(Instant::now(), client)) {
             self.wake.notify_one();
         }
+    }
+
+    /// Somebody wants a protocol: if its silent owner has an open connection, that is as good as a word of it. About a silent
+    /// module the host is asked, later and beside this; what it answers counts for whoever asks next.
+    pub(super) fn look_for_owner(self: &Arc<Self>, now: Instant, client: &Client, protocol: &str) {
+        let Some(owner) = self.desk(|desk| desk.silent_owner(now, protocol).cloned()) else {
+            return;
+        };
+        if owner == *client {
+            return;
+        }
+        let Some(module) = owner.module_name() else {
+            if lock(&self.ways).doors.contains_key(&owner) {
+                self.desk(|desk| desk.heard_of(now, &owner));
+            }
+            return;
+        };
+        let Some(host) = lock(&self.ways).host.clone() else {
+            return;
+        };
+        if self.asking.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (front, module, owner) = (self.clone(), module.as_str().to_owned(), owner.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(ASK_AFTER).await;
+            let answer = tokio::time::timeout(ASKING_TIME, host.is_running(&module)).await;
+            match answer {
+                Ok(Some(true)) => front.heard_of(&owner),
+                Ok(Some(false)) => front.desk(|desk| desk.is_gone(&owner)),
+                // Nothing is known, and what is not known to be gone keeps what it has.
+                Ok(None) | Err(_) => {}
+            }
+            front.asking.store(false, Ordering::Relaxed);
+        });
     }
 
     /// Something else changed that the courier cannot see.
@@ -134,29 +216,29 @@ impl Front {
 
     fn next_push(&self, now: Instant) -> Option<(Push, Way)> {
         let ways = lock(&self.ways);
-        let push = lock(&self.desk).next_push(now, |client| ways.reaches(client))?;
+        let push = self.desk(|desk| desk.next_push(now, |client| ways.reaches(client)))?;
         let way = ways.to(&push.owner);
         drop(ways);
         if way.is_none() {
-            lock(&self.desk).pushed(now, &push, Outcome::Unreachable);
+            self.desk(|desk| desk.pushed(now, &push, Outcome::Unreachable));
         }
         Some((push, way?))
     }
 
     fn next_moment(&self, now: Instant) -> Option<Instant> {
         let ways = lock(&self.ways);
-        lock(&self.desk).next_moment(now, |client| ways.reaches(client))
+        self.desk(|desk| desk.next_moment(now, |client| ways.reaches(client)))
     }
 
     fn take_in(&self, node: &NodeHandle, arrived: impl Iterator<Item = Delivery>) {
         let now = Instant::now();
-        let mut desk = lock(&self.desk);
-        for delivery in arrived {
-            if !desk.arrived(now, delivery) {
-                node.count_undelivered();
+        self.desk(|desk| {
+            for delivery in arrived {
+                if !desk.arrived(now, delivery) {
+                    node.count_undelivered();
+                }
             }
-        }
-        drop(desk);
+        });
         self.arrivals.notify_waiters();
     }
 }
@@ -180,42 +262,68 @@ impl Drop for OpenDoor {
     }
 }
 
+/// The packets that are on their way to handlers.
+#[derive(Default)]
+struct Pushes {
+    tasks: JoinSet<Outcome>,
+    under_way: HashMap<Id, Arc<Push>>,
+}
+
+impl Pushes {
+    fn begin(&mut self, push: Push, way: Way) {
+        let push = Arc::new(push);
+        let task = self.tasks.spawn(hand_over(push.clone(), way));
+        self.under_way.insert(task.id(), push);
+    }
+
+    /// The next that ends; none when there are none.
+    async fn ended(&mut self) -> Option<(Arc<Push>, Outcome)> {
+        let (task, outcome) = match self.tasks.join_next_with_id().await? {
+            Ok(ended) => ended,
+            // A host's carrier that panics must not keep a protocol waiting for its answer for ever.
+            Err(error) => (error.id(), Outcome::Failed),
+        };
+        Some((self.under_way.remove(&task)?, outcome))
+    }
+}
+
 /// Takes in and pushes out until the node stops.
 pub(super) async fn run(front: Arc<Front>, node: NodeHandle, mut arrivals: mpsc::Receiver<Delivery>) {
-    let mut pushes: JoinSet<Outcome> = JoinSet::new();
-    let mut under_way: HashMap<Id, Arc<Push>> = HashMap::new();
+    let mut pushes = Pushes::default();
     let mut some = Vec::with_capacity(ARRIVALS_PER_TURN);
     loop {
         let now = Instant::now();
-        while pushes.len() < MAX_PUSHES
+        while pushes.tasks.len() < MAX_PUSHES
             && let Some((push, way)) = front.next_push(now)
         {
-            let push = Arc::new(push);
-            let task = pushes.spawn(hand_over(push.clone(), way));
-            under_way.insert(task.id(), push);
+            pushes.begin(push, way);
         }
         let next = front.next_moment(now).unwrap_or(now + Duration::from_secs(3600));
         tokio::select! {
             taken = arrivals.recv_many(&mut some, ARRIVALS_PER_TURN) => {
                 if taken == 0 {
-                    return;
+                    break;
                 }
                 front.take_in(&node, some.drain(..));
             }
-            Some(ended) = pushes.join_next_with_id() => {
-                let (task, outcome) = match ended {
-                    Ok(ended) => ended,
-                    // A host's carrier that panics must not keep a protocol waiting for its answer for ever.
-                    Err(error) => (error.id(), Outcome::Failed),
-                };
-                if let Some(push) = under_way.remove(&task) {
-                    lock(&front.desk).pushed(Instant::now(), &push, outcome);
-                }
+            Some((push, outcome)) = pushes.ended() => {
+                front.desk(|desk| desk.pushed(Instant::now(), &push, outcome));
             }
             () = front.wake.notified() => {}
+            () = front.stop.notified() => break,
             () = tokio::time::sleep_until(next.into()) => {}
         }
     }
+    front.take_in(&node, std::iter::from_fn(|| arrivals.try_recv().ok()));
+    let last = async {
+        while let Some((push, outcome)) = pushes.ended().await {
+            front.desk(|desk| desk.pushed(Instant::now(), &push, outcome));
+        }
+    };
+    // Those that take longer are pushed again at the next start.
+    let _ = tokio::time::timeout(LAST_ANSWERS, last).await;
+    front.desk(Desk::close);
+    front.journal.close().await;
 }
 
 async fn hand_over(push: Arc<Push>, way: Way) -> Outcome {
@@ -257,3 +365,6 @@ pub(super) fn wire_delivery(delivery: Delivery) -> mesh_api::Delivery {
         sequence: delivery.sequence,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,8 +13,13 @@
 //! * A push without an answer in time may have been handled. It comes again: a packet twice can be told by its id, one that
 //!   never comes cannot.
 //!
+//! * What an owner was being given when it gave its protocol up is still in its place: nothing overtakes it.
+//!
 //! Packets of protocols that nobody owns, and those that name none, wait for a while for whoever asks first.
+//!
+//! What waits for an owner outlives the process: every [`Move`] of such a packet is told to whoever writes it down.
 
+mod owners;
 mod pace;
 mod queue;
 #[cfg(test)]
@@ -28,8 +33,9 @@ use std::time::{Duration, Instant};
 use mesh_core::event::Delivery;
 
 use super::client::Client;
+use owners::Handler;
 use pace::Pace;
-use queue::{Queue, Waiting};
+use queue::Waiting;
 use unclaimed::Unclaimed;
 
 /// Protocols that are owned: more than a node has modules. Each may take [`MAX_QUEUED_BYTES`].
@@ -83,6 +89,19 @@ pub struct DeliveryCounters {
     pub waiting: u64,
     /// Packets that wait for anybody.
     pub unclaimed: u64,
+    /// Packets that an earlier life of this node left, taken up at the start.
+    pub restored: u64,
+    /// Packets that are on disk: those that wait for owners or are being pushed, but for what came or went this moment.
+    pub on_disk: u64,
+}
+
+/// What becomes of a packet that is to outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Move {
+    /// It waits for an owner, under this number.
+    Came(u64, Delivery),
+    /// It was handled, polled or dropped.
+    Went(u64),
 }
 
 /// How a push ended.
@@ -123,30 +142,24 @@ pub(super) enum Taken {
     TooMany,
 }
 
-struct Handler {
-    owner: Client,
-    /// Empty when its owner only polls.
-    method: String,
-    queue: Queue,
-    under_way: Option<(u64, Waiting)>,
-    not_before: Instant,
-    unreachable: u32,
-    heard: Instant,
-    /// Since the last poll.
-    dropped: u64,
-}
-
 /// See the [module](self).
 pub(super) struct Desk {
     handlers: BTreeMap<String, Handler>,
     unclaimed: Unclaimed,
+    /// What is being pushed, by protocol: one packet of each, and whoever has the protocol meanwhile waits for its end.
+    under_way: BTreeMap<String, (u64, Waiting)>,
     pushes: BTreeMap<Client, usize>,
     bytes: usize,
     numbers: u64,
+    arrivals: u64,
     pace: Pace,
     /// The protocol that was served last: the next one's turn comes after it.
     turn: String,
     counters: DeliveryCounters,
+    /// Not yet taken by whoever writes them down.
+    moves: Vec<Move>,
+    /// The node stops: nothing is given away any more.
+    closed: bool,
 }
 
 impl Desk {
@@ -154,12 +167,16 @@ impl Desk {
         Self {
             handlers: BTreeMap::new(),
             unclaimed: Unclaimed::default(),
+            under_way: BTreeMap::new(),
             pushes: BTreeMap::new(),
             bytes: 0,
             numbers: 0,
+            arrivals: 0,
             pace: Pace::default(),
             turn: String::new(),
             counters: DeliveryCounters::default(),
+            moves: Vec::new(),
+            closed: false,
         }
     }
 
@@ -171,101 +188,20 @@ impl Desk {
             ..self.counters
         }
     }
-}
 
-/// Who owns what.
-impl Desk {
-    /// Whether `client` may have the protocol.
-    pub(super) fn may_register(&self, now: Instant, client: &Client, protocol: &str) -> Result<(), Taken> {
-        match self.handlers.get(protocol) {
-            Some(handler) if handler.owner == *client => return Ok(()),
-            Some(handler) if now.saturating_duration_since(handler.heard) < LAPSES_AFTER => {
-                return Err(Taken::By(handler.owner.clone()));
-            }
-            Some(_) => {}
-            None if self.handlers.len() >= MAX_PROTOCOLS => return Err(Taken::TooMany),
-            None => {}
-        }
-        let owned = self.handlers.values().filter(|handler| handler.owner == *client);
-        if owned.count() >= MAX_PROTOCOLS_PER_CLIENT {
-            return Err(Taken::TooMany);
-        }
-        Ok(())
+    /// What is to be written down since this was asked last, in order.
+    pub(super) fn take_moves(&mut self) -> Vec<Move> {
+        std::mem::take(&mut self.moves)
     }
 
-    /// Gives a protocol to a client who [may have it](Desk::may_register), with what waits of it. Registered again by its
-    /// owner it is as good as new: a module that registers has just started, and packets that its earlier life choked on are
-    /// pushed again.
-    pub(super) fn register(&mut self, now: Instant, client: Client, protocol: &str, method: String) {
-        let known = self.handlers.remove(protocol);
-        let (mut queue, under_way, dropped) = match known {
-            // Modules register again after every reconnect, and are still to learn what they lost.
-            Some(handler) if handler.owner == client => (handler.queue, handler.under_way, handler.dropped),
-            Some(handler) => (handler.queue, handler.under_way, 0),
-            None => (Queue::default(), None, 0),
-        };
-        queue.forgive();
-        self.handlers.insert(
-            protocol.to_owned(),
-            Handler {
-                owner: client,
-                method,
-                queue,
-                under_way,
-                not_before: now,
-                unreachable: 0,
-                heard: now,
-                dropped,
-            },
-        );
-        for waiting in self.unclaimed.take(protocol) {
-            self.queue(waiting);
-        }
+    /// Packets that arrived, whatever became of them.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals
     }
 
-    /// Takes a protocol from its owner; what waits of it waits for the next one. Whether `client` had it.
-    pub(super) fn unregister(&mut self, client: &Client, protocol: &str) -> bool {
-        if !self.owns(client, protocol) {
-            return false;
-        }
-        if let Some(mut handler) = self.handlers.remove(protocol) {
-            self.bytes -= handler.queue.bytes();
-            while let Some(waiting) = handler.queue.take_first() {
-                self.counters.dropped_unclaimed += self.unclaimed.put(waiting);
-            }
-        }
-        true
-    }
-
-    pub(super) fn owns(&self, client: &Client, protocol: &str) -> bool {
-        self.handlers
-            .get(protocol)
-            .is_some_and(|handler| handler.owner == *client)
-    }
-
-    /// All registrations: protocol, owner, method.
-    pub(super) fn registrations(&self) -> impl Iterator<Item = (&str, &Client, &str)> {
-        self.handlers
-            .iter()
-            .map(|(protocol, handler)| (protocol.as_str(), &handler.owner, handler.method.as_str()))
-    }
-
-    /// A client called, so it lives: what could not be pushed to it is tried again. Whether there is anything to try.
-    pub(super) fn heard_of(&mut self, now: Instant, client: &Client) -> bool {
-        let mut wakes = false;
-        for handler in self
-            .handlers
-            .values_mut()
-            .filter(|handler| handler.owner == *client)
-        {
-            handler.heard = now;
-            if handler.unreachable > 0 {
-                handler.unreachable = 0;
-                handler.not_before = now;
-                wakes = true;
-            }
-        }
-        wakes
+    /// The node stops, and what leaves now could not be written down as gone.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
     }
 }
 
@@ -273,25 +209,40 @@ impl Desk {
 impl Desk {
     /// A packet arrived. Whether it found room.
     pub(super) fn arrived(&mut self, now: Instant, delivery: Delivery) -> bool {
+        self.arrivals += 1;
         self.numbers += 1;
         let waiting = Waiting {
             number: self.numbers,
             arrived: now,
             delivery,
             failures: 0,
+            kept: false,
         };
-        if self.handlers.contains_key(&waiting.delivery.protocol_id) {
-            return self.queue(waiting);
-        }
-        let lost = self.unclaimed.put(waiting) + self.unclaimed.forget(now);
-        self.counters.dropped_unclaimed += lost;
-        lost == 0
+        let lost = (self.counters.dropped_full, self.counters.dropped_unclaimed);
+        self.forget_unclaimed(now);
+        self.take_in(waiting);
+        lost == (self.counters.dropped_full, self.counters.dropped_unclaimed)
     }
 
-    /// The newest is dropped when there is no room: what was taken in first is owed first.
-    fn queue(&mut self, waiting: Waiting) -> bool {
+    /// A packet that waited in an earlier life of this node, under the number that it had then; to be told in the order of
+    /// numbers, once the registrations are known. How often it failed is forgotten: its handler may be another one now.
+    pub(super) fn restore(&mut self, now: Instant, number: u64, delivery: Delivery) {
+        self.numbers = self.numbers.max(number);
+        self.counters.restored += 1;
+        self.take_in(Waiting {
+            number,
+            arrived: now,
+            delivery,
+            failures: 0,
+            kept: true,
+        });
+    }
+
+    /// The newest is dropped when there is no room at its owner's: what was taken in first is owed first.
+    fn take_in(&mut self, mut waiting: Waiting) {
         let Some(handler) = self.handlers.get_mut(&waiting.delivery.protocol_id) else {
-            return false;
+            let lost = self.unclaimed.put(waiting);
+            return self.lose(lost);
         };
         let bytes = waiting.bytes();
         let has_room = handler.queue.len() < MAX_QUEUED
@@ -300,11 +251,36 @@ impl Desk {
         if !has_room {
             handler.dropped += 1;
             self.counters.dropped_full += 1;
-            return false;
+            self.moves.extend(waiting.went());
+            return;
         }
+        self.moves.extend(waiting.came());
         self.bytes += bytes;
         handler.queue.put(waiting);
-        true
+    }
+
+    /// A packet that is not new goes where it was, whatever came meanwhile.
+    fn put_back(&mut self, waiting: Waiting) {
+        match self.handlers.get_mut(&waiting.delivery.protocol_id) {
+            Some(handler) => {
+                self.bytes += waiting.bytes();
+                handler.queue.put(waiting);
+            }
+            None => {
+                let lost = self.unclaimed.put(waiting);
+                self.lose(lost);
+            }
+        }
+    }
+
+    fn forget_unclaimed(&mut self, now: Instant) {
+        let lost = self.unclaimed.forget(now);
+        self.lose(lost);
+    }
+
+    fn lose(&mut self, lost: Vec<Waiting>) {
+        self.counters.dropped_unclaimed += lost.len() as u64;
+        self.moves.extend(lost.iter().filter_map(Waiting::went));
     }
 }
 
@@ -320,8 +296,11 @@ impl Desk {
         most: usize,
         mut fits: impl FnMut(&Delivery) -> bool,
     ) -> Polled {
-        self.counters.dropped_unclaimed += self.unclaimed.forget(now);
+        self.forget_unclaimed(now);
         let mut polled = Polled::default();
+        if self.closed {
+            return polled;
+        }
         let queue = match self.handlers.get_mut(protocol) {
             Some(handler) if handler.owner == *client => {
                 polled.dropped = std::mem::take(&mut handler.dropped);
@@ -335,6 +314,7 @@ impl Desk {
             && queue.front().is_some_and(|waiting| fits(&waiting.delivery))
             && let Some(waiting) = queue.take_first()
         {
+            self.moves.extend(waiting.went());
             polled.deliveries.push(waiting.delivery);
         }
         polled.more = queue.len() > 0;
@@ -353,10 +333,14 @@ impl Desk {
 impl Desk {
     /// The next packet to push, if there is one that may go now: the protocols take turns.
     pub(super) fn next_push(&mut self, now: Instant, reaches: impl Fn(&Client) -> bool) -> Option<Push> {
+        if self.closed {
+            return None;
+        }
         let host_waits = self.pace.wait_until(now).is_some();
-        let pushes = &self.pushes;
-        let may_go = |handler: &Handler| {
+        let (pushes, busy) = (&self.pushes, &self.under_way);
+        let may_go = |protocol: &String, handler: &Handler| {
             handler.may_be_pushed()
+                && !busy.contains_key(protocol)
                 && handler.not_before <= now
                 && !(host_waits && handler.owner.module_name().is_some())
                 && pushes
@@ -369,7 +353,9 @@ impl Desk {
         let earlier = (Bound::Unbounded, Bound::Included(turn));
         let later = self.handlers.range::<str, _>(later);
         let earlier = self.handlers.range::<str, _>(earlier);
-        let (protocol, _) = later.chain(earlier).find(|(_, handler)| may_go(handler))?;
+        let (protocol, _) = later
+            .chain(earlier)
+            .find(|(protocol, handler)| may_go(protocol, handler))?;
         let protocol = protocol.clone();
         self.begin(now, protocol)
     }
@@ -386,7 +372,7 @@ impl Desk {
             delivery: waiting.delivery.clone(),
             protocol,
         };
-        handler.under_way = Some((push.id, waiting));
+        self.under_way.insert(push.protocol.clone(), (push.id, waiting));
         *self.pushes.entry(push.owner.clone()).or_default() += 1;
         if push.owner.module_name().is_some() {
             self.pace.take(now);
@@ -398,11 +384,10 @@ impl Desk {
     /// When [`Desk::next_push`] may have more to say though nothing came in; none while there is nothing to wait for.
     pub(super) fn next_moment(&mut self, now: Instant, reaches: impl Fn(&Client) -> bool) -> Option<Instant> {
         let host_from = self.pace.wait_until(now).unwrap_or(now);
-        let pushable = self
-            .handlers
-            .values()
-            .filter(|handler| handler.may_be_pushed() && reaches(&handler.owner));
-        let moment = |handler: &Handler| match handler.owner.module_name() {
+        let pushable = self.handlers.iter().filter(|(protocol, handler)| {
+            handler.may_be_pushed() && !self.under_way.contains_key(*protocol) && reaches(&handler.owner)
+        });
+        let moment = |(_, handler): (&String, &Handler)| match handler.owner.module_name() {
             Some(_) => handler.not_before.max(host_from),
             None => handler.not_before,
         };
@@ -421,45 +406,36 @@ impl Desk {
             Outcome::Handled => self.counters.pushed += 1,
             Outcome::Failed | Outcome::Unreachable => self.counters.push_failures += 1,
         }
-        let handler = self.handlers.get_mut(&push.protocol);
-        let under_way = handler.and_then(|handler| {
-            let (_, waiting) = handler.under_way.take_if(|(id, _)| *id == push.id)?;
-            Some((handler, waiting))
-        });
-        let Some((handler, mut waiting)) = under_way else {
-            // Its owner gave the protocol up meanwhile: the packet is the next one's.
-            if outcome != Outcome::Handled {
-                self.arrived(now, push.delivery.clone());
-            }
+        let ended = self.under_way.get(&push.protocol);
+        if ended.is_none_or(|(id, _)| *id != push.id) {
+            return;
+        }
+        let Some((_, mut waiting)) = self.under_way.remove(&push.protocol) else {
             return;
         };
-        match outcome {
-            Outcome::Handled => {
-                handler.unreachable = 0;
-                handler.heard = now;
+        // Whoever has the protocol by now is not to blame for what its last owner did.
+        let handler = self.handlers.get_mut(&push.protocol);
+        let handler = handler.filter(|handler| handler.owner == push.owner);
+        match (outcome, handler) {
+            (Outcome::Handled, handler) => {
+                if let Some(handler) = handler {
+                    handler.is_heard(now);
+                }
+                self.moves.extend(waiting.went());
                 return;
             }
-            Outcome::Failed => {
+            (Outcome::Failed, Some(handler)) => {
                 waiting.failures += 1;
                 handler.not_before = now + pause(waiting.failures);
             }
-            Outcome::Unreachable => {
+            (Outcome::Unreachable, Some(handler)) => {
                 handler.unreachable += 1;
                 handler.not_before = now + pause(handler.unreachable);
             }
+            (Outcome::Failed | Outcome::Unreachable, None) => waiting.failures = 0,
         }
-        // It was taken out of the bounds' count, and comes back into it whatever came meanwhile.
-        self.bytes += waiting.bytes();
-        handler.queue.put(waiting);
-    }
-}
-
-impl Handler {
-    fn may_be_pushed(&self) -> bool {
-        !self.method.is_empty()
-            && self.under_way.is_none()
-            && self.unreachable < MAX_UNREACHABLE
-            && self.queue.has_below(MAX_FAILURES)
+        // It was taken out of the bounds' count, and comes back into it.
+        self.put_back(waiting);
     }
 }
 

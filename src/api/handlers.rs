@@ -11,13 +11,16 @@ use mesh_api::{
 use super::MeshModuleApi;
 use super::client::Client;
 use super::courier::wire_delivery;
+use super::desk::{Desk, Taken};
 use super::registrations::Registration;
-use crate::handle::lock;
 use mesh_core::event::Delivery;
 
 /// What an answer to a poll takes beside its packets, in bytes, and each packet beside its payload and protocol, generously.
 const POLL_OVERHEAD_BYTES: usize = 64;
 const PACKET_OVERHEAD_BYTES: usize = 160;
+
+/// How long a call that finds no place to wait takes: a program that asks in a loop must not keep a processor busy.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// Longest wait of a call that comes through the host: a node gives calls up after a minute, and what is taken out of the
 /// queue later reaches nobody.
@@ -40,22 +43,31 @@ impl MeshModuleApi {
             owner: client.clone(),
             method: handler_method.clone(),
         };
-        let all = {
-            let desk = lock(&self.front.desk);
-            if let Err(taken) = desk.may_register(Instant::now(), client, &protocol_id) {
+        self.front.look_for_owner(Instant::now(), client, &protocol_id);
+        let registering = self.front.desk(|desk| {
+            desk.may_register(Instant::now(), client, &protocol_id)?;
+            let all = all_registrations(desk, Some(new));
+            let known = desk.registrations().eq(all.iter().map(Registration::parts));
+            Ok::<_, Taken>((all, known))
+        });
+        let (all, known) = match registering {
+            Ok(registering) => registering,
+            Err(taken) => {
                 tracing::warn!(%client, protocol = ?protocol_id, %taken, "protocol not registered");
                 return RegisterProtocolResponse { success: false };
             }
-            all_registrations(&desk, Some(new))
         };
-        let known = lock(&self.front.desk).registrations().eq(all
-            .iter()
-            .map(|one| (one.protocol.as_str(), &one.owner, one.method.as_str())));
         if !known && let Err(error) = write(&registrations, all).await {
             tracing::error!(%client, protocol = ?protocol_id, %error, "protocol not registered");
             return RegisterProtocolResponse { success: false };
         }
-        lock(&self.front.desk).register(Instant::now(), client.clone(), &protocol_id, handler_method);
+        self.front.desk(|desk| {
+            // A module that registers has just started. What its earlier life waits for reaches nobody.
+            if client.module_name().is_some() {
+                self.waits.end(client);
+            }
+            desk.register(Instant::now(), client.clone(), &protocol_id, handler_method);
+        });
         self.front.wake();
         RegisterProtocolResponse { success: true }
     }
@@ -66,20 +78,21 @@ impl MeshModuleApi {
         request: UnregisterProtocolRequest,
     ) -> UnregisterProtocolResponse {
         let registrations = self.registrations.lock().await;
-        let rest = {
-            let desk = lock(&self.front.desk);
-            if !desk.owns(client, &request.protocol_id) {
-                return UnregisterProtocolResponse { success: false };
-            }
-            let mut all = all_registrations(&desk, None);
+        let rest = self.front.desk(|desk| {
+            let mut all = all_registrations(desk, None);
             all.retain(|one| one.protocol != request.protocol_id);
-            all
+            desk.owns(client, &request.protocol_id).then_some(all)
+        });
+        let Some(rest) = rest else {
+            return UnregisterProtocolResponse { success: false };
         };
         if let Err(error) = write(&registrations, rest).await {
             tracing::error!(%client, protocol = ?request.protocol_id, %error, "protocol not given up");
             return UnregisterProtocolResponse { success: false };
         }
-        let success = lock(&self.front.desk).unregister(client, &request.protocol_id);
+        let success = self
+            .front
+            .desk(|desk| desk.unregister(client, &request.protocol_id));
         UnregisterProtocolResponse { success }
     }
 
@@ -90,57 +103,83 @@ impl MeshModuleApi {
         client: &Client,
         request: &PollDeliveriesRequest,
     ) -> PollDeliveriesResponse {
-        let most = (request.max_deliveries as usize).clamp(1, MAX_DELIVERIES_PER_POLL);
-        let mut room = MAX_POLL_RESPONSE_BYTES - POLL_OVERHEAD_BYTES;
-        let fits = |delivery: &Delivery| {
-            let bytes = delivery.payload.len() + delivery.protocol_id.len() + PACKET_OVERHEAD_BYTES;
-            let fits = bytes <= room;
-            room = room.saturating_sub(bytes);
-            fits
-        };
-        let protocol = request.protocol_id.as_deref().unwrap_or_default();
-        let polled = lock(&self.front.desk).poll(Instant::now(), client, protocol, most, fits);
-        PollDeliveriesResponse {
-            deliveries: polled.deliveries.into_iter().map(wire_delivery).collect(),
-            more: polled.more,
-            dropped: polled.dropped,
-        }
+        self.front.desk(|desk| poll(desk, client, request))
     }
 
+    /// The same, and waits for the first. A call of a module's earlier life takes nothing: see [`Waits::end`].
+    ///
+    /// [`Waits::end`]: super::waits::Waits::end
     pub(super) async fn await_deliveries(
         &self,
         client: &Client,
         request: AwaitDeliveriesRequest,
     ) -> PollDeliveriesResponse {
-        let poll = PollDeliveriesRequest {
+        let request_for = PollDeliveriesRequest {
             protocol_id: request.protocol_id,
             max_deliveries: request.max_deliveries,
         };
-        let place = self.waits.enter(client);
-        let patience = match place {
-            Some(_) => Duration::from_secs(request.timeout_seconds.min(MAX_TIMEOUT_SECONDS)),
-            None => Duration::ZERO,
+        let Some(place) = self.waits.enter(client) else {
+            // Not before others had a turn, else whoever asks on and on is never one too many.
+            tokio::time::sleep(SHORTEST_WAIT).await;
+            return self.poll_deliveries(client, &request_for);
         };
+        let patience = Duration::from_secs(request.timeout_seconds.min(MAX_TIMEOUT_SECONDS));
         let patience = match client.module_name() {
             Some(_) => patience.min(LONGEST_WAIT_THROUGH_HOST),
             None => patience,
         };
         let until = tokio::time::Instant::now() + patience;
         loop {
-            let arrival = self.front.arrivals.notified();
-            tokio::pin!(arrival);
+            let (arrival, end) = (self.front.arrivals.notified(), place.end());
+            tokio::pin!(arrival, end);
             // Before looking, else what comes between the look and the wait is missed.
             arrival.as_mut().enable();
-            let polled = self.poll_deliveries(client, &poll);
-            let is_something = !polled.deliveries.is_empty() || polled.dropped > 0;
-            if is_something || tokio::time::timeout_at(until, arrival).await.is_err() {
+            end.as_mut().enable();
+            let polled = self
+                .front
+                .desk(|desk| (!place.is_over()).then(|| poll(desk, client, &request_for)));
+            let Some(polled) = polled else {
+                return nothing();
+            };
+            if !polled.deliveries.is_empty() || polled.dropped > 0 {
                 return polled;
+            }
+            tokio::select! {
+                () = arrival => {}
+                () = end => {}
+                () = tokio::time::sleep_until(until) => return polled,
             }
         }
     }
 }
 
-fn all_registrations(desk: &super::desk::Desk, new: Option<Registration>) -> Vec<Registration> {
+fn nothing() -> PollDeliveriesResponse {
+    PollDeliveriesResponse {
+        deliveries: Vec::new(),
+        more: false,
+        dropped: 0,
+    }
+}
+
+fn poll(desk: &mut Desk, client: &Client, request: &PollDeliveriesRequest) -> PollDeliveriesResponse {
+    let most = (request.max_deliveries as usize).clamp(1, MAX_DELIVERIES_PER_POLL);
+    let mut room = MAX_POLL_RESPONSE_BYTES - POLL_OVERHEAD_BYTES;
+    let fits = |delivery: &Delivery| {
+        let bytes = delivery.payload.len() + delivery.protocol_id.len() + PACKET_OVERHEAD_BYTES;
+        let fits = bytes <= room;
+        room = room.saturating_sub(bytes);
+        fits
+    };
+    let protocol = request.protocol_id.as_deref().unwrap_or_default();
+    let polled = desk.poll(Instant::now(), client, protocol, most, fits);
+    PollDeliveriesResponse {
+        deliveries: polled.deliveries.into_iter().map(wire_delivery).collect(),
+        more: polled.more,
+        dropped: polled.dropped,
+    }
+}
+
+fn all_registrations(desk: &Desk, new: Option<Registration>) -> Vec<Registration> {
     let known = desk
         .registrations()
         .map(|(protocol, owner, method)| Registration {

@@ -42,6 +42,13 @@ pub(super) struct Registration {
     pub(super) method: String,
 }
 
+impl Registration {
+    /// As the desk tells it.
+    pub(super) fn parts(&self) -> (&str, &Client, &str) {
+        (&self.protocol, &self.owner, &self.method)
+    }
+}
+
 /// The file; without one registrations last as long as the process.
 #[derive(Debug, Default)]
 pub(super) struct Registrations {

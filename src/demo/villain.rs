@@ -280,7 +280,9 @@ impl Pump {
         self.core.handle(now, input);
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Forward { link, frame } => self.send(link, Channel::Data, frame),
+                Output::Forward { link, frame } | Output::Receipt { link, frame } => {
+                    self.send(link, Channel::Data, frame);
+                }
                 Output::Transmit { link, channel, frame } => self.send(link, channel, frame),
                 Output::Answer { id, answer } => {
                     if let Some(reply) = self.replies.remove(&id) {

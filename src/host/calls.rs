@@ -32,4 +32,8 @@ impl ModuleCalls for NodeCalls {
             },
         })
     }
+
+    async fn is_running(&self, module: &str) -> Option<bool> {
+        self.0.is_module_available(module).await.ok()
+    }
 }

@@ -25,6 +25,9 @@ const LEASES_WAIT: Duration = Duration::from_millis(50);
 /// and those that came while the disk was busy with the ones before.
 const LEASES_TOGETHER: usize = 16;
 
+/// Receipts that wait for the disk. Beyond that the oldest is forgotten: the session's next one covers what it said.
+const MAX_RECEIPTS: usize = 4096;
+
 /// What goes out.
 impl MeshManager {
     pub(super) fn drain(&mut self, now: Now) {
@@ -77,6 +80,7 @@ impl MeshManager {
     fn obey(&mut self, output: Output) {
         match output {
             Output::Transmit { link, channel, frame } => self.queue(link, channel, frame),
+            Output::Receipt { link, frame } => self.send_when_safe(link, frame),
             Output::AskWallet { ticket, question } => {
                 ask_wallet(
                     self.wallet.clone(),
@@ -136,6 +140,33 @@ impl MeshManager {
             if let Some(state) = self.links.get_mut(&link) {
                 state.hand_over();
             }
+        }
+    }
+}
+
+/// What says that packets are in safe hands.
+impl MeshManager {
+    /// A receipt waits until what was handed over to modules' queues before it is safe ([`Safe`](crate::handle::Safe)).
+    fn send_when_safe(&mut self, link: LinkId, frame: Bytes) {
+        self.send_receipts();
+        let handed_over = lock(&self.readers).handed_over();
+        if *self.safe.borrow() >= handed_over {
+            return self.queue(link, Channel::Data, frame);
+        }
+        if self.receipts.len() >= MAX_RECEIPTS {
+            self.receipts.pop_front();
+        }
+        self.receipts.push_back((handed_over, link, frame));
+    }
+
+    /// Sends the receipts that need wait no longer.
+    pub(super) fn send_receipts(&mut self) {
+        let safe = *self.safe.borrow();
+        let need_not_wait = self
+            .receipts
+            .partition_point(|(handed_over, ..)| *handed_over <= safe);
+        for (_, link, frame) in self.receipts.drain(..need_not_wait).collect::<Vec<_>>() {
+            self.queue(link, Channel::Data, frame);
         }
     }
 }

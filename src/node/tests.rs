@@ -1,4 +1,5 @@
-//! A node on a disk that refuses: nothing is shown that could be forgotten, and what was open goes on.
+//! A node on a disk that refuses: nothing is shown that could be forgotten, and what was open goes on. And receipts, which
+//! wait for what they are for.
 
 use std::time::Duration;
 
@@ -135,4 +136,58 @@ async fn node_on_a_full_disk_stops_when_told() {
     tokio::time::timeout(PATIENCE, node.stop())
         .await
         .expect("it stops");
+}
+
+async fn receipted(payer: &NodeHandle, session: mesh_core::keys::SessionId) -> u64 {
+    match payer.command(Command::Session { session }).await.unwrap() {
+        Answer::Session(session) => session.receipted_packets,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_packet_has_no_receipt_before_it_is_safe_and_packets_wait_for_none() {
+    let ((a, _), (b, _)) = (start(1).await, start(2).await);
+    a.add_peer(b.listen_addr().unwrap(), b.handle().node_id())
+        .unwrap();
+    until("a link", async || status(&a).await.neighbours.len() == 1).await;
+    let payer = a.handle();
+    let (mut arrivals, safe) = b.handle().deliveries_to_keep();
+    let quoted = quotes(payer, b.handle().node_id()).await;
+    let opened = payer.open(quoted.id, Funding::Proofs(Vec::new())).await.unwrap();
+    let payload = Bytes::from_static(b"keep this");
+    for _ in 0..5 {
+        payer
+            .send(opened.session, "p", payload.clone(), PATIENCE)
+            .await
+            .unwrap();
+        arrives(&mut arrivals, &payload).await;
+    }
+    // The first packet's receipt would be there at once, the others' after this long.
+    tokio::time::sleep(mesh_core::limits::RECEIPT_INTERVAL * 2).await;
+    assert_eq!(receipted(payer, opened.session).await, 0);
+    safe.are(1);
+    until("the first receipt", async || {
+        receipted(payer, opened.session).await == 1
+    })
+    .await;
+    safe.are(5);
+    until("the other receipt", async || {
+        receipted(payer, opened.session).await == 5
+    })
+    .await;
+
+    // When nobody keeps anything there is nothing to wait for.
+    drop((arrivals, safe));
+    payer
+        .send(opened.session, "p", payload.clone(), PATIENCE)
+        .await
+        .unwrap();
+    until("a receipt at once", async || {
+        receipted(payer, opened.session).await == 6
+    })
+    .await;
+    for node in [a, b] {
+        node.stop().await;
+    }
 }

@@ -13,9 +13,10 @@ use mesh_core::spending::ModuleName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::room::{Room, Share};
 use super::server::Shared;
 use super::{FRAME_TIME, HELLO_TIME, IDLE_TIME, MAX_FRAME_BYTES, OUTGOING, WRITE_TIME};
 use crate::api::{Client, Door};
@@ -34,14 +35,16 @@ fn because(reason: impl Into<String>) -> HangUp {
     HangUp(Some(reason.into()))
 }
 
-/// A message from the client, and the bytes it holds of all requests' together.
-type Read = (ToMesh, OwnedSemaphorePermit);
+/// A message from the client, and the room it takes.
+type Read = (ToMesh, Room);
 
 /// One client.
 pub(super) struct Connection {
     reader: OwnedReadHalf,
     outgoing: mpsc::Sender<FromMesh>,
     shared: Arc<Shared>,
+    /// Its client's part of the room for requests; none before the hello.
+    share: Option<Share>,
     /// As many as calls of this connection may be under way.
     places: Arc<Semaphore>,
     /// Finished whatever happens to the connection: half a purchase is worse than an answer that nobody reads.
@@ -59,6 +62,7 @@ impl Connection {
             reader,
             outgoing: outgoing.clone(),
             shared,
+            share: None,
             places: Arc::new(Semaphore::new(MAX_CALLS_IN_FLIGHT)),
             calls: JoinSet::new(),
             waits: JoinSet::new(),
@@ -90,13 +94,13 @@ impl Connection {
             )
         });
         loop {
-            let Some((message, bytes)) = self.next(door.is_some()).await? else {
+            let Some((message, room)) = self.next(door.is_some()).await? else {
                 return Ok(());
             };
             match message {
                 ToMesh::Hello { .. } => return Err(because("a second hello; say it once, and first")),
                 ToMesh::Call { id, method, payload } => {
-                    self.call(client.clone(), id, method, payload, bytes).await?;
+                    self.call(client.clone(), id, method, payload, room).await?;
                 }
                 ToMesh::Handled { id, error } => {
                     if let Some(door) = &door {
@@ -131,7 +135,9 @@ impl Connection {
         let name = ModuleName::new(name).map_err(|error| because(error.to_string()))?;
         let node_id = self.shared.api.node().node_id().0;
         self.say(FromMesh::Welcome { version, node_id }).await?;
-        Ok((Client::over_socket(name), takes_deliveries))
+        let client = Client::over_socket(name);
+        self.share = Some(self.shared.rooms.share(&client));
+        Ok((client, takes_deliveries))
     }
 
     /// The next message; none when the client has hung up.
@@ -179,8 +185,10 @@ impl Connection {
                 "a message of {bytes} bytes; the longest has {MAX_FRAME_BYTES}"
             )));
         }
-        let room = self.shared.request_bytes.clone().acquire_many_owned(bytes).await;
-        let room = room.map_err(|_| HangUp(None))?;
+        let room = match &self.share {
+            Some(share) => share.take(bytes).await.map_err(|_| HangUp(None))?,
+            None => Room::of_small(bytes).ok_or_else(|| because("the first message must be a hello"))?,
+        };
         let mut body = vec![0; bytes as usize];
         in_time(self.reader.read_exact(&mut body)).await?;
         let message = decode(&body).map_err(|error| because(error.to_string()))?;
@@ -193,7 +201,7 @@ impl Connection {
         id: u64,
         method: String,
         payload: Vec<u8>,
-        bytes: OwnedSemaphorePermit,
+        room: Room,
     ) -> Result<(), HangUp> {
         let own = self.places.clone().try_acquire_owned();
         let place = self.shared.calls.clone().try_acquire_owned();
@@ -219,12 +227,12 @@ impl Connection {
                     reason: clip_reason(reason_of(error)),
                 },
             };
-            let room = outgoing.reserve().await;
+            let way = outgoing.reserve().await;
             // Before the client can hear of it: with the answer in hand it may make the next call.
-            drop((place, own, bytes));
+            drop((place, own, room));
             // A client that is gone has no use for it.
-            if let Ok(room) = room {
-                room.send(answer);
+            if let Ok(way) = way {
+                way.send(answer);
             }
         });
         Ok(())

@@ -11,7 +11,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::connection::Connection;
-use super::{MAX_CALLS, MAX_CONNECTIONS, MAX_REQUEST_BYTES};
+use super::room::Rooms;
+use super::{MAX_CALLS, MAX_CONNECTIONS};
 use crate::admin::{BindError, bind_private};
 use crate::api::MeshModuleApi;
 
@@ -41,7 +42,7 @@ impl SocketServer {
             api,
             owner: metadata.uid(),
             calls: Arc::new(Semaphore::new(MAX_CALLS)),
-            request_bytes: Arc::new(Semaphore::new(MAX_REQUEST_BYTES)),
+            rooms: Rooms::default(),
         });
         let (stop, stopped) = oneshot::channel();
         Ok(Self {
@@ -74,7 +75,7 @@ pub(super) struct Shared {
     /// The user who may connect: whose the socket is.
     owner: u32,
     pub(super) calls: Arc<Semaphore>,
-    pub(super) request_bytes: Arc<Semaphore>,
+    pub(super) rooms: Rooms,
 }
 
 impl Shared {

@@ -179,7 +179,7 @@ async fn what_comes_before_its_module_waits_for_it_and_what_names_no_protocol_fo
 async fn a_packet_right_after_the_meshs_restart_reaches_the_module_that_registered_before_it() {
     let mut stage = Stage::new(24).await;
     assert!(register(&stage.module("chat"), "p", "on").await);
-    stage.restart_api();
+    stage.restart_api().await;
     let host = Arc::new(FakeHost::default());
     stage.api.call_modules_through(host.clone());
     stage.send(Some("p"), vec![3]).await;
@@ -194,7 +194,7 @@ async fn a_packet_right_after_the_meshs_restart_reaches_the_module_that_register
         .path()
         .join(blvm_mesh::api::REGISTRATIONS_FILE);
     std::fs::write(&file, b"[{\"protocol\":").unwrap();
-    stage.restart_api();
+    stage.restart_api().await;
     assert!(register(&stage.module("other"), "p", "on").await);
     assert!(file.with_extension("damaged").exists());
     stage.stop().await;

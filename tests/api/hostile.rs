@@ -6,7 +6,9 @@ use std::time::Duration;
 use blvm_mesh::socket::MAX_CONNECTIONS;
 use mesh_api::frames::{Failure, FromMesh, MAX_CALLS_IN_FLIGHT, ToMesh, VERSION, framed};
 use mesh_api::socket::{SocketCaller, SocketError};
-use mesh_api::{AwaitDeliveriesRequest, DiscoverRouteRequest, MeshClient, decode, encode};
+use mesh_api::{
+    AwaitDeliveriesRequest, DiscoverRouteRequest, MeshClient, ModuleCaller, SendPacketRequest, decode, encode,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -268,6 +270,58 @@ async fn a_half_sent_message_does_not_hold_a_place_for_ever() {
     .unwrap();
     assert!(no_hello.contains("no hello"), "{no_hello}");
     assert!(unfinished.contains("not finished"), "{unfinished}");
+    server.stop().await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_fills_its_share_of_the_room_for_requests_holds_up_itself_and_nobody_else() {
+    let stage = Stage::new(92).await;
+    let server = stage.serve();
+    // Nobody has this id, so each of these takes its time, and its room.
+    let send = SendPacketRequest {
+        destination: [0xee; 32],
+        payload: vec![0; 256 * 1024],
+        payment_proof: None,
+        protocol_id: None,
+        ttl: None,
+    };
+    let payload = encode(&send).unwrap();
+    let mut greedy = Vec::new();
+    for _ in 0..5 {
+        let mut stream = greeted(&stage, "greedy", false).await;
+        let payload = payload.clone();
+        greedy.push(tokio::spawn(async move {
+            for id in 0..MAX_CALLS_IN_FLIGHT as u64 {
+                let (method, payload) = ("send_packet".to_owned(), payload.clone());
+                let call = ToMesh::Call { id, method, payload };
+                let said = tokio::time::timeout(Duration::from_millis(500), say(&mut stream, &call));
+                if said.await.is_err() {
+                    return (stream, true);
+                }
+            }
+            (stream, false)
+        }));
+    }
+    // 160 requests of 256 KiB are more than all the room that there is: the mesh reads no more of them.
+    let mut held = Vec::new();
+    for stream in greedy {
+        held.push(stream.await.unwrap());
+    }
+    assert!(held.iter().any(|(_, stalled)| *stalled), "it filled its share");
+    let modest = SocketCaller::connect(stage.socket_path(), "modest")
+        .await
+        .unwrap();
+    let long = modest.call("no_such_method", vec![0; 300 * 1024]);
+    let refused = tokio::time::timeout(Duration::from_secs(2), long).await;
+    assert!(refused.expect("it is read at once").is_err());
+    // And the greedy one is still heard when it says little.
+    let little = SocketCaller::connect(stage.socket_path(), "greedy")
+        .await
+        .unwrap();
+    let id = tokio::time::timeout(Duration::from_secs(2), little.call("get_node_id", Vec::new()));
+    assert!(id.await.expect("it is read at once").is_ok());
+    drop(held);
     server.stop().await;
     stage.stop().await;
 }

@@ -1,4 +1,5 @@
-//! What arrives reaches its owner: by calls of the host, over the socket, by polls; and nobody else, and nothing twice.
+//! What arrives reaches its owner: by calls of the host, over the socket, by polls, after restarts; and nobody else, and
+//! nothing twice.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test that cannot go on says where
 #![cfg(unix)]
 
@@ -7,6 +8,7 @@ mod common;
 
 mod deliveries;
 mod hostile;
+mod lives;
 mod network;
 mod socket;
 mod stage;

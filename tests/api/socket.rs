@@ -186,7 +186,7 @@ async fn a_restart_of_the_mesh_fails_calls_at_once_and_deliveries_come_again_by_
         other => panic!("{other:?}"),
     }
 
-    stage.restart_api();
+    stage.restart_api().await;
     let server = stage.serve();
     stage.send(Some("p"), vec![7]).await;
     let arrival = next(&mut arrivals).await;

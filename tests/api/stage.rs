@@ -63,7 +63,8 @@ impl Stage {
     }
 
     /// The mesh's part of the receiver is restarted: the API, not the node.
-    pub(crate) fn restart_api(&mut self) {
+    pub(crate) async fn restart_api(&mut self) {
+        self.api.stop().await;
         self.api = open_api(&self.receiver);
     }
 

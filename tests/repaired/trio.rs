@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use blvm_mesh::api::DELIVERIES_FILE;
 use mesh_core::identity::Identity;
 use serde_json::{Value, json};
 
@@ -119,6 +120,24 @@ impl Trio {
             })
             .await;
         assert_eq!(self.received(), texts);
+    }
+
+    /// Waits until the mesh of `c` has this message on disk: the chat is not there to take it.
+    pub async fn waits_on_disk(&self, text: &str) {
+        let file = self.c.module_data(MESH).join(DELIVERIES_FILE);
+        self.c
+            .until(&format!("{text:?} to wait on disk"), async || {
+                let bytes = std::fs::read(&file).unwrap_or_default();
+                bytes.windows(text.len()).any(|window| window == text.as_bytes())
+            })
+            .await;
+    }
+
+    /// Asserts how often the mesh of `c` handed over a message that the chat had: the chat drops those and counts them. A kill
+    /// of either repeats one at the most, for one push is under way at a time, and here nobody writes faster than the disk.
+    pub fn repeated_once_a_kill(&self, kills: usize) {
+        let repeats = self.c.lines(CHAT, "repeats.jsonl");
+        assert!(repeats.len() <= kills, "{kills} kills: {repeats:?}");
     }
 
     fn received(&self) -> Vec<String> {

@@ -175,6 +175,14 @@ pub enum Output {
     },
     /// A payload for this node arrived; each is delivered once.
     Deliver(Box<Delivery>),
+    /// Send a receipt to a neighbour, over the data connection, once all that was delivered before it is in safe hands: its
+    /// source takes it as proof of that. Receipts add up, so one that is never sent is made good by the next.
+    Receipt {
+        /// Whither.
+        link: LinkId,
+        /// The frame.
+        frame: Bytes,
+    },
     /// Ask the wallet.
     AskWallet {
         /// Comes back with the answer.

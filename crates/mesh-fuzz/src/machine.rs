@@ -154,7 +154,9 @@ impl Node {
     fn hear(&mut self, output: Output) {
         match output {
             Output::Transmit { link, channel, frame } => self.hear_frame(link, channel, &frame),
-            Output::Forward { link, frame } => self.hear_frame(link, Channel::Data, &frame),
+            Output::Forward { link, frame } | Output::Receipt { link, frame } => {
+                self.hear_frame(link, Channel::Data, &frame);
+            }
             Output::AskWallet { ticket, question } => self.asked = Some((ticket, question)),
             Output::AskChain { .. } => {}
             Output::Answer { id, .. } => {

@@ -79,7 +79,9 @@ impl Simulation {
     pub(crate) fn obey(&mut self, node: NodeIndex, output: Output) {
         match output {
             Output::Persist(record) | Output::PersistSoon(record) => self.note(&record),
-            Output::Transmit { link, frame, .. } | Output::Forward { link, frame } => {
+            Output::Transmit { link, frame, .. }
+            | Output::Receipt { link, frame }
+            | Output::Forward { link, frame } => {
                 self.transmit(node, link, frame);
             }
             Output::Deliver(delivery) => {

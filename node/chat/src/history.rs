@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 /// killed in between: the packet's id tells that it is the same.
 pub(crate) struct Received {
     file: File,
+    /// Those that came again: not read by anybody but whoever wants to know how often that happens.
+    repeats: File,
     packets: HashSet<String>,
 }
 
@@ -31,14 +33,19 @@ impl Received {
         if !complete {
             file.write_all(b"\n")?;
         }
-        Ok(Self { file, packets })
+        let repeats = appendable(&data_dir.join("repeats.jsonl"))?;
+        Ok(Self {
+            file,
+            repeats,
+            packets,
+        })
     }
 
-    /// Writes down a message, unless it was. Afterwards it survives whatever happens to this program.
+    /// Writes down a message; one that was written down, only that it came again. Afterwards it survives whatever happens to this program.
     pub(crate) fn add(&mut self, delivery: &Delivery) -> io::Result<()> {
         let packet_id = hex::encode(delivery.packet_id);
         if self.packets.contains(&packet_id) {
-            return Ok(());
+            return write_line(&mut self.repeats, &json!({"packet_id": packet_id}));
         }
         let line = json!({
             "packet_id": packet_id,

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use mesh_core::event::Delivery;
 
+use super::Move;
+
 /// What a waiting packet takes beside its payload, in bytes, generously: a flood of empty packets is bounded by it.
 const OVERHEAD_BYTES: usize = 512;
 
@@ -19,11 +21,24 @@ pub(super) struct Waiting {
     pub(super) delivery: Delivery,
     /// How often its handler was called for it and failed.
     pub(super) failures: u32,
+    /// Whether it was told as a [`Move::Came`].
+    pub(super) kept: bool,
 }
 
 impl Waiting {
     pub(super) fn bytes(&self) -> usize {
         self.delivery.payload.len() + self.delivery.protocol_id.len() + OVERHEAD_BYTES
+    }
+
+    /// What is to be told now that it waits for an owner, if that was not told before.
+    pub(super) fn came(&mut self) -> Option<Move> {
+        let is_news = !std::mem::replace(&mut self.kept, true);
+        is_news.then(|| Move::Came(self.number, self.delivery.clone()))
+    }
+
+    /// What is to be told now that it waits no more.
+    pub(super) fn went(&self) -> Option<Move> {
+        self.kept.then_some(Move::Went(self.number))
     }
 }
 

@@ -89,21 +89,52 @@ fn two_modules_fight_for_a_protocol_and_the_first_has_it() {
 }
 
 #[test]
-fn a_silent_owner_keeps_its_protocol_for_a_day_and_one_that_is_heard_of_for_ever() {
+fn an_owner_that_is_gone_and_silent_keeps_its_protocol_for_a_day_and_one_that_is_heard_of_for_ever() {
+    for owner in [module("owner"), socket("owner")] {
+        let (mut desk, start) = (Desk::new(), Instant::now());
+        let other = module("other");
+        desk.register(start, owner.clone(), "chat", "on".into());
+        let almost = start + LAPSES_AFTER - Duration::from_secs(1);
+        desk.is_gone(&owner);
+        assert!(desk.may_register(almost, &other, "chat").is_err());
+        desk.heard_of(almost, &owner);
+        desk.is_gone(&owner);
+        assert!(
+            desk.may_register(almost + LAPSES_AFTER / 2, &other, "chat")
+                .is_err()
+        );
+        let late = almost + LAPSES_AFTER;
+        desk.may_register(late, &other, "chat").unwrap();
+        desk.register(late, other.clone(), "chat", "on".into());
+        assert!(desk.owns(&other, "chat") && !desk.owns(&owner, "chat"));
+    }
+}
+
+#[test]
+fn a_module_with_nothing_to_do_lives_and_keeps_its_protocol_until_the_host_says_it_is_gone() {
     let (mut desk, start) = (Desk::new(), Instant::now());
-    let (owner, other) = (module("owner"), module("other"));
-    desk.register(start, owner.clone(), "chat", "on".into());
-    let almost = start + LAPSES_AFTER - Duration::from_secs(1);
-    assert!(desk.may_register(almost, &other, "chat").is_err());
-    desk.heard_of(almost, &owner);
-    assert!(
-        desk.may_register(almost + LAPSES_AFTER / 2, &other, "chat")
-            .is_err()
+    let (quiet, other) = (module("quiet"), module("other"));
+    desk.register(start, quiet.clone(), "chat", "on".into());
+    let late = start + LAPSES_AFTER * 30;
+    assert_eq!(desk.silent_owner(late, "chat"), Some(&quiet));
+    assert_eq!(
+        desk.may_register(late, &other, "chat"),
+        Err(Taken::By(quiet.clone()))
     );
-    let late = almost + LAPSES_AFTER;
+    desk.is_gone(&quiet);
     desk.may_register(late, &other, "chat").unwrap();
-    desk.register(late, other.clone(), "chat", "on".into());
-    assert!(desk.owns(&other, "chat") && !desk.owns(&owner, "chat"));
+
+    // What was registered in an earlier life of the node may be gone since.
+    let mut desk = Desk::new();
+    desk.restore_owner(start, quiet.clone(), "chat", "on".into());
+    assert!(desk.may_register(start, &other, "chat").is_err());
+    desk.may_register(late, &other, "chat").unwrap();
+    desk.arrived(start, packet("chat", 1, 1));
+    assert_eq!(push_all(&mut desk, start), [1]);
+    assert!(
+        desk.may_register(late, &other, "chat").is_err(),
+        "it took a packet, so it lives"
+    );
 }
 
 #[test]
@@ -342,4 +373,125 @@ fn nobody_takes_the_whole_table() {
         desk.may_register(now, &module("late"), "late"),
         Err(Taken::TooMany)
     );
+}
+
+#[test]
+fn nothing_overtakes_a_packet_that_was_being_pushed_while_its_protocol_changed_hands() {
+    for next_owner in [module("old"), module("new")] {
+        let (mut desk, now) = (Desk::new(), Instant::now());
+        desk.register(now, module("old"), "chat", "on".into());
+        for number in 1..=3 {
+            desk.arrived(now, packet("chat", number, 1));
+        }
+        let push = desk.next_push(now, everybody).unwrap();
+        assert!(desk.unregister(&module("old"), "chat"));
+        desk.register(now, next_owner.clone(), "chat", "on".into());
+        assert!(
+            desk.next_push(now, everybody).is_none(),
+            "the first is still with its old handler"
+        );
+        desk.pushed(now, &push, Outcome::Unreachable);
+        let mut got = Vec::new();
+        let later = now + LONGEST_PAUSE;
+        got.extend(push_all(&mut desk, later));
+        assert_eq!(got, [1, 2, 3], "to {next_owner}");
+        bytes_are_right(&desk);
+    }
+}
+
+#[test]
+fn a_handler_s_success_counts_though_its_module_gave_the_protocol_up_meanwhile() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    desk.register(now, module("old"), "chat", "on".into());
+    desk.arrived(now, packet("chat", 1, 1));
+    let push = desk.next_push(now, everybody).unwrap();
+    desk.unregister(&module("old"), "chat");
+    desk.register(now, module("new"), "chat", "on".into());
+    desk.pushed(now, &push, Outcome::Handled);
+    assert_eq!(push_all(&mut desk, now), [0u64; 0], "nothing twice");
+    assert_eq!(told(&mut desk), [Told::Came(1), Told::Went(1)]);
+}
+
+/// [`Move`]s by the packets' sequence numbers.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Came(u64),
+    Went(u64),
+}
+
+/// What was told; numbers of arrival and sequence numbers must be the same in the test that asks.
+fn told(desk: &mut Desk) -> Vec<Told> {
+    let told = desk.take_moves().into_iter().map(|one| match one {
+        Move::Came(number, delivery) => {
+            assert_eq!(number, delivery.sequence);
+            Told::Came(number)
+        }
+        Move::Went(number) => Told::Went(number),
+    });
+    told.collect()
+}
+
+#[test]
+fn what_waits_for_an_owner_is_told_when_it_comes_and_when_it_is_handled_polled_or_dropped() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let owner = module("m");
+    desk.arrived(now, packet("chat", 1, 1));
+    assert_eq!(told(&mut desk), [], "nobody owns it");
+    desk.register(now, owner.clone(), "chat", "on".into());
+    assert_eq!(told(&mut desk), [Told::Came(1)]);
+    desk.arrived(now, packet("chat", 2, 1));
+    assert_eq!(told(&mut desk), [Told::Came(2)]);
+
+    let push = desk.next_push(now, everybody).unwrap();
+    assert_eq!(told(&mut desk), [], "it is not handled yet");
+    desk.pushed(now, &push, Outcome::Failed);
+    assert_eq!(told(&mut desk), [], "and waits again");
+    assert_eq!(poll(&mut desk, now, &owner, "chat"), [1, 2]);
+    assert_eq!(told(&mut desk), [Told::Went(1), Told::Went(2)]);
+
+    desk.register(now, owner.clone(), "chat", String::new());
+    for _ in 0..=MAX_QUEUED {
+        desk.arrived(now, packet("chat", desk.numbers + 1, 1));
+    }
+    let came = told(&mut desk);
+    assert_eq!(
+        came.len(),
+        MAX_QUEUED,
+        "what found no room is nothing to write down"
+    );
+    // Given up, most of it finds no room among what nobody owns.
+    desk.unregister(&owner, "chat");
+    assert_eq!(told(&mut desk).len(), MAX_QUEUED - 256);
+    desk.arrived(now + Duration::from_secs(601), packet("other", 0, 1));
+    assert_eq!(told(&mut desk).len(), 256, "and the rest is forgotten in time");
+}
+
+#[test]
+fn what_an_earlier_life_left_waits_in_its_order_before_what_comes_and_its_owner_gets_it_once() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let owner = module("m");
+    desk.restore_owner(now, owner.clone(), "chat", "on".into());
+    desk.restore(now, 7, packet("chat", 7, 1));
+    desk.restore(now, 9, packet("chat", 9, 1));
+    desk.restore(now, 10, packet("nobodys", 10, 1));
+    assert_eq!(told(&mut desk), [], "it is written already");
+    desk.arrived(now, packet("chat", 11, 1));
+    assert_eq!(told(&mut desk), [Told::Came(11)]);
+    assert_eq!(push_all(&mut desk, now), [7, 9, 11]);
+    assert_eq!(told(&mut desk), [Told::Went(7), Told::Went(9), Told::Went(11)]);
+    assert_eq!(desk.counters().restored, 3);
+    desk.register(now, owner, "nobodys", "on".into());
+    assert_eq!(push_all(&mut desk, now), [10]);
+    assert_eq!(told(&mut desk), [Told::Went(10)]);
+}
+
+#[test]
+fn a_desk_that_closes_gives_nothing_away() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let owner = module("m");
+    desk.register(now, owner.clone(), "chat", "on".into());
+    desk.arrived(now, packet("chat", 1, 1));
+    desk.close();
+    assert!(desk.next_push(now, everybody).is_none());
+    assert_eq!(poll(&mut desk, now, &owner, "chat"), [0u64; 0]);
 }

@@ -27,14 +27,14 @@ impl Unclaimed {
         self.packets
     }
 
-    /// Keeps a packet. How many had to make room.
-    pub(super) fn put(&mut self, waiting: Waiting) -> u64 {
-        let mut lost = 0;
+    /// Keeps a packet. Those that had to make room.
+    pub(super) fn put(&mut self, waiting: Waiting) -> Vec<Waiting> {
+        let mut lost = Vec::new();
         while self.packets >= MAX_KEPT || self.bytes + waiting.bytes() > MAX_KEPT_BYTES {
-            if !self.drop_oldest(None) {
+            let Some(oldest) = self.take_oldest(None) else {
                 break;
-            }
-            lost += 1;
+            };
+            lost.push(oldest);
         }
         self.packets += 1;
         self.bytes += waiting.bytes();
@@ -43,13 +43,9 @@ impl Unclaimed {
         lost
     }
 
-    /// Forgets what nobody asked for in time. How many packets.
-    pub(super) fn forget(&mut self, now: Instant) -> u64 {
-        let mut lost = 0;
-        while self.drop_oldest(Some(now)) {
-            lost += 1;
-        }
-        lost
+    /// Takes out what nobody asked for in time.
+    pub(super) fn forget(&mut self, now: Instant) -> Vec<Waiting> {
+        std::iter::from_fn(|| self.take_oldest(Some(now))).collect()
     }
 
     /// Takes out all packets of a protocol, in order.
@@ -77,22 +73,20 @@ impl Unclaimed {
             .retain(|name, queue| name != protocol || queue.len() > 0);
     }
 
-    /// Drops the oldest packet; with a moment only if its time is over then. Whether one was dropped.
-    fn drop_oldest(&mut self, now: Option<Instant>) -> bool {
+    /// Takes out the oldest packet; with a moment only if its time is over then.
+    fn take_oldest(&mut self, now: Option<Instant>) -> Option<Waiting> {
         let oldest = self
             .by_protocol
             .iter()
             .filter_map(|(protocol, queue)| Some((queue.front()?, protocol)))
             .min_by_key(|(waiting, _)| waiting.number);
-        let Some((waiting, protocol)) = oldest else {
-            return false;
-        };
+        let (waiting, protocol) = oldest?;
         if now.is_some_and(|now| now.saturating_duration_since(waiting.arrived) < KEPT_FOR) {
-            return false;
+            return None;
         }
         let protocol = protocol.clone();
-        let dropped = self.queue(&protocol).take_first();
-        self.taken(&protocol, 1, dropped.map_or(0, |waiting| waiting.bytes()));
-        true
+        let oldest = self.queue(&protocol).take_first()?;
+        self.taken(&protocol, 1, oldest.bytes());
+        Some(oldest)
     }
 }

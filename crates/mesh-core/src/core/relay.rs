@@ -180,20 +180,25 @@ impl Core {
         };
         let packets = session.packets;
         let receipt = receipt.sign(&self.identity);
-        let sent = self.send_back(id, &BackMessage::Receipt(receipt));
-        if sent && let Some(end) = self.sessions.get_mut(id).and_then(|session| session.end.as_mut()) {
+        let built = self.build_back(id, &BackMessage::Receipt(receipt));
+        let Some((link, frame)) = built else { return };
+        self.outputs.push_back(Output::Receipt { link, frame });
+        if let Some(end) = self.sessions.get_mut(id).and_then(|session| session.end.as_mut()) {
             end.receipted = packets;
         }
     }
 
-    /// As the destination: seals a message for the source and sends it back along the route. Whether it went out.
-    pub(super) fn send_back(&mut self, id: &SessionId, message: &BackMessage) -> bool {
-        let Some(session) = self.sessions.get_mut(id) else {
-            return false;
-        };
-        let Some(end) = session.end.as_mut() else {
-            return false;
-        };
+    /// As the destination: seals a message for the source and sends it back along the route.
+    pub(super) fn send_back(&mut self, id: &SessionId, message: &BackMessage) {
+        if let Some((link, frame)) = self.build_back(id, message) {
+            self.transmit(link, Channel::Data, frame);
+        }
+    }
+
+    /// Whither, and what; none if the message cannot go out.
+    fn build_back(&mut self, id: &SessionId, message: &BackMessage) -> Option<(LinkId, Bytes)> {
+        let session = self.sessions.get_mut(id)?;
+        let end = session.end.as_mut()?;
         let parts = PacketParts {
             kind: FrameKind::Back,
             session: *id,
@@ -215,13 +220,10 @@ impl Core {
             Ok((link, frame))
         });
         match outcome {
-            Ok((link, frame)) => {
-                self.transmit(link, Channel::Data, frame);
-                true
-            }
+            Ok(built) => Some(built),
             Err(reason) => {
                 self.count(reason);
-                false
+                None
             }
         }
     }

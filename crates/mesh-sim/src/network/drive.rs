@@ -180,7 +180,9 @@ impl Network {
 
     fn obey(&mut self, node: usize, output: Output) {
         match output {
-            Output::Transmit { link, frame, .. } => self.send_control(node, link, frame),
+            Output::Transmit { link, frame, .. } | Output::Receipt { link, frame } => {
+                self.send_control(node, link, frame);
+            }
             Output::Forward { link, frame } => {
                 let villain = self.nodes[node].villain.as_ref();
                 if villain.is_none_or(|villain| villain.carries_packets()) {
