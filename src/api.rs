@@ -149,6 +149,13 @@ impl MeshModuleApi {
         }
     }
 
+    /// The host says that a module is gone: nothing is pushed to it until it is heard of again.
+    pub(crate) fn module_went(&self, name: &str) {
+        if let Ok(client) = Client::module(name) {
+            lock(&self.front.desk).is_gone(&client);
+        }
+    }
+
     /// A client takes what arrives for it over this connection, until the guard is dropped.
     pub(crate) fn open_door(&self, client: Client, door: Arc<dyn Door>) -> OpenDoor {
         self.front.open_door(client, door)

@@ -25,7 +25,6 @@ use crate::chain::node::asking::Answers;
 use crate::config::{Config, LiveConfig};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
-use crate::handle::lock;
 use crate::host::events::ReloadPeers;
 use crate::node::{NodeConfig, RunningNode, StartError};
 use crate::socket::SocketServer;
@@ -316,7 +315,7 @@ fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
 }
 
 fn operators_service(live: LiveConfig, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
-    let config = lock(&live).clone();
+    let config = crate::handle::lock(&live).clone();
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),

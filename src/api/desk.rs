@@ -250,6 +250,14 @@ impl Desk {
             .map(|(protocol, handler)| (protocol.as_str(), &handler.owner, handler.method.as_str()))
     }
 
+    /// A client is gone: it is left alone as if it had been out of reach often enough.
+    pub(super) fn is_gone(&mut self, client: &Client) {
+        let of_client = |handler: &&mut Handler| handler.owner == *client;
+        for handler in self.handlers.values_mut().filter(of_client) {
+            handler.unreachable = MAX_UNREACHABLE;
+        }
+    }
+
     /// A client called, so it lives: what could not be pushed to it is tried again. Whether there is anything to try.
     pub(super) fn heard_of(&mut self, now: Instant, client: &Client) -> bool {
         let mut wakes = false;
