@@ -325,7 +325,7 @@ fn asked(node: Option<&NodeClient>) -> Option<Arc<dyn Answers>> {
 }
 
 fn operators_service(live: LiveConfig, node: &RunningNode, wallet: Arc<dyn Wallet>) -> AdminService {
-    let config = lock(&live).clone();
+    let config = crate::handle::lock(&live).clone();
     let info = NodeInfo {
         listen_addr: node.listen_addr(),
         network: network_name(config.mesh.network).to_owned(),

@@ -2,18 +2,34 @@
 
 use std::process::Stdio;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::common::daemons::PATIENCE;
 use crate::process::Home;
 
+/// A module that has lost its node, and what the node would have read of it.
+struct Orphan {
+    id: String,
+    /// Its output and its errors; none when they are not read any more.
+    said: Option<(BufReader<ChildStdout>, ChildStderr)>,
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        // Nobody else would end what the test has found not to end by itself.
+        if std::thread::panicking() {
+            let _ = std::process::Command::new("kill").args(["-9", &self.id]).status();
+        }
+    }
+}
+
 /// A shell in the node's place, behind these words, that has begun to spawn a module and is dead before the module runs.
 /// It runs as soon as something is written.
-async fn dead_node(home: &Home, words: &[&str]) -> (Child, ChildStdin) {
+async fn dead_node(home: &Home, words: &[&str]) -> (Orphan, ChildStdin) {
     // What a shell puts into the background reads nothing, unless it is told from where.
-    let script = "exec 3<&0; (read go <&3; exec 3<&-; exec \"$0\") &";
+    let script = "exec 3<&0; (read go <&3; exec 3<&-; exec \"$0\") & echo $!";
     let (program, arguments) = words.split_first().unwrap();
     let mut node = Command::new(program);
     let mut node = home
@@ -27,9 +43,18 @@ async fn dead_node(home: &Home, words: &[&str]) -> (Child, ChildStdin) {
         .spawn()
         .unwrap();
     let go = node.stdin.take().unwrap();
+    let mut orphan = Orphan {
+        id: String::new(),
+        said: None,
+    };
+    let mut output = BufReader::new(node.stdout.take().unwrap());
+    let told = output.read_line(&mut orphan.id);
+    timeout(PATIENCE, told).await.unwrap().unwrap();
+    orphan.id.truncate(orphan.id.trim_end().len());
+    orphan.said = Some((output, node.stderr.take().unwrap()));
     let ended = timeout(PATIENCE, node.wait()).await.unwrap().unwrap();
     assert!(ended.success(), "{ended}");
-    (node, go)
+    (orphan, go)
 }
 
 fn never_ran(home: &Home) {
@@ -41,11 +66,12 @@ fn never_ran(home: &Home) {
 #[tokio::test]
 async fn a_module_whose_parent_is_of_another_session_is_no_nodes_any_more_and_ends() {
     let home = Home::new();
-    let (mut node, mut go) = dead_node(&home, &["setsid", "sh"]).await;
+    let (mut orphan, mut go) = dead_node(&home, &["setsid", "sh"]).await;
     go.write_all(b"go\n").await.unwrap();
     // What it says has a reader, so it is not by that that the module knows.
     let mut said = Vec::new();
-    let ended = node.stdout.as_mut().unwrap().read_to_end(&mut said);
+    let (output, _errors) = orphan.said.as_mut().unwrap();
+    let ended = output.read_to_end(&mut said);
     timeout(PATIENCE, ended).await.expect("it ends").unwrap();
     never_ran(&home);
 }
@@ -53,8 +79,8 @@ async fn a_module_whose_parent_is_of_another_session_is_no_nodes_any_more_and_en
 #[tokio::test]
 async fn a_module_whose_words_nobody_reads_any_more_ends_and_leaves_its_directory_to_the_next() {
     let home = Home::new();
-    let (mut node, mut go) = dead_node(&home, &["sh"]).await;
-    drop((node.stdout.take(), node.stderr.take()));
+    let (mut orphan, mut go) = dead_node(&home, &["sh"]).await;
+    orphan.said = None;
     go.write_all(b"go\n").await.unwrap();
     home.until_log_says("is gone already").await;
     never_ran(&home);

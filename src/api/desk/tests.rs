@@ -266,6 +266,20 @@ fn an_owner_out_of_reach_is_tried_ever_more_rarely_and_then_again_when_it_is_hea
 }
 
 #[test]
+fn an_owner_that_the_host_says_is_gone_is_left_alone_until_it_is_heard_of_and_others_are_not() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let (gone, there) = (module("gone"), module("there"));
+    desk.register(now, gone.clone(), "chat", "on".into());
+    desk.register(now, there, "news", "on".into());
+    desk.is_gone(&gone);
+    desk.arrived(now, packet("chat", 1, 1));
+    desk.arrived(now, packet("news", 2, 1));
+    assert_eq!(push_all(&mut desk, now), [2]);
+    assert!(desk.heard_of(now, &gone));
+    assert_eq!(push_all(&mut desk, now), [1], "it was never lost");
+}
+
+#[test]
 fn a_flood_is_bounded_the_newest_are_dropped_and_the_poll_says_how_many() {
     let (mut desk, now) = (Desk::new(), Instant::now());
     let owner = module("m");
