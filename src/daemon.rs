@@ -26,7 +26,6 @@ use crate::config::{Config, LiveConfig};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
 use crate::fairness::Fairness;
-use crate::handle::lock;
 use crate::host::events::ReloadPeers;
 use crate::node::{NodeConfig, RunningNode, StartError};
 use crate::socket::SocketServer;
