@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use blvm_mesh::admin::{AdminServer, AdminService, NodeInfo};
 use blvm_mesh::api::MeshModuleApi;
-use blvm_mesh::config::PaymentsConfig;
+use blvm_mesh::config::{LiveConfig, PaymentsConfig};
 use blvm_mesh::fairness::Fairness;
 use blvm_mesh::host::rpc::RpcDoor;
 use blvm_mesh::node::{NodeConfig, RunningNode};
@@ -99,7 +99,7 @@ impl Diamond {
             started: Instant::now(),
         };
         let backend = Arc::new(payer.node.handle().clone());
-        let service = AdminService::new(backend, info, PaymentsConfig::default());
+        let service = AdminService::new(backend, info, LiveConfig::default());
         let admin = AdminServer::start(&payer.directory.path().join("admin.sock"), service).unwrap();
         let home = Home::at(payer.directory.path());
         let api = Arc::new(MeshModuleApi::new(payer.node.handle().clone()));

@@ -441,6 +441,9 @@ pub struct OwnSession {
     pub closing: bool,
     /// The newest receipt.
     pub receipt: Option<Receipt>,
+    /// Units that the routers on the path were credited with. No receipt lowers it: who could have the same units counted
+    /// again would make a monopolist of whomever it likes.
+    pub credited_units: u64,
     /// Whether receipts come as they should.
     pub watch: ReceiptWatch,
 }

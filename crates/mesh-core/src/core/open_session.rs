@@ -100,6 +100,7 @@ impl Core {
             last_packet: now.instant,
             closing: false,
             receipt: None,
+            credited_units: 0,
             watch: ReceiptWatch::default(),
         };
         self.payer.sessions.insert(id, session);
@@ -384,9 +385,8 @@ impl Core {
                 {
                     return Err(DropReason::Duplicate);
                 }
-                let known = session.receipt.replace(receipt.clone());
-                let before = known.map_or(0, |known| known.units);
-                self.note_receipt(now, &receipt, before, view.frame_bytes());
+                session.receipt = Some(receipt.clone());
+                self.note_receipt(now, &receipt, view.frame_bytes());
                 self.event(Event::Receipt(receipt));
                 Ok(())
             }

@@ -11,9 +11,9 @@ use super::{Core, Timer};
 impl Core {
     /// A newer receipt came: whoever carried it is cleared of some blame.
     ///
-    /// `before` units were receipted earlier. Nobody is credited with more than was sent: a destination could else sign
-    /// for any number, and have whoever it dislikes on the route pass for a monopolist.
-    pub(super) fn note_receipt(&mut self, now: Now, receipt: &Receipt, before: u64, frame_bytes: usize) {
+    /// Nobody is credited with more than was sent, nor twice with the same: a destination could else sign for any number,
+    /// and have whoever it dislikes on the route pass for a monopolist.
+    pub(super) fn note_receipt(&mut self, now: Now, receipt: &Receipt, frame_bytes: usize) {
         let Some(session) = self.payer.sessions.get_mut(&receipt.session) else {
             return;
         };
@@ -22,7 +22,7 @@ impl Core {
         if let Some(round_trip) = session.watch.take_round_trip() {
             self.delays.note(&session.path, round_trip, now.instant);
         }
-        let units = receipt.units.min(session.units).saturating_sub(before);
+        let units = newly_receipted(&mut session.credited_units, receipt.units, session.units);
         let (path, prices_msat) = (session.path.clone(), session.prices_msat.clone());
         if let Some(at) = overdue_at {
             self.set_timer(at, Timer::ReceiptOverdue(receipt.session));
@@ -52,5 +52,36 @@ impl Core {
                 self.event(Event::SessionSilent { session: *id, path });
             }
         }
+    }
+}
+
+/// How many of `sent` units a receipt for `receipted` confirms that none before it did.
+fn newly_receipted(credited: &mut u64, receipted: u64, sent: u64) -> u64 {
+    let new = receipted.min(sent).saturating_sub(*credited);
+    *credited += new;
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_credited_once_though_receipts_go_up_and_down() {
+        let mut credited = 0;
+        let receipts = [100, 0, 100, 40, 100];
+        let new: u64 = receipts
+            .iter()
+            .map(|units| newly_receipted(&mut credited, *units, 100))
+            .sum();
+        assert_eq!(new, 100);
+    }
+
+    #[test]
+    fn receipt_for_more_than_was_sent_hides_nothing_of_what_is_sent_later() {
+        let mut credited = 0;
+        assert_eq!(newly_receipted(&mut credited, u64::MAX, 10), 10);
+        assert_eq!(newly_receipted(&mut credited, u64::MAX, 35), 25);
+        assert_eq!(newly_receipted(&mut credited, 35, 35), 0);
     }
 }
