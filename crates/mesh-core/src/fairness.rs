@@ -170,6 +170,12 @@ impl Fairness {
         union.is_some()
     }
 
+    /// Who signed for a node, if it shows anybody. Who shows nobody may be the operator's own node, whose id is the key that
+    /// others show: as an entity apart from them it would have a cap of its own.
+    pub fn owned_by(&mut self, node: NodeId, operator: Option<NodeId>) -> bool {
+        self.tie(node, Tie::Operator(operator.unwrap_or(node)))
+    }
+
     /// Where a node says that it is; the last place counts, unless it was reached elsewhere.
     pub fn place(&mut self, node: NodeId, address: IpAddr) {
         if self.groups.get(&node).is_none_or(|(_, reached)| !reached) {

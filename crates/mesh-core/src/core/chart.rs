@@ -33,7 +33,10 @@ impl Core {
     /// What a node announced holds no more. The vector says when, by the monotonic clock: a wall clock that jumps would
     /// empty the graph at once, and what is announced unchanged would not come back with its refreshed head.
     pub(super) fn unchart(&mut self, origin: &NodeId) {
-        self.forget_owner(origin);
+        // A neighbour is still reached where it is: it could else leave its entity by announcing nothing for a moment.
+        if self.neighbours.link_to(origin).is_none() {
+            self.forget_owner(origin);
+        }
         let change = self.routes.graph.withdraw(origin);
         self.forget_changed(origin, &change);
     }

@@ -213,10 +213,8 @@ impl Core {
     /// which costs nothing: it says in which network the node is counted, and never makes it one with another. A liar
     /// could else make one entity of two rivals by announcing the addresses of both.
     pub(super) fn note_owner(&mut self, node: NodeId, body: &Body) {
-        if let Some(certificate) = body.operator {
-            let tie = Tie::Operator(certificate.operator);
-            self.fair.changed |= self.fair.fairness.tie(node, tie);
-        }
+        let operator = body.operator.map(|certificate| certificate.operator);
+        self.fair.changed |= self.fair.fairness.owned_by(node, operator);
         // Addresses that many have at once say nothing of whose network a node is in.
         let public = body.addresses.iter().find_map(|address| {
             let ip = address.parse::<std::net::SocketAddr>().ok()?.ip();

@@ -143,6 +143,16 @@ mod tests {
     }
 
     #[test]
+    fn node_whose_id_is_the_operators_key_is_one_with_his_other_nodes() {
+        let mut fairness = Fairness::default();
+        fairness.owned_by(id(2), Some(id(1)));
+        fairness.owned_by(id(1), None);
+        fairness.owned_by(id(3), None);
+        assert_eq!(fairness.entity_of(&id(2)), fairness.entity_of(&id(1)));
+        assert_eq!(fairness.entity_of(&id(3)), Entity(id(3)));
+    }
+
+    #[test]
     fn entity_that_serves_twice_is_named_before_a_network_that_does() {
         let mut fairness = Fairness::default();
         for (node, address) in [(1, "9.1.0.1"), (2, "9.2.0.1"), (3, "9.1.0.2"), (4, "9.3.0.1")] {
