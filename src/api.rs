@@ -106,11 +106,10 @@ impl MeshModuleApi {
         journal.note(desk.take_moves(), 0);
         let counters = desk.counters();
         if counters.restored > 0 {
-            let (packets, lost) = (
-                counters.restored,
-                counters.dropped_full + counters.dropped_unclaimed,
+            tracing::info!(
+                packets = counters.restored,
+                "packets of an earlier life wait for their modules"
             );
-            tracing::info!(packets, lost, "packets of an earlier life wait for their modules");
         }
         Ok(Self::start(node, desk, registrations, journal))
     }

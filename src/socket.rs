@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use mesh_api::Wire;
 use mesh_api::frames::{self, ToMesh};
+use mesh_core::limits::MAX_PAYLOAD_BYTES;
 
 pub use server::SocketServer;
 
@@ -35,8 +36,9 @@ pub const MAX_CALLS: usize = 256;
 pub const MAX_REQUEST_BYTES: usize = 32 << 20;
 
 /// Those of one client, however many connections it has: a program that sends without end waits for itself, and the others
-/// find room. Sixteen of the longest messages.
-pub const MAX_REQUEST_BYTES_PER_CLIENT: usize = MAX_REQUEST_BYTES / 4;
+/// find room. All that one connection may have under way fits, so that a client which keeps to that never has its connection
+/// stand still, and with it its word on what it handled.
+pub const MAX_REQUEST_BYTES_PER_CLIENT: usize = MAX_REQUEST_BYTES / 2;
 
 /// Messages up to this many bytes need no room of those: asking for what arrived, registering, a word on what was handed over.
 /// They are bounded by the connections and the calls under way, and must get through whoever fills the room.
@@ -58,10 +60,16 @@ pub const IDLE_TIME: Duration = Duration::from_secs(600);
 /// Messages that wait for one connection's writer. Beyond that calls wait before they are answered.
 const OUTGOING: usize = 8;
 
+/// What a call that sends the longest payload has beside it.
+const LONGEST_HEAD_BYTES: usize = 1024;
+
 /// The longest message that is read.
 const MAX_FRAME_BYTES: usize = <ToMesh as Wire>::MAX_ENCODED_BYTES;
 
 // A permit is a byte.
 const _: () =
     assert!(MAX_FRAME_BYTES <= MAX_REQUEST_BYTES_PER_CLIENT && MAX_REQUEST_BYTES <= u32::MAX as usize);
+const _: () = assert!(
+    frames::MAX_CALLS_IN_FLIGHT * (MAX_PAYLOAD_BYTES + LONGEST_HEAD_BYTES) <= MAX_REQUEST_BYTES_PER_CLIENT
+);
 const _: () = assert!(frames::MAX_CALLS_IN_FLIGHT <= MAX_CALLS);

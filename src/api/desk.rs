@@ -217,6 +217,7 @@ impl Desk {
             delivery,
             failures: 0,
             kept: false,
+            owed: false,
         };
         let lost = (self.counters.dropped_full, self.counters.dropped_unclaimed);
         self.forget_unclaimed(now);
@@ -229,12 +230,16 @@ impl Desk {
     pub(super) fn restore(&mut self, now: Instant, number: u64, delivery: Delivery) {
         self.numbers = self.numbers.max(number);
         self.counters.restored += 1;
-        self.take_in(Waiting {
+        // Not against the bounds: its sender has a receipt, and there is one more of a protocol than they allow if that was being
+        // pushed when the earlier life ended.
+        let owed = !self.handlers.contains_key(&delivery.protocol_id);
+        self.put_back(Waiting {
             number,
             arrived: now,
             delivery,
             failures: 0,
             kept: true,
+            owed,
         });
     }
 
@@ -245,9 +250,11 @@ impl Desk {
             return self.lose(lost);
         };
         let bytes = waiting.bytes();
-        let has_room = handler.queue.len() < MAX_QUEUED
-            && handler.queue.bytes() + bytes <= MAX_QUEUED_BYTES
-            && self.bytes + bytes <= MAX_ALL_QUEUED_BYTES;
+        let owed = std::mem::take(&mut waiting.owed);
+        let has_room = owed
+            || (handler.queue.len() < MAX_QUEUED
+                && handler.queue.bytes() + bytes <= MAX_QUEUED_BYTES
+                && self.bytes + bytes <= MAX_ALL_QUEUED_BYTES);
         if !has_room {
             handler.dropped += 1;
             self.counters.dropped_full += 1;

@@ -11,6 +11,7 @@
 //! what was in it is lost, and the mesh runs.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -76,19 +77,24 @@ type Open = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
 /// What is to be written: each packet's latest move. `None` for one that is to be forgotten.
 type Changes = BTreeMap<u64, Option<Delivery>>;
 
+fn has_packets(changes: &Changes) -> bool {
+    changes.values().any(Option::is_some)
+}
+
 #[derive(Default)]
 struct Noted {
     changes: Changes,
     /// Arrivals that are noted, packets for which there was nothing to note included.
     arrivals: u64,
-    /// Some are being written.
+    /// Packets are being written.
     writing: bool,
 }
 
 impl Noted {
-    /// So many arrivals are safe, if nothing waits for the disk.
+    /// So many arrivals are safe, if no packet waits for the disk. What is only to be forgotten holds nothing back.
     fn all_safe(&self) -> Option<u64> {
-        (self.changes.is_empty() && !self.writing).then_some(self.arrivals)
+        let waits = self.writing || has_packets(&self.changes);
+        (!waits).then_some(self.arrivals)
     }
 }
 
@@ -275,11 +281,18 @@ impl Written {
             if noted.changes.is_empty() || self.closed.load(Ordering::Relaxed) {
                 return true;
             }
-            noted.writing = true;
+            noted.writing = has_packets(&noted.changes);
             (std::mem::take(&mut noted.changes), noted.arrivals)
         };
-        let database = disk.take().map_or_else(|| (self.open)(), Ok);
-        let done = database.and_then(|database| Ok((commit(&database, &changes)?, database)));
+        let opened = disk.take();
+        let attempt = || {
+            let database = opened.map_or_else(|| (self.open)(), Ok)?;
+            Ok((commit(&database, &changes)?, database))
+        };
+        // A database that panics refuses: what it was to write is still to be written. It is opened anew, so nothing half done
+        // of it is used.
+        let done = std::panic::catch_unwind(AssertUnwindSafe(attempt))
+            .unwrap_or_else(|_| Err(redb::Error::Io(std::io::Error::other("it panicked"))));
         match done {
             Ok((on_disk, database)) => {
                 *disk = Some(database);
@@ -297,7 +310,8 @@ impl Written {
             }
             // A database that failed once refuses everything until it is opened anew.
             Err(error) => {
-                self.take_back(changes);
+                let safe = self.take_back(changes);
+                self.say_safe(safe);
                 self.refuses.store(true, Ordering::Relaxed);
                 tracing::error!(%error, "the disk refuses the packets that wait for modules: they wait in memory, and a crash would lose them; check the disk");
                 false
@@ -305,13 +319,14 @@ impl Written {
         }
     }
 
-    /// Changes that were not written, unless something newer is noted.
-    fn take_back(&self, changes: Changes) {
+    /// Changes that were not written, unless something newer is noted. So many arrivals are safe nevertheless, if all are.
+    fn take_back(&self, changes: Changes) -> Option<u64> {
         let mut noted = lock(&self.noted);
         noted.writing = false;
         for (number, change) in changes {
             noted.changes.entry(number).or_insert(change);
         }
+        noted.all_safe()
     }
 
     fn say_safe(&self, arrivals: Option<u64>) {

@@ -23,6 +23,9 @@ pub(super) struct Waiting {
     pub(super) failures: u32,
     /// Whether it was told as a [`Move::Came`].
     pub(super) kept: bool,
+    /// An earlier life of the node owed it to an owner, and this one found none for it: no bound drops it, since its sender has
+    /// a receipt.
+    pub(super) owed: bool,
 }
 
 impl Waiting {
@@ -47,6 +50,8 @@ impl Waiting {
 pub(super) struct Queue {
     items: VecDeque<Waiting>,
     bytes: usize,
+    owed: usize,
+    owed_bytes: usize,
 }
 
 impl Queue {
@@ -58,16 +63,35 @@ impl Queue {
         self.bytes
     }
 
+    /// Packets that no bound drops, and their bytes.
+    pub(super) fn owed(&self) -> (usize, usize) {
+        (self.owed, self.owed_bytes)
+    }
+
     /// Puts a packet in its place: at the end when it is new, where it was when it comes back from a handler that failed.
     pub(super) fn put(&mut self, waiting: Waiting) {
         let place = self.items.partition_point(|item| item.number < waiting.number);
         self.bytes += waiting.bytes();
+        if waiting.owed {
+            self.owed += 1;
+            self.owed_bytes += waiting.bytes();
+        }
         self.items.insert(place, waiting);
     }
 
     /// The first packet.
     pub(super) fn front(&self) -> Option<&Waiting> {
         self.items.front()
+    }
+
+    /// The first packet that bounds may drop. Those that they may not are older than all others.
+    pub(super) fn first_bounded(&self) -> Option<&Waiting> {
+        self.items.get(self.owed)
+    }
+
+    /// Takes [that packet](Queue::first_bounded) out.
+    pub(super) fn take_first_bounded(&mut self) -> Option<Waiting> {
+        self.take_at(self.owed)
     }
 
     /// Takes the first packet out.
@@ -96,6 +120,10 @@ impl Queue {
     fn take_at(&mut self, place: usize) -> Option<Waiting> {
         let taken = self.items.remove(place)?;
         self.bytes -= taken.bytes();
+        if taken.owed {
+            self.owed -= 1;
+            self.owed_bytes -= taken.bytes();
+        }
         Some(taken)
     }
 }

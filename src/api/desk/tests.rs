@@ -500,6 +500,55 @@ fn what_an_earlier_life_left_waits_in_its_order_before_what_comes_and_its_owner_
 }
 
 #[test]
+fn a_restart_drops_nothing_of_a_full_queue_of_which_one_packet_was_being_pushed() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let owner = module("m");
+    desk.restore_owner(now, owner.clone(), "chat", "on".into());
+    let last = MAX_QUEUED as u64 + 1;
+    for number in 1..=last {
+        desk.restore(now, number, packet("chat", number, 1));
+    }
+    assert_eq!(told(&mut desk), [], "all of it stays on disk");
+    assert_eq!(desk.counters().restored, last);
+    desk.arrived(now, packet("chat", last + 1, 1));
+    assert_eq!(desk.counters().dropped_full, 1, "what is new finds no room");
+    bytes_are_right(&desk);
+    assert_eq!(
+        poll(&mut desk, now, &owner, "chat"),
+        (1..=last).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn what_is_left_without_its_registration_waits_for_one_whatever_others_send_and_leaves_by_age() {
+    let (mut desk, now) = (Desk::new(), Instant::now());
+    let last = MAX_QUEUED as u64 + 1;
+    for number in 1..=last {
+        desk.restore(now, number, packet("chat", number, 1));
+        desk.restore(now, last + number, packet("old", number, 1));
+    }
+    for number in 0..300 {
+        desk.arrived(now, packet("flood", number, 1));
+    }
+    assert_eq!(told(&mut desk), []);
+    assert_eq!(
+        desk.counters().dropped_unclaimed,
+        300 - 256,
+        "a flood drops its own"
+    );
+    desk.register(now, module("m"), "chat", String::new());
+    bytes_are_right(&desk);
+    assert_eq!(
+        poll(&mut desk, now, &module("m"), "chat"),
+        (1..=last).collect::<Vec<_>>()
+    );
+    assert_eq!(told(&mut desk).len() as u64, last);
+    desk.arrived(now + Duration::from_secs(601), packet("other", 0, 1));
+    assert_eq!(told(&mut desk).len() as u64, last, "nobody came for it");
+    assert_eq!(desk.counters().unclaimed, 1);
+}
+
+#[test]
 fn a_desk_that_closes_gives_nothing_away() {
     let (mut desk, now) = (Desk::new(), Instant::now());
     let owner = module("m");

@@ -27,11 +27,12 @@ impl Unclaimed {
         self.packets
     }
 
-    /// Keeps a packet. Those that had to make room.
+    /// Keeps a packet. Those that had to make room: none for one that is owed, and none that is. Those are no more than were on
+    /// disk at the start, and leave when their time is over or somebody registers.
     pub(super) fn put(&mut self, waiting: Waiting) -> Vec<Waiting> {
         let mut lost = Vec::new();
-        while self.packets >= MAX_KEPT || self.bytes + waiting.bytes() > MAX_KEPT_BYTES {
-            let Some(oldest) = self.take_oldest(None) else {
+        while !waiting.owed && !self.has_room_for(&waiting) {
+            let Some(oldest) = self.take_oldest_bounded() else {
                 break;
             };
             lost.push(oldest);
@@ -43,9 +44,17 @@ impl Unclaimed {
         lost
     }
 
+    fn has_room_for(&self, waiting: &Waiting) -> bool {
+        let owed = self.by_protocol.values().map(Queue::owed);
+        let (owed, owed_bytes) = owed.fold((0, 0), |(packets, bytes), (more, longer)| {
+            (packets + more, bytes + longer)
+        });
+        self.packets - owed < MAX_KEPT && self.bytes - owed_bytes + waiting.bytes() <= MAX_KEPT_BYTES
+    }
+
     /// Takes out what nobody asked for in time.
     pub(super) fn forget(&mut self, now: Instant) -> Vec<Waiting> {
-        std::iter::from_fn(|| self.take_oldest(Some(now))).collect()
+        std::iter::from_fn(|| self.take_oldest(now)).collect()
     }
 
     /// Takes out all packets of a protocol, in order.
@@ -73,15 +82,28 @@ impl Unclaimed {
             .retain(|name, queue| name != protocol || queue.len() > 0);
     }
 
-    /// Takes out the oldest packet; with a moment only if its time is over then.
-    fn take_oldest(&mut self, now: Option<Instant>) -> Option<Waiting> {
+    /// Takes out the oldest packet that may have to make room.
+    fn take_oldest_bounded(&mut self) -> Option<Waiting> {
+        let oldest = self
+            .by_protocol
+            .iter()
+            .filter_map(|(protocol, queue)| Some((queue.first_bounded()?, protocol)))
+            .min_by_key(|(waiting, _)| waiting.number);
+        let protocol = oldest?.1.clone();
+        let oldest = self.queue(&protocol).take_first_bounded()?;
+        self.taken(&protocol, 1, oldest.bytes());
+        Some(oldest)
+    }
+
+    /// Takes out the oldest packet if its time is over.
+    fn take_oldest(&mut self, now: Instant) -> Option<Waiting> {
         let oldest = self
             .by_protocol
             .iter()
             .filter_map(|(protocol, queue)| Some((queue.front()?, protocol)))
             .min_by_key(|(waiting, _)| waiting.number);
         let (waiting, protocol) = oldest?;
-        if now.is_some_and(|now| now.saturating_duration_since(waiting.arrived) < KEPT_FOR) {
+        if now.saturating_duration_since(waiting.arrived) < KEPT_FOR {
             return None;
         }
         let protocol = protocol.clone();

@@ -201,11 +201,44 @@ async fn arrivals_are_safe_when_they_are_written_or_gone_and_not_before() {
     disk.set_full(false);
     assert!(written.clone().attempt().await);
     assert_eq!(heard(), 5);
-    // What is to be forgotten is safe either way, and covers what came with it.
-    journal.note(vec![Move::Went(2), came(4)], 6);
-    assert_eq!(heard(), 5);
-    assert!(written.attempt().await);
+    // What is only to be forgotten holds back nothing, not even while the disk refuses that.
+    disk.set_full(true);
+    journal.note(vec![Move::Went(3)], 5);
+    assert!(!written.clone().attempt().await);
+    journal.note(Vec::new(), 6);
+    assert_eq!(heard(), 6, "nobody owns it");
+    disk.set_full(false);
+    journal.note(vec![Move::Went(2), came(4)], 7);
     assert_eq!(heard(), 6);
+    assert!(written.attempt().await);
+    assert_eq!(heard(), 7);
+}
+
+#[tokio::test]
+async fn a_database_that_panics_is_one_that_refuses_and_costs_no_packet_and_no_receipt_too_early() {
+    let disk = Disk::new();
+    let panics = Arc::new(AtomicBool::new(false));
+    let (under, panicking) = (disk.clone(), panics.clone());
+    let open = move || {
+        assert!(!panicking.load(Ordering::Relaxed), "as the database might");
+        Ok(Database::builder().create_with_backend(under.clone())?)
+    };
+    let journal = Journal::open_with(Path::new("a disk"), Box::new(open), |_, _| {}).unwrap();
+    let written = journal.written.clone().unwrap();
+    let (safe, heard) = Safe::for_tests();
+    journal.tell(safe);
+    kill(&journal);
+    panics.store(true, Ordering::Relaxed);
+    journal.note(vec![came(1)], 1);
+    assert!(!written.clone().attempt().await);
+    journal.note(vec![came(2)], 2);
+    assert_eq!(*heard.borrow(), 0);
+    panics.store(false, Ordering::Relaxed);
+    assert!(written.attempt().await);
+    assert_eq!(*heard.borrow(), 2);
+    kill(&journal);
+    let (_journal, left) = open_on(&disk);
+    assert_eq!(left, [(1, packet(1, 100)), (2, packet(2, 100))]);
 }
 
 #[tokio::test]
