@@ -257,11 +257,8 @@ impl Fairness {
             (&mut self.unavoidable, fees.unavoidable, units.unavoidable),
             (&mut self.forced, fees.forced, units.forced),
         ] {
-            for (router, fees) in fees {
-                add(tally, router, (fees, 0));
-            }
-            for (router, units) in units {
-                add(tally, router, (0, units));
+            for (router, weight) in together(&fees, &units) {
+                add(tally, router, weight);
             }
         }
     }
@@ -326,6 +323,18 @@ fn owners(entities: &Entities, groups: &Places) -> impl Fn(&NodeId) -> Owners {
         tree: entities.tree_of(node),
         group: groups.get(node).map(|(group, _)| *group),
     }
+}
+
+/// Fees and units of each router: both are of the routers of the same ways.
+fn together(fees: &BTreeMap<NodeId, u128>, units: &BTreeMap<NodeId, u128>) -> BTreeMap<NodeId, (u128, u128)> {
+    let mut both: BTreeMap<NodeId, (u128, u128)> = BTreeMap::new();
+    for (router, fees) in fees {
+        both.entry(*router).or_default().0 = *fees;
+    }
+    for (router, units) in units {
+        both.entry(*router).or_default().1 = *units;
+    }
+    both
 }
 
 #[cfg(test)]

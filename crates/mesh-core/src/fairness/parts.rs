@@ -34,7 +34,7 @@ impl Parts {
 
     fn of_each(earned: &[(NodeId, u128)], ways: &Ways<'_>) -> Self {
         let mut parts = Self::default();
-        parts.equal_parts(earned.iter().map(|(_, number)| number).sum(), ways);
+        let of_entity = parts.equal_parts(earned.iter().map(|(_, number)| number).sum(), ways);
         for (entity, (router, earned)) in ways.by_entity(earned) {
             let on = ways.with(&entity);
             if on == 0 {
@@ -44,12 +44,7 @@ impl Parts {
                 parts.forced.insert(router, earned);
                 earned
             } else {
-                let has: u128 = parts
-                    .unavoidable
-                    .iter()
-                    .filter(|(other, _)| ways.entity(other) == entity)
-                    .map(|(_, number)| number)
-                    .sum();
+                let has = of_entity.get(&entity).copied().unwrap_or(0);
                 (earned * on).div_ceil(ways.count()).saturating_sub(has)
             };
             *parts.unavoidable.entry(router).or_default() += unavoidable;
@@ -57,31 +52,35 @@ impl Parts {
         parts
     }
 
-    /// Each way has an equal part of all, and each router on it that can be avoided an equal part of that.
-    fn equal_parts(&mut self, all: u128, ways: &Ways<'_>) {
-        for way in ways.ways {
+    /// Each way has an equal part of all, and each router on it that can be avoided an equal part of that. What each entity
+    /// has of it.
+    fn equal_parts(&mut self, all: u128, ways: &Ways<'_>) -> BTreeMap<Entity, u128> {
+        let mut of_entity = BTreeMap::new();
+        for way in &ways.ways {
             let part = all / (ways.count() * way.len() as u128).max(1);
-            for router in way {
-                if ways.with(&ways.entity(router)) < ways.count() {
-                    *self.unavoidable.entry(*router).or_default() += part;
-                }
+            for (router, entity) in way.iter().filter(|(_, entity)| ways.with(entity) < ways.count()) {
+                *self.unavoidable.entry(*router).or_default() += part;
+                *of_entity.entry(*entity).or_default() += part;
             }
         }
+        of_entity
     }
 }
 
 /// The ways of a purchase, and whose routers are on each.
 struct Ways<'w> {
-    ways: &'w [Vec<NodeId>],
+    ways: Vec<Vec<(NodeId, Entity)>>,
     entities: &'w Entities,
     on: BTreeMap<Entity, u128>,
 }
 
 impl<'w> Ways<'w> {
-    fn new(ways: &'w [Vec<NodeId>], entities: &'w Entities) -> Self {
+    fn new(ways: &[Vec<NodeId>], entities: &'w Entities) -> Self {
+        let whose = |router: &NodeId| (*router, entities.entity_of(router));
+        let ways: Vec<Vec<_>> = ways.iter().map(|way| way.iter().map(whose).collect()).collect();
         let mut on = BTreeMap::new();
-        for way in ways {
-            let entities: BTreeSet<Entity> = way.iter().map(|router| entities.entity_of(router)).collect();
+        for way in &ways {
+            let entities: BTreeSet<Entity> = way.iter().map(|(_, entity)| *entity).collect();
             for entity in entities {
                 *on.entry(entity).or_default() += 1;
             }
@@ -98,15 +97,13 @@ impl<'w> Ways<'w> {
         self.on.get(entity).copied().unwrap_or(0)
     }
 
-    fn entity(&self, router: &NodeId) -> Entity {
-        self.entities.entity_of(router)
-    }
-
     /// What each entity earned, and one of its routers that did.
     fn by_entity(&self, earned: &[(NodeId, u128)]) -> BTreeMap<Entity, (NodeId, u128)> {
         let mut sums = BTreeMap::new();
         for (router, number) in earned {
-            let sum = sums.entry(self.entity(router)).or_insert((*router, 0u128));
+            let sum = sums
+                .entry(self.entities.entity_of(router))
+                .or_insert((*router, 0u128));
             sum.1 += number;
         }
         sums
