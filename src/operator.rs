@@ -101,8 +101,34 @@ pub fn make_key(path: &Path) -> Result<NodeId, OperatorError> {
     let mut seed = Zeroizing::new([0; 32]);
     aws_lc_rs::rand::fill(seed.as_mut()).map_err(|_| DataDirError::NoRandomness)?;
     let operator = Identity::from_seed(*seed)?.node_id();
-    data_dir::write_secret(path, &Zeroizing::new(hex::encode(seed.as_slice()) + "\n"))?;
+    keep_key(path, &Zeroizing::new(hex::encode(seed.as_slice()) + "\n"))?;
     Ok(operator)
+}
+
+/// Writes the key beside its place, under a name that no other process takes, and links it there: of two that make a key at
+/// once one is told that there is one already, and no key is ever replaced.
+fn keep_key(path: &Path, text: &str) -> Result<(), OperatorError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    data_dir::write_secret(&beside, text)?;
+    let linked = std::fs::hard_link(&beside, path).and_then(|()| {
+        // Without this the name could be gone after a power cut, with certificates that nobody can renew.
+        File::open(path.parent().unwrap_or(path))?.sync_all()
+    });
+    std::fs::remove_file(&beside).map_err(|source| OperatorError::Io {
+        doing: "remove",
+        path: beside.clone(),
+        source,
+    })?;
+    linked.map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => OperatorError::KeyExists(path.to_owned()),
+        _ => OperatorError::Io {
+            doing: "write",
+            path: path.to_owned(),
+            source,
+        },
+    })
 }
 
 /// Signs for a node, for so long from now on; answers with the certificate's line.
