@@ -145,8 +145,9 @@ fn neighbours_at_one_address_are_gone_around_as_one_and_whoever_only_claims_it_i
         sim.connect(a, router, LinkSpec::default());
         sim.connect(router, c, LinkSpec::default());
     }
-    // The caps of networks are out of the way: all three say that they are in one.
+    // The caps of networks are out of the way, as all three say that they are in one; and so is what costs below a cap.
     let policy = FairnessPolicy {
+        price_at_hard_cap_percent: 0,
         minimum_sample_msat: 300,
         group: Caps {
             soft_ppm: 999_999,
