@@ -1,6 +1,6 @@
 //! A market of routes: many payers on one network, each choosing among the ways it knows, over and over.
 //!
-//! Nothing is sent: the question is who earns, not whether packets arrive ([`crate::Network`] and [`crate::Simulation`] are
+//! Nothing is sent: the question is who earns, not whether packets arrive ([`crate::network`] and [`crate::Simulation`] are
 //! for that). Every payer has a [`Fairness`] of its own and knows the whole graph; it asks the graph for candidates as a core
 //! does, takes the first, and is told its receipts at once. What all payers paid in the last rounds is measured.
 

@@ -9,10 +9,10 @@ use mesh_api::{
     ApiRequest, AwaitDeliveriesRequest, AwaitNetworkChangeRequest, AwaitNetworkChangeResponse, ClientError,
     CloseSessionRequest, CloseSessionResponse, DiscoverRouteRequest, DiscoverRouteResponse,
     GetConcentrationRequest, GetConcentrationResponse, GetNetworkStateRequest, GetNetworkStateResponse,
-    GetNodeIdRequest, GetQuoteRequest, GetRoutingStatsRequest, GetSessionRequest, MeshStats, NodeId, OpenSessionRequest, OpenSessionResponse,
-    PaymentProof, PollDeliveriesRequest, PollDeliveriesResponse, QuoteId, QuoteRouteRequest,
-    QuoteRouteResponse, RegisterProtocolRequest, SendPacketRequest, SendPacketResponse, SessionId,
-    SessionInfo, UnregisterProtocolRequest,
+    GetNodeIdRequest, GetQuoteRequest, GetRoutingStatsRequest, GetSessionRequest, MeshStats, NodeId,
+    OpenSessionRequest, OpenSessionResponse, PaymentProof, PollDeliveriesRequest, PollDeliveriesResponse,
+    QuoteId, QuoteRouteRequest, QuoteRouteResponse, RegisterProtocolRequest, SendPacketRequest,
+    SendPacketResponse, SessionId, SessionInfo, UnregisterProtocolRequest,
 };
 
 use crate::caller::NodeApiCaller;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use blvm_mesh::api::{
     AwaitDeliveriesRequest, AwaitNetworkChangeRequest, DiscoverRouteResponse, GetConcentrationRequest,
-    GetNetworkStateRequest, OpenSessionRequest, PollDeliveriesRequest, QuoteRouteRequest, RegisterProtocolResponse,
-    SendPacketRequest, SendPacketResponse,
+    GetNetworkStateRequest, OpenSessionRequest, PollDeliveriesRequest, QuoteRouteRequest,
+    RegisterProtocolResponse, SendPacketRequest, SendPacketResponse,
 };
 use blvm_mesh::{MeshClient, NodeId, PaymentProof};
 use blvm_node::module::traits::{ModuleError, NodeAPI};
